@@ -1,0 +1,52 @@
+# make demo   creates the environment and opens the app on the shipped checkpoints
+# make test   creates the environment, installs Chromium where it may, runs everything
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types unit system figures clean
+
+demo: $(VENV)/.run
+	WSDEMO_OPEN_BROWSER=1 $(BIN)/python app.py
+
+test: $(VENV)/.dev system lint types unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# Chromium drives the browser tests; without it they are skipped, by name, at the end.
+system:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null || \
+		echo "WARNING: Chromium could not be installed; browser tests will be skipped."; \
+	else echo "WARNING: no Chromium and no right to install it; browser tests will be skipped."; fi
+
+# Every figure in the docs: the runs that are missing, then docs/results.md.
+figures: $(VENV)/.run
+	$(BIN)/python -m benchmarks.report
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,28 @@
+"""The app: ``python app.py`` on a laptop, and the entry point of a Hugging Face Space."""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from wsdemo.runtime import tune_allocator
+
+tune_allocator()
+
+from wsdemo import pipelines
+from wsdemo.limits import MAX_PICTURE_BYTES
+from wsdemo.ui.blocks import build_blocks
+from wsdemo.ui.theme import CSS, theme
+
+demo = build_blocks()
+
+if __name__ == "__main__":
+    pipelines.warm_up()
+    demo.queue(max_size=32).launch(
+        theme=theme(),
+        css=CSS,
+        ssr_mode=False,  # needs Node, and shows white pages where that is missing
+        max_file_size=MAX_PICTURE_BYTES,
+        show_error=False,
+        server_port=int(os.environ.get("PORT", os.environ.get("GRADIO_SERVER_PORT", "7860"))),
+        inbrowser=os.environ.get("WSDEMO_OPEN_BROWSER") == "1",
+    )

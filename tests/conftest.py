@@ -1,0 +1,31 @@
+"""Fixtures: small fields in float64, with the arithmetic exact enough to test equalities."""
+
+import pytest
+import torch
+
+from wsdemo.fields.base import BaseField, FieldConfig, FrozenBase
+
+# Small problems: a second thread costs more than it brings, most of all on a busy machine.
+torch.set_num_threads(1)
+
+SMALL = FieldConfig(width=16, frequencies=6, blocks=1, latent_dim=4, mapping_width=8)
+
+
+def make_base(config: FieldConfig = SMALL, seed: int = 0) -> FrozenBase:
+    """A frozen float64 base with biases that are not zero."""
+    g = torch.Generator().manual_seed(seed)
+    field = BaseField(config, g)
+    for bias in field.biases:
+        bias.data.normal_(0, 0.3, generator=g)
+    z = torch.randn(config.latent_dim, generator=g)
+    return field.freeze(z).to("cpu", torch.float64)
+
+
+@pytest.fixture
+def base() -> FrozenBase:
+    return make_base()
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

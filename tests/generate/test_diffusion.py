@@ -1,0 +1,107 @@
+"""The diffusion model: seeds, conditions, files, and that training learns a distribution."""
+
+import pytest
+import torch
+
+from tests.conftest import make_base
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diffusion
+from wsdemo.generate.prior import GaussianPrior
+from wsdemo.generate.tokens import TokenLayout
+from wsdemo.generate.transformer import TransformerConfig, WeightTransformer
+
+BASE = make_base().to("cpu", torch.float32)
+
+
+def make_model(flat: bool = False, attributes: int = 2) -> tuple[WeightDiffusion, torch.Tensor]:
+    """A small model whose data form two clusters, told apart by the first attribute."""
+    torch.manual_seed(0)
+    adapter = Adapter(BASE, AdapterConfig("mlora-asym", 4))
+    direction = torch.randn(adapter.size) * adapter.trainable
+    sign = torch.where(torch.rand(200) < 0.5, -1.0, 1.0)
+    noise = 0.2 * torch.randn(200, adapter.size) * adapter.trainable
+    instances = adapter.start + sign[:, None] * direction + noise
+    prior = GaussianPrior.fit(instances, adapter.trainable, 32)
+    layout = TokenLayout(adapter)
+    config = TransformerConfig(
+        layout.layers, layout.per_layer, layout.token_dim, attributes,
+        token_width=16, width=32, depth=1, heads=2, flat=flat, summary=0 if flat else 32,
+    )  # fmt: skip
+    names = ("First", "Second")[:attributes]
+    return WeightDiffusion(adapter, prior, WeightTransformer(config), names), instances
+
+
+def test_the_same_seed_draws_the_same_bits():
+    model, _ = make_model()
+    assert torch.equal(model.draw(3, seed=5, steps=8), model.draw(3, seed=5, steps=8))
+    assert not torch.equal(model.draw(3, seed=5, steps=8), model.draw(3, seed=6, steps=8))
+
+
+def test_a_sample_does_not_depend_on_its_company():
+    model, _ = make_model()
+    alone, among = model.draw(1, seed=5, steps=8), model.draw(4, seed=5, steps=8)[:1]
+    torch.testing.assert_close(alone, among, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_entries_stay_at_their_frozen_values():
+    model, _ = make_model()
+    drawn = model.draw(2, seed=1, steps=5)
+    frozen = ~model.adapter.trainable
+    assert torch.equal(drawn[0][frozen], model.adapter.start[frozen])
+
+
+def test_training_learns_what_the_gaussian_cannot():
+    """Two clusters: the linear denoiser puts samples between them, the network does not."""
+    model, instances = make_model()
+    x = model.prior.standardise(instances)
+    first = model.prior.basis[:, 0]
+    side = (x @ first).sign()
+    attributes = torch.stack([side, torch.zeros_like(side)], 1)
+    optimizer = torch.optim.Adam(model.network.parameters(), lr=3e-3)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(250):
+        index = torch.randint(len(x), (64,), generator=g)
+        keep = (torch.rand(64, 1, generator=g) > 0.3).float()
+        loss = model.loss(x[index], attributes[index] * keep, g).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    scale = float((x @ first).abs().mean())
+
+    def ambiguous(drawn: torch.Tensor) -> float:
+        return float(((model.prior.standardise(drawn) @ first).abs() < 0.4 * scale).float().mean())
+
+    assert ambiguous(model.draw(64, seed=0, steps=30)) < 0.15
+    wish = model.condition({"First": True}, 32)
+    drawn = model.prior.standardise(model.draw(32, seed=1, steps=30, attributes=wish)) @ first
+    assert float((drawn > 0).float().mean()) > 0.9
+
+
+def test_file_round_trip_keeps_the_samples(tmp_path):
+    model, _ = make_model()
+    save_diffusion(tmp_path / "m.safetensors", model, {"name": "m"})
+    again, meta = load_diffusion(tmp_path / "m.safetensors", BASE)
+    assert meta["name"] == "m"
+    first, second = model.draw(2, seed=3, steps=5), again.draw(2, seed=3, steps=5)
+    torch.testing.assert_close(first, second, rtol=0.02, atol=0.02)  # stored in fp16
+
+
+def test_large_models_are_split_into_files_below_ten_megabytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("wsdemo.generate.diffusion._PART_BYTES", 20_000)
+    model, _ = make_model()
+    paths = save_diffusion(tmp_path / "m.safetensors", model, {})
+    assert len(paths) > 2
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    load_diffusion(tmp_path / "m.safetensors", BASE)
+
+
+def test_unknown_attribute_is_refused():
+    model, _ = make_model()
+    with pytest.raises(WsdemoError, match="Found Third; this model knows First, Second"):
+        model.condition({"Third": True}, 1)
+
+
+def test_condition_says_yes_no_and_unknown():
+    model, _ = make_model()
+    assert model.condition({"Second": False}, 2).tolist() == [[0, -1], [0, -1]]

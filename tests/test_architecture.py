@@ -1,0 +1,79 @@
+"""The shape of the package: who may import whom, and what lies where."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "wsdemo"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = {"media": 0, "fields": 0, "generate": 1, "analysis": 1, "train": 2, "ui": 3}
+"""A module imports its own layer or a lower one."""
+NETWORK = {"socket", "ssl", "http", "urllib", "requests", "httpx", "aiohttp", "huggingface_hub"}
+
+
+def imports(path: Path) -> set[str]:
+    """Full dotted names that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def layer_of(parts: tuple[str, ...]) -> int | None:
+    return LAYERS.get(parts[0]) if parts else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_dependencies_point_one_way(path):
+    own = layer_of(path.relative_to(PACKAGE).parts[:-1])
+    if own is None:
+        return
+    for name in imports(path):
+        parts = tuple(name.split("."))
+        if parts[0] == "wsdemo":
+            other = layer_of(parts[1:])
+            assert other is None or other <= own, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_ui_knows_gradio_and_only_the_hub_opens_sockets(path):
+    tops = {name.split(".")[0] for name in imports(path)}
+    if path.parent.name != "ui":
+        assert not tops & {"gradio", "pandas"}
+    if path.name != "hub.py":
+        assert not tops & NETWORK
+
+
+def test_package_needs_nothing_from_the_recipes():
+    for path in MODULES:
+        if path.parent.name not in {"train"}:
+            assert not any(n.startswith("wsdemo.train") for n in imports(path)), path
+
+
+def test_entry_point_stays_short():
+    assert len((ROOT / "app.py").read_text().splitlines()) <= 60
+
+
+def test_checkpoints_fit_a_plain_git_host_and_each_has_a_card():
+    files = sorted((ROOT / "checkpoints").glob("*.safetensors"))
+    assert files
+    assert max(f.stat().st_size for f in files) < 10_000_000
+    assert sum(f.stat().st_size for f in files) < 90_000_000
+    for file in files:
+        stem = file.stem.rstrip("0123456789").rstrip("-")
+        assert (ROOT / "checkpoints" / f"{stem}.md").is_file(), f"{file.name} has no card"
+
+
+def test_cards_state_data_recipe_and_licence():
+    for card in (ROOT / "checkpoints").glob("*.md"):
+        text = card.read_text()
+        for heading in ("Data", "Recipe", "Licence", "Size"):
+            assert f"**{heading}" in text, f"{card.name} lacks {heading}"
+        assert "non-commercial" in text

@@ -1,0 +1,152 @@
+"""The command line, on the shipped checkpoints: its contract with other tools."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from wsdemo import cli
+from wsdemo.fields.instance import Instance
+from wsdemo.media.images import open_picture
+from wsdemo.pipelines import open_instance
+
+
+def run(capsys, *arguments: str) -> tuple[int, dict]:
+    status = cli.main([*arguments, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """A soft picture that any base can fit."""
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    image = Image.new("RGB", (90, 64), (200, 150, 120))
+    image.paste((60, 40, 30), (20, 5, 70, 30))
+    image.save(path)
+    return path
+
+
+def test_doctor_finds_everything(capsys):
+    status, result = run(capsys, "doctor")
+    assert status == 0
+    assert result["ok"] is True
+    assert "faces-base.safetensors" in result["checkpoints"]
+    assert len(result["checkpoints"]["faces-base.safetensors"]["hash"]) == 16
+    assert {"torch", "gradio", "python"} <= set(result["versions"])
+
+
+def test_sample_writes_pictures_and_instances_with_equal_bytes_for_equal_seeds(capsys, tmp_path):
+    results = []
+    for name in ("a", "b"):
+        folder = str(tmp_path / name)
+        given = ["--count", "2", "--seed", "7", "--steps", "6", "--size", "32", "--out", folder]
+        status, result = run(capsys, "sample", "faces", *given)
+        assert status == 0
+        results.append(result)
+    assert results[0]["seed"] == 7
+    assert results[0]["seconds"] > 0
+    for key in ("files", "instances"):
+        assert len(results[0][key]) == 2
+        for first, second in zip(results[0][key], results[1][key], strict=True):
+            with open(first, "rb") as a, open(second, "rb") as b:
+                assert a.read() == b.read()
+    picture, _ = open_picture(Path(results[0]["files"][0]))
+    assert picture.size == (32, 32)
+
+
+def test_attributes_change_the_sample(capsys, tmp_path):
+    plain = ["sample", "faces", "--count", "1", "--steps", "4", "--size", "32", "--out"]
+    _, a = run(capsys, *plain, str(tmp_path / "a"))
+    _, b = run(capsys, *plain, str(tmp_path / "b"), "--attribute", "Smiling", "--attribute",
+               "Male=no")  # fmt: skip
+    with open(a["files"][0], "rb") as first, open(b["files"][0], "rb") as second:
+        assert first.read() != second.read()
+
+
+def test_fit_decode_and_canonical_agree(capsys, tmp_path, photo):
+    out = tmp_path / "x.safetensors"
+    status, result = run(capsys, "fit", str(photo), "--seconds", "1.5", "--out", str(out))
+    assert status == 0
+    assert set(result) == {
+        "domain", "psnr", "ssim", "weights", "bytes", "seconds", "steps", "file",
+    }  # fmt: skip
+    assert result["domain"] == "image"
+    assert result["psnr"] > 18
+    assert 0 < result["ssim"] <= 1
+    assert result["bytes"] == out.stat().st_size
+    assert result["steps"] > 3
+    assert result["seconds"] < 6
+    instance = open_instance(out)
+    assert isinstance(instance, Instance)
+    assert instance.adapter.weight_count == result["weights"]
+
+    status, decoded = run(capsys, "decode", str(out), "--size", "80")
+    assert status == 0
+    picture, _ = open_picture((tmp_path / "x.png").read_bytes())
+    assert picture.size == (80, 80)
+    assert decoded["representation"] == "mlora-asym"
+
+    status, _ = run(capsys, "canonical", str(out), "--out", str(tmp_path / "c.safetensors"))
+    assert status == 0
+    run(capsys, "decode", str(tmp_path / "c.safetensors"), "--size", "80")
+    again, _ = open_picture((tmp_path / "c.png").read_bytes())
+    difference = [abs(a - b) for a, b in zip(picture.tobytes(), again.tobytes(), strict=True)]
+    assert max(difference) <= 1
+
+
+@pytest.mark.parametrize("representation", ["lora", "mlora", "mlp"])
+def test_fit_takes_other_representations(capsys, tmp_path, photo, representation):
+    out = tmp_path / "x.safetensors"
+    status, _ = run(
+        capsys, "fit", str(photo), "--seconds", "1", "--representation", representation,
+        "--rank", "6", "--out", str(out),
+    )  # fmt: skip
+    assert status == 0
+    assert run(capsys, "decode", str(out))[1]["representation"] == representation
+
+
+def test_fit_stops_at_the_target(capsys, tmp_path, photo):
+    given = ["--seconds", "60", "--target-psnr", "15", "--out", str(tmp_path / "x.safetensors")]
+    status, result = run(capsys, "fit", str(photo), *given)
+    assert status == 0
+    assert result["seconds"] < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "title"),
+    [
+        (["sample", "faces", "--count", "0"], "Value out of range"),
+        (["sample", "faces", "--count", "100000"], "Value out of range"),
+        (["sample", "faces", "--steps", "0"], "Value out of range"),
+        (["sample", "faces", "--seed", "-1"], "Value out of range"),
+        (["sample", "faces", "--guidance", "nan"], "Value out of range"),
+        (["sample", "faces", "--attribute", "Wings"], "Unknown attribute"),
+        (["sample", "faces", "--attribute", "Smiling=maybe"], "Attribute not understood"),
+        (["sample", "faces", "--count", "1", "--steps", "1", "--size", "9"], "Size out of range"),
+        (["sample", "cars"], "Command not understood"),
+        (["fit", "no-such-file.png"], "File not found"),
+        (["fit", "README.md"], "Not a picture"),
+        (["decode", "README.md"], "Not a readable safetensors file"),
+        (["decode", "checkpoints/faces-base.safetensors"], "Not an instance of this app"),
+        (["nonsense"], "Command not understood"),
+        ([], "Command not understood"),
+    ],
+)
+def test_refusals_are_json_with_status_two(capsys, arguments, title):
+    status, result = run(capsys, *arguments)
+    assert status == 2
+    assert result["error"]["title"] == title
+    assert result["error"]["message"]
+    assert result["error"]["hint"]
+
+
+def test_module_runs_as_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "wsdemo", "decode", "none", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["title"] == "File not found"

@@ -1,0 +1,93 @@
+"""Every recipe runs on made-up data in seconds, resumes, and writes a working checkpoint."""
+
+import shutil
+
+import pytest
+import torch
+
+from wsdemo.checkpoints import load_base, load_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.base import pixel_grid
+from wsdemo.generate.diffusion import load_diffusion
+from wsdemo.train import faces_base, faces_diffusion, faces_features, faces_fit
+from wsdemo.train.common import Run
+from wsdemo.train.faces_data import load_faces, toy_faces
+from wsdemo.train.faces_fit import load_fits
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The outputs of the base, fitting and diffusion recipes in their toy form."""
+    root = tmp_path_factory.mktemp("recipes")
+    common = ["--toy", "--runs", str(root / "runs"), "--out", str(root / "out")]
+    faces_base.main([*common, "--steps", "40"])
+    base = ["--base", str(root / "out/faces-base.safetensors"), "--rank", "4"]
+    faces_fit.main([*common, *base, "--count", "48"])
+    faces_diffusion.main([*common, *base, "--steps", "30", "--directions", "32"])
+    return root
+
+
+def test_base_recipe_learns_to_show_faces(folders):
+    base, meta = load_base(folders / "out/faces-base.safetensors")
+    assert meta["toy"] is True
+    assert base.config.width == 32
+    assert all(bool(torch.isfinite(W).all()) for W in base.weights)
+
+
+def test_fits_cover_the_asked_faces_and_resume(folders, capsys):
+    weights, files = load_fits(folders / "runs/faces-fit/mlora-asym-r4/train")
+    assert len(weights) == len(files) == 48
+    assert weights.dtype == torch.float16
+    _, meta = load_checkpoint(folders / "runs/faces-fit/mlora-asym-r4/train/shard-0000.safetensors")
+    assert meta["files"][0] == "toy00000"
+
+
+def test_diffusion_recipe_writes_a_model_that_samples(folders):
+    base, _ = load_base(folders / "out/faces-base.safetensors")
+    model, meta = load_diffusion(folders / "out/faces-diffusion.safetensors", base)
+    assert meta["measured"]["steps"] == 30
+    pictures = model.adapter.decode_points(model.draw(2, seed=1, steps=4), pixel_grid(8, 8))
+    assert bool(torch.isfinite(pictures).all())
+    assert float((pictures[0] - pictures[1]).abs().mean()) > 0.01
+
+
+def test_diffusion_run_resumes_where_it_stopped(folders, tmp_path, capsys):
+    shutil.copytree(folders / "runs", tmp_path / "runs")
+    common = ["--toy", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    base = ["--base", str(folders / "out/faces-base.safetensors"), "--rank", "4"]
+    faces_diffusion.main([*common, *base, "--steps", "45", "--directions", "32"])
+    assert "resumed" in capsys.readouterr().err
+    _, meta = load_checkpoint(tmp_path / "out/faces-diffusion.safetensors")
+    assert meta["measured"]["steps"] == 45
+
+
+def test_feature_recipe_learns_the_toy_attributes(tmp_path):
+    common = ["--toy", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    faces_features.main([*common, "--steps", "60"])
+    _, meta = load_checkpoint(tmp_path / "faces-features.safetensors")
+    assert meta["measured"]["validation_auc_mean"] > 0.7
+
+
+def test_budget_counts_earlier_calls(tmp_path):
+    first = Run(tmp_path / "r.pt", minutes=0.002)
+    first.attach()
+    while first.running():
+        pass
+    again = Run(tmp_path / "r.pt", minutes=0.002)
+    again.attach()
+    assert again.step >= first.step
+    assert not again.running()
+
+
+def test_missing_faces_are_refused(tmp_path):
+    with pytest.raises(WsdemoError, match="does not exist"):
+        load_faces(tmp_path / "none.zip", "train")
+    with pytest.raises(WsdemoError, match="holds 0 pictures"):
+        load_faces(tmp_path, "train")
+
+
+def test_toy_faces_show_their_attributes():
+    faces = toy_faces(40)
+    pale = faces.attributes[:, faces.attribute_names.index("Pale_Skin")].bool()
+    cheek = faces.images[:, :, 36, 20].float().mean(1)
+    assert float(cheek[pale].mean()) > float(cheek[~pale].mean()) + 20

@@ -1,0 +1,1 @@
+"""Metrics: how well a fit reconstructs, how well samples match the data."""

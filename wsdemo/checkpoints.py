@@ -1,0 +1,116 @@
+"""Checkpoints: safetensors whose metadata carries the recipe that decodes them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.base import FieldConfig, FrozenBase
+
+DIRECTORY = Path(__file__).resolve().parent.parent / "checkpoints"
+"""Where the shipped checkpoints lie."""
+
+_KEY = "wsdemo"
+T = TypeVar("T")
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Writes tensors and one JSON object of metadata to a safetensors file."""
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(flat, path, metadata={_KEY: json.dumps(meta, sort_keys=True)})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads a file that save_checkpoint wrote.
+
+    Raises:
+        WsdemoError: The file is missing, or is not such a file.
+    """
+    if not path.is_file():
+        raise WsdemoError(
+            "Checkpoint missing",
+            f"{path.name} is not in {path.parent}.",
+            "Clone the repository whole, or train it with the recipe in wsdemo/train.",
+        )
+    with safe_open(path, framework="pt") as file:
+        meta = json.loads((file.metadata() or {}).get(_KEY, "null"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if not isinstance(meta, dict):
+        raise WsdemoError(
+            "Not a wsdemo checkpoint",
+            f"{path.name} carries no wsdemo metadata.",
+            "Use a file from checkpoints/ or one that a recipe wrote.",
+        )
+    return tensors, meta
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes: the identity of a set of tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def config_from(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Builds a config dataclass from JSON; an unknown key is an error."""
+    assert dataclasses.is_dataclass(cls)
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise WsdemoError(
+            "Unknown configuration",
+            f"{cls.__name__} has no field {', '.join(unknown)}.",
+            "The file was written by a newer wsdemo: update this one.",
+        )
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def base_tensors(base: FrozenBase) -> dict[str, Tensor]:
+    """Names the tensors of a frozen base."""
+    tensors = {"frequencies": base.frequencies}
+    for (name, _, _), W, b in zip(
+        base.config.layer_shapes(), base.weights, base.biases, strict=True
+    ):
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = W, b
+    return tensors
+
+
+def save_base(path: Path, base: FrozenBase, meta: Mapping[str, Any]) -> None:
+    """Writes a frozen base; its hash goes into the metadata of every instance."""
+    tensors = base_tensors(base)
+    config = dataclasses.asdict(base.config)
+    save_checkpoint(
+        path, tensors, {**meta, "kind": "base", "config": config, "hash": tensors_hash(tensors)}
+    )
+
+
+def load_base(path: Path) -> tuple[FrozenBase, dict[str, Any]]:
+    """Reads a frozen base and its metadata."""
+    tensors, meta = load_checkpoint(path)
+    config = config_from(FieldConfig, meta["config"])
+    names = [name for name, _, _ in config.layer_shapes()]
+    base = FrozenBase(
+        config,
+        tensors["frequencies"],
+        tuple(tensors[f"{n}.weight"] for n in names),
+        tuple(tensors[f"{n}.bias"] for n in names),
+    )
+    return base, meta
+
+
+@cache
+def shipped_base(name: str) -> tuple[FrozenBase, dict[str, Any]]:
+    """The base ``checkpoints/NAME.safetensors``, loaded once a process."""
+    return load_base(DIRECTORY / f"{name}.safetensors")

@@ -1,0 +1,292 @@
+"""The command line: the app's functions from the shell.
+
+Results as JSON on stdout with ``--json``, progress on stderr. Exit status: 0 done,
+2 refused with ``{"error": {"title", "message", "hint"}}``, 1 a bug.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+
+from wsdemo import __version__
+from wsdemo.errors import WsdemoError
+from wsdemo.runtime import default_device, tune_allocator
+
+Result = dict[str, Any]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are WsdemoErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise WsdemoError("Command not understood", message, f"See: {self.prog} --help")
+
+
+# ---- verbs -------------------------------------------------------------------
+
+
+def parse_attributes(wishes: Sequence[str]) -> dict[str, bool]:
+    """Reads ``Smiling``, ``Male=no`` … as a mapping of attributes.
+
+    Raises:
+        WsdemoError: A value is neither yes nor no.
+    """
+    values = {"yes": True, "no": False}
+    result = {}
+    for wish in wishes:
+        name, _, value = wish.partition("=")
+        if (value or "yes") not in values:
+            raise WsdemoError(
+                "Attribute not understood",
+                f"Found {wish!r}; expected NAME, NAME=yes or NAME=no.",
+                "For example: --attribute Smiling --attribute Eyeglasses=no",
+            )
+        result[name] = values[value or "yes"]
+    return result
+
+
+def run_sample(args: argparse.Namespace) -> Result:
+    """``sample faces``: draws faces and writes pictures and instances."""
+    from wsdemo import pipelines
+    from wsdemo.media.images import png_bytes
+
+    started = time.monotonic()
+    instances = None
+    wishes = parse_attributes(args.attribute)
+    for moment in pipelines.sample_faces(args.count, args.seed, args.steps, args.guidance, wishes):
+        instances = moment.instances
+        print(f"\rstep {moment.step}/{moment.steps}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    assert instances is not None
+    adapter = pipelines.face_diffusion().adapter
+    pictures = pipelines.render_faces(instances, adapter, args.size)
+    folder = make_folder(args.out)
+    files, saved = [], []
+    for i, (picture, weights) in enumerate(zip(pictures, instances, strict=True)):
+        stem = folder / f"faces-seed{args.seed}-{i:03d}"
+        files.append(stem.with_suffix(".png"))
+        files[-1].write_bytes(png_bytes(picture))
+        saved.append(stem.with_suffix(".safetensors"))
+        pipelines.face_instance(adapter, weights, {}).save(saved[-1])
+    return {
+        "seed": args.seed,
+        "files": [str(f) for f in files],
+        "instances": [str(f) for f in saved],
+        "seconds": time.monotonic() - started,
+    }
+
+
+def run_fit(args: argparse.Namespace) -> Result:
+    """``fit PICTURE``: turns a picture into weights."""
+    from wsdemo import pipelines
+    from wsdemo.media.images import Crop, open_picture, to_square
+
+    picture, notes = open_picture(existing(args.input))
+    for note in notes:
+        print(note, file=sys.stderr)
+    image = to_square(picture, Crop(args.crop_x, args.crop_y, args.zoom), pipelines.SIZE)
+    options = pipelines.FitOptions(
+        args.representation, args.rank, args.seed, args.seconds, args.target_psnr
+    )
+    last = None
+    for last in pipelines.fit_picture(image, options):
+        text = f"\rstep {last.step} {last.psnr:.2f} dB {last.seconds_left:.0f} s left  "
+        print(text, end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    assert last is not None
+    out = make_parent(args.out or Path(args.input).with_suffix(".safetensors"))
+    size = last.instance.save(out)
+    return {
+        "domain": last.instance.domain,
+        "psnr": last.psnr,
+        "ssim": last.instance.measured["ssim"],
+        "weights": last.instance.adapter.weight_count,
+        "bytes": size,
+        "seconds": last.seconds,
+        "steps": last.step,
+        "file": str(out),
+    }
+
+
+def run_decode(args: argparse.Namespace) -> Result:
+    """``decode INSTANCE``: renders an instance file as a PNG."""
+    from wsdemo import pipelines
+    from wsdemo.media.images import png_bytes
+
+    started = time.monotonic()
+    instance = pipelines.open_instance(existing(args.input))
+    picture = pipelines.render_faces(instance.weights[None], instance.adapter, args.size)[0]
+    out = make_parent(args.out or Path(args.input).with_suffix(".png"))
+    out.write_bytes(png_bytes(picture))
+    return {
+        "domain": instance.domain,
+        "representation": instance.adapter.config.representation,
+        "rank": instance.adapter.config.rank,
+        "weights": instance.adapter.weight_count,
+        "size": args.size,
+        "seconds": time.monotonic() - started,
+        "file": str(out),
+    }
+
+
+def run_canonical(args: argparse.Namespace) -> Result:
+    """``canonical INSTANCE``: writes the same field with canonical factors."""
+    import dataclasses
+
+    from wsdemo import pipelines
+    from wsdemo.fields.canonical import canonicalise
+
+    instance = pipelines.open_instance(existing(args.input))
+    weights = canonicalise(instance.adapter, instance.weights[None])[0]
+    out = make_parent(args.out or Path(args.input).with_suffix(".canonical.safetensors"))
+    size = dataclasses.replace(instance, weights=weights).save(out)
+    moved = float((weights - instance.weights).norm())
+    return {"file": str(out), "bytes": size, "moved": moved}
+
+
+def run_doctor(args: argparse.Namespace) -> Result:
+    """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
+    from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
+    from wsdemo.pipelines import BASE, DIFFUSION, NEIGHBOURS
+
+    versions = {"wsdemo": __version__, "python": platform.python_version()}
+    for name in ("torch", "gradio", "numpy", "pillow", "safetensors", "scikit-image"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
+    for path in sorted(DIRECTORY.glob("*.safetensors")):
+        try:
+            tensors, _ = load_checkpoint(path)
+            checkpoints[path.name] = {
+                "bytes": path.stat().st_size,
+                "hash": tensors_hash(tensors)[:16],
+            }
+        except WsdemoError as error:
+            problems.append(str(error))
+    wanted = {f"{n}.safetensors" for n in (BASE, DIFFUSION, NEIGHBOURS)}
+    problems += [f"{name} is missing" for name in sorted(wanted - set(checkpoints))]
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "versions": versions,
+        "device": default_device(),
+        "renderer": "fields decode to pictures with torch; no graphics library is needed",
+        "checkpoints": checkpoints,
+    }
+
+
+# ---- files -------------------------------------------------------------------
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        WsdemoError: There is no such file.
+    """
+    if not path.is_file():
+        raise WsdemoError("File not found", f"{path} is not a file.", "Check the path.")
+    return path
+
+
+def make_parent(path: Path) -> Path:
+    """Creates the folder of a file to write."""
+    make_folder(path.parent)
+    return path
+
+
+def make_folder(path: Path) -> Path:
+    """Creates a folder to write into.
+
+    Raises:
+        WsdemoError: It cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WsdemoError(
+            "Folder not writable", f"{path}: {error.strerror}.", "Choose another --out."
+        ) from error
+    return path
+
+
+# ---- the command -----------------------------------------------------------------
+
+
+def build_parser() -> Parser:
+    """All verbs and their options."""
+    parser = Parser(prog="wsdemo", description="Neural-network weights as data.")
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
+
+    def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        sub.set_defaults(run=run)
+        return sub
+
+    sample = verb("sample", run_sample, "Draw from the weight diffusion model.")
+    sample.add_argument("what", choices=["faces"])
+    sample.add_argument("--count", type=int, default=4)
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--steps", type=int, default=50, help="denoising steps")
+    sample.add_argument("--guidance", type=float, default=1.5, help="1: plain conditioning")
+    sample.add_argument("--size", type=int, default=64, help="pixels a side")
+    sample.add_argument(
+        "--attribute", action="append", default=[], metavar="NAME[=no]", help="repeatable"
+    )
+    sample.add_argument("--out", type=Path, default=Path("outputs"), help="folder")
+
+    fit = verb("fit", run_fit, "Turn a picture into weights.")
+    fit.add_argument("input", type=Path, metavar="PICTURE")
+    fit.add_argument("--seconds", type=float, default=5.0)
+    fit.add_argument("--target-psnr", type=float, default=float("inf"), help="dB")
+    fit.add_argument("--representation", default="mlora-asym")
+    fit.add_argument("--rank", type=int, default=8, help="for an MLP: hidden width")
+    fit.add_argument("--seed", type=int, default=0)
+    fit.add_argument("--crop-x", type=float, default=0.5, help="0 left, 1 right")
+    fit.add_argument("--crop-y", type=float, default=0.5, help="0 top, 1 bottom")
+    fit.add_argument("--zoom", type=float, default=1.0, help="2: a square of half the side")
+    fit.add_argument("--out", type=Path, default=None, help="instance file")
+
+    decode = verb("decode", run_decode, "Render an instance file.")
+    decode.add_argument("input", type=Path, metavar="INSTANCE")
+    decode.add_argument("--size", type=int, default=64, help="pixels a side")
+    decode.add_argument("--out", type=Path, default=None, help="PNG file")
+
+    canonical = verb("canonical", run_canonical, "Write an instance with canonical factors.")
+    canonical.add_argument("input", type=Path, metavar="INSTANCE")
+    canonical.add_argument("--out", type=Path, default=None, help="instance file")
+
+    verb("doctor", run_doctor, "Say what is installed and whether it works.")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        tune_allocator()
+        args = build_parser().parse_args(given)
+        result: Result = args.run(args)
+    except WsdemoError as error:
+        if as_json:
+            print(json.dumps({"error": error.as_dict()}))
+        else:
+            print(f"{error.title}: {error.message}\n{error.hint}", file=sys.stderr)
+        return 2
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key}: {value}")
+    return 0 if result.get("ok", True) else 2

@@ -1,0 +1,21 @@
+"""The one error that wsdemo raises on purpose."""
+
+
+class WsdemoError(Exception):
+    """A request that wsdemo refuses, told so that a person can act on it.
+
+    Args:
+        title: What went wrong, in a few words.
+        message: What was found and what was expected.
+        hint: What to do about it.
+    """
+
+    def __init__(self, title: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{title}: {message}")
+        self.title = title
+        self.message = message
+        self.hint = hint
+
+    def as_dict(self) -> dict[str, str]:
+        """Returns the three texts under the keys of the command line's JSON."""
+        return {"title": self.title, "message": self.message, "hint": self.hint}

@@ -1,0 +1,1 @@
+"""Neural fields: the shared base, its adapters, and fitting one to data."""

@@ -1,0 +1,153 @@
+"""Fitting: many instances to many signals in one program (Paper A, Eq. 2).
+
+    min over ε_i of  mean_p ‖f(p | W, ε_i) − x_i(p)‖² + λ ‖ε_i − ε₀‖² / D
+
+Every instance starts from the same ε₀ and sees the same random points, so an
+instance comes out the same whether it is fitted alone or among thousands.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsdemo.fields.adapters import Adapter
+from wsdemo.fields.base import evaluate
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how to fit."""
+
+    steps: int = 200
+    """Gradient steps at most."""
+    points: int = 1024
+    """Random points a step; 0 takes all."""
+    learning_rate: float = 0.05
+    """Adam's peak rate; falls to 2 % of it along a cosine."""
+    pull: float = 0.0
+    """λ, the pull towards the shared start. It costs a little PSNR and keeps instances
+    close together, which interpolation and diffusion thank for."""
+    seconds: float = math.inf
+    """Time after which the fit ends; the schedule follows the time used."""
+    target_psnr: float = math.inf
+    """Mean PSNR in dB, on the points of the step, at which the fit ends."""
+    report_every: int = 10
+    """Steps between yields."""
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """What a fit reports while it runs.
+
+    Attributes:
+        step: Steps done.
+        seconds: Time used.
+        share: How far along the schedule, 0 to 1.
+        mse: (n,) mean squared error of each instance on the points of this step.
+        instances: (n, D) the weights so far (a copy).
+        is_last: Whether the fit is over.
+    """
+
+    step: int
+    seconds: float
+    share: float
+    mse: Tensor
+    instances: Tensor
+    is_last: bool
+
+
+def psnr_from_mse(mse: Tensor, peak: float = 2.0) -> Tensor:
+    """PSNR in dB for signals that span ``peak`` ([-1, 1] spans 2)."""
+    return 10 * torch.log10(peak**2 / mse.clamp(min=1e-12))
+
+
+def fit(
+    adapter: Adapter,
+    features: Tensor,
+    targets: Tensor,
+    config: FitConfig,
+    generator: torch.Generator,
+    start: Tensor | None = None,
+) -> Iterator[FitProgress]:
+    """Fits n instances to n signals; yields every ``report_every`` steps and at the end.
+
+    Args:
+        adapter: Representation and base.
+        features: (P, 2F) features of the points, shared by all signals.
+        targets: (n, P, out_dim) float.
+        config: Budget and rates.
+        generator: Draws the points of each step.
+        start: (n, D) or (D,) float to start from instead of ε₀.
+    """
+    n, count = targets.shape[:2]
+    origin = adapter.start if start is None else start
+    ε = origin.expand(n, -1).clone().requires_grad_(True)
+    trainable = adapter.trainable.to(adapter.dtype)
+    optimizer = torch.optim.Adam([ε], lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    started = time.monotonic()
+    points = min(config.points or count, count)
+    for step in range(1, config.steps + 1):
+        used = time.monotonic() - started
+        share = max((step - 1) / config.steps, min(1.0, used / config.seconds))
+        rate = config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        optimizer.param_groups[0]["lr"] = rate
+        if points < count:
+            chosen = torch.randperm(count, generator=generator)[:points].to(adapter.device)
+            phi, x = features[chosen], targets[:, chosen]
+        else:
+            phi, x = features, targets
+        mse = (adapter.decode(ε, phi) - x).square().mean((1, 2))
+        loss = mse.sum() + config.pull * (ε - origin).square().mean(1).sum()
+        (gradient,) = torch.autograd.grad(loss, ε)
+        ε.grad = gradient * trainable
+        optimizer.step()
+        used = time.monotonic() - started
+        done = (
+            step == config.steps
+            or used >= config.seconds
+            or bool(psnr_from_mse(mse).mean() >= config.target_psnr)
+        )
+        if done or step % config.report_every == 0:
+            share = 1.0 if done else max(step / config.steps, min(1.0, used / config.seconds))
+            yield FitProgress(step, used, share, mse.detach(), ε.detach().clone(), done)
+        if done:
+            return
+
+
+def fit_to_end(
+    adapter: Adapter,
+    features: Tensor,
+    targets: Tensor,
+    config: FitConfig,
+    generator: torch.Generator,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Runs ``fit`` and returns the final (n, D) instances."""
+    progress = None
+    for progress in fit(adapter, features, targets, config, generator, start):
+        pass
+    if progress is None:
+        raise ValueError(f"steps must be at least 1, found {config.steps}")
+    return progress.instances
+
+
+def warm_start(adapter: Adapter, features: Tensor, steps: int = 200, rate: float = 5e-3) -> Tensor:
+    """ε₀ that decodes to the base's own output at the mean latent.
+
+    A random start with E[BA] = 1 disturbs the base; fitting it once to what the base
+    itself shows mends that, in the same way for all six representations. (HyperDiffusion
+    does likewise: its first fitted MLP initialises all others.)
+
+    Returns:
+        (D,) float.
+    """
+    base = adapter.base
+    with torch.no_grad():
+        own = evaluate(features, [W[None] for W in base.weights], list(base.biases))
+    config = FitConfig(steps=steps, points=2048, learning_rate=rate)
+    generator = torch.Generator().manual_seed(adapter.config.seed)
+    return fit_to_end(adapter, features, own, config, generator)[0]

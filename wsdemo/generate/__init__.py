@@ -1,0 +1,1 @@
+"""Generating weights: tokens, Gaussian prior, diffusion transformer, sampler."""

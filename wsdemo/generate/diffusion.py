@@ -1,0 +1,234 @@
+"""Weight diffusion: the trained model with its prior, the training loss, DDIM sampling."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base import FrozenBase
+from wsdemo.generate.prior import GaussianPrior
+from wsdemo.generate.schedule import STEPS, add_noise, alphas_bar, ddim_times
+from wsdemo.generate.tokens import TokenLayout
+from wsdemo.generate.transformer import TransformerConfig, WeightTransformer
+
+
+class WeightDiffusion:
+    """Generates instances (n, D) of one representation on one base.
+
+    Attributes:
+        adapter: What the generated vectors mean.
+        prior: Standardisation and covariance of the training weights.
+        network: Predicts what the Gaussian prior leaves open.
+        attribute_names: The names of the condition's entries.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        prior: GaussianPrior,
+        network: WeightTransformer,
+        attribute_names: Sequence[str] = (),
+    ) -> None:
+        self.adapter, self.network = adapter, network
+        self.device = next(network.parameters()).device
+        self.prior = prior.to(self.device)
+        self.layout = TokenLayout(adapter)
+        self.attribute_names = tuple(attribute_names)
+        self.alphas_bar = alphas_bar().to(self.device)
+
+    # ---- the denoiser --------------------------------------------------------
+
+    def predict_noise(self, x_t: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
+        """ε̂(x_t, t, c) = E_Gauss[ε | x_t] + R F(x_t, t, c).
+
+        Args:
+            x_t: (n, D) noisy standardised weights.
+            t: (n,) long, times 0 … 999.
+            attributes: (n, a) float in {−1, 0, 1}; 0 is unknown.
+        """
+        a = self.alphas_bar[t]
+        y = self.prior.project(x_t)
+        tokens = self.layout.to_tokens(self.prior.estimate(x_t, y, a))
+        known = self.prior.whitened(y, a)[:, : self.network.config.summary]
+        output, summary = self.network(tokens, known, t, attributes)
+        return self.prior.noise(x_t, y, a, self.layout.from_tokens(output), summary)
+
+    def loss(self, x: Tensor, attributes: Tensor, generator: torch.Generator) -> Tensor:
+        """(n,) ‖ε − ε̂‖² of standardised weights (n, D), as a share of what the prior leaves.
+
+        The prior alone scores 1 at every time. Undivided, the late times, where the few
+        directions that hold the face are decided, would not count among 10⁴ others.
+        """
+        t = torch.randint(STEPS, (len(x),), generator=generator).to(self.device)
+        noise = torch.randn(x.shape, generator=generator).to(self.device)
+        a = self.alphas_bar[t]
+        x_t = add_noise(x, noise, a)
+        error = (self.predict_noise(x_t, t, attributes) - noise).square()
+        return error.sum(1) / self.prior.expected_error(a)
+
+    # ---- sampling --------------------------------------------------------------
+
+    def condition(self, attributes: Mapping[str, bool], count: int) -> Tensor:
+        """(count, a) condition from wished attributes; those not named stay unknown.
+
+        Raises:
+            WsdemoError: An attribute is not one that the model was trained with.
+        """
+        unknown = sorted(set(attributes) - set(self.attribute_names))
+        if unknown:
+            raise WsdemoError(
+                "Unknown attribute",
+                f"Found {', '.join(unknown)}; this model knows {', '.join(self.attribute_names)}.",
+                "Choose among the known ones.",
+            )
+        row = [
+            0.0 if name not in attributes else (1.0 if attributes[name] else -1.0)
+            for name in self.attribute_names
+        ]
+        return torch.tensor([row] * count, device=self.device).view(count, len(row))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        seed: int,
+        steps: int = 50,
+        guidance: float = 1.0,
+        attributes: Tensor | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """DDIM (η = 0) with classifier-free guidance; yields the estimate after each step.
+
+        Sample i of a seed does not depend on how many are drawn with it.
+
+        Args:
+            count: Instances to draw.
+            seed: Of the initial noise.
+            steps: Denoising steps.
+            guidance: w in ε̂ = ε̂(∅) + w (ε̂(c) − ε̂(∅)); 1 is plain conditioning.
+            attributes: (count, a) condition; None draws unconditionally.
+
+        Yields:
+            (step, (count, D) weights x̂_0 so far); the last one is the sample.
+        """
+        noise = [
+            torch.randn(self.adapter.size, generator=torch.Generator().manual_seed(seed * 4096 + i))
+            for i in range(count)
+        ]
+        x = torch.stack(noise).to(self.device) * (self.prior.std > 0)
+        empty = torch.zeros(count, len(self.attribute_names), device=self.device)
+        conditional = attributes is not None and bool(attributes.any())
+        times = ddim_times(steps)
+        for step, t in enumerate(times):
+            time = torch.full((count,), t, device=self.device)
+            if conditional and attributes is not None:
+                eps = self.predict_noise(x, time, attributes)
+                if guidance != 1.0:
+                    free = self.predict_noise(x, time, empty)
+                    eps = free + guidance * (eps - free)
+            else:
+                eps = self.predict_noise(x, time, empty)
+            a = self.alphas_bar[t]
+            x0 = (x - (1 - a).sqrt() * eps) / a.sqrt()
+            if step + 1 < len(times):
+                a_next = self.alphas_bar[times[step + 1]]
+                x = a_next.sqrt() * x0 + (1 - a_next).sqrt() * eps
+            yield step + 1, self.prior.restore(x0)
+
+    def draw(self, count: int, seed: int, **options: Any) -> Tensor:
+        """Runs ``sample`` to its end: (count, D) weights."""
+        instances = torch.empty(0)
+        for _, instances in self.sample(count, seed, **options):
+            pass
+        return instances
+
+
+# ---- files -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DiffusionFiles:
+    """The files of a model: each stays below the 10 MB that plain git hosts take."""
+
+    network: Path
+    """Names NAME.safetensors; further parts are NAME-2.safetensors …"""
+
+    def parts(self, count: int) -> list[Path]:
+        stem = self.network.with_suffix("")
+        names = [stem.name] + [f"{stem.name}-{i}" for i in range(2, count + 1)]
+        return [stem.with_name(f"{name}.safetensors") for name in names]
+
+
+_PART_BYTES = 9_000_000
+
+
+def save_diffusion(path: Path, model: WeightDiffusion, meta: Mapping[str, Any]) -> list[Path]:
+    """Writes network and prior in half precision, in as many parts as needed."""
+    prior = model.prior
+    tensors: dict[str, Tensor] = {
+        f"network.{k}": v.half() for k, v in model.network.state_dict().items()
+    }
+    # Columns in blocks, so that parts can be packed.
+    for i, block in enumerate(prior.basis.split(128, dim=1)):
+        tensors[f"prior.basis.{i:03d}"] = block.half()
+    tensors |= {
+        "prior.mean": prior.mean,
+        "prior.std": prior.std,
+        "prior.variances": prior.variances,
+        "start": model.adapter.start,
+    }
+    parts: list[dict[str, Tensor]] = [{}]
+    used = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if used + size > _PART_BYTES and parts[-1]:
+            parts.append({})
+            used = 0
+        parts[-1][name] = tensor
+        used += size
+    paths = DiffusionFiles(path).parts(len(parts))
+    full = {
+        **meta,
+        "kind": "diffusion",
+        "parts": len(parts),
+        "adapter": dataclasses.asdict(model.adapter.config),
+        "network": dataclasses.asdict(model.network.config),
+        "attributes": list(model.attribute_names),
+        "rest": prior.rest,
+    }
+    for part, part_path in zip(parts, paths, strict=True):
+        save_checkpoint(part_path, part, full)
+    return paths
+
+
+def load_diffusion(
+    path: Path, base: FrozenBase, device: torch.device | str = "cpu"
+) -> tuple[WeightDiffusion, dict[str, Any]]:
+    """Reads what save_diffusion wrote."""
+    tensors, meta = load_checkpoint(path)
+    for extra in DiffusionFiles(path).parts(meta["parts"])[1:]:
+        tensors |= load_checkpoint(extra)[0]
+    tensors = {k: v.float() for k, v in tensors.items()}
+    adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))
+    adapter.start = tensors["start"]
+    network = WeightTransformer(config_from(TransformerConfig, meta["network"]))
+    prefix = "network."
+    network.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
+    blocks = [tensors[k] for k in sorted(tensors) if k.startswith("prior.basis.")]
+    prior = GaussianPrior(
+        tensors["prior.mean"],
+        tensors["prior.std"],
+        torch.cat(blocks, dim=1),
+        tensors["prior.variances"],
+        meta["rest"],
+    )
+    network = network.to(device).eval().requires_grad_(False)
+    return WeightDiffusion(adapter, prior, network, meta["attributes"]), meta

@@ -1,0 +1,24 @@
+"""Every bound on what wsdemo takes in, with its unit and its reason."""
+
+MAX_PICTURE_BYTES = 30 * 2**20
+"""A photo of a current phone is 3-12 MB; more is not a portrait."""
+MAX_PICTURE_PIXELS = 50_000_000
+"""Decoded at 3 bytes a pixel this is 150 MB: a 48-megapixel phone photo still passes."""
+MIN_PICTURE_SIDE = 16
+"""Pixels. Below a quarter of the field's 64 there is nothing to fit."""
+MAX_HEADER_BYTES = 8 * 2**20
+"""A safetensors header; the largest real adapters need under 1 MB."""
+MAX_TENSORS = 20_000
+"""Tensors in a file; SDXL adapters have about 5,000."""
+MAX_INSTANCE_BYTES = 8 * 2**20
+"""An instance file; the largest rank that the app fits takes 0.4 MB."""
+MAX_RENDER_SIDE = 1024
+"""Pixels a side of a rendered field: 1024² takes about 4 s on two cores."""
+MIN_RENDER_SIDE = 16
+MAX_SAMPLES = 64
+"""Instances per request: 64 take about half a minute on two cores."""
+MAX_DIFFUSION_STEPS = 250
+MAX_GUIDANCE = 8.0
+MAX_FIT_SECONDS = 120.0
+"""One visitor's fit on a shared machine."""
+MAX_SEED = 2**31 - 1

@@ -1,0 +1,1 @@
+"""Pictures and meshes in and out."""

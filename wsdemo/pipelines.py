@@ -1,0 +1,318 @@
+"""What the app, the command line and the API do, each as one function.
+
+Everything here takes and returns plain values; no global state but the shipped
+checkpoints, which are loaded once a process and never changed.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wsdemo.analysis.reconstruction import psnr, ssim
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint, shipped_base
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse, warm_start
+from wsdemo.fields.instance import Instance, read_instance
+from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
+from wsdemo.limits import (
+    MAX_DIFFUSION_STEPS,
+    MAX_FIT_SECONDS,
+    MAX_GUIDANCE,
+    MAX_RENDER_SIDE,
+    MAX_SAMPLES,
+    MAX_SEED,
+    MIN_RENDER_SIDE,
+)
+
+BASE, DIFFUSION, NEIGHBOURS = "faces-base", "faces-diffusion", "faces-neighbours"
+SIZE = 64
+"""Pixels a side that the face base was trained on."""
+
+
+# ---- models ------------------------------------------------------------------
+
+
+@cache
+def face_diffusion() -> WeightDiffusion:
+    """The shipped weight diffusion model of the faces."""
+    base, _ = shipped_base(BASE)
+    return load_diffusion(DIRECTORY / f"{DIFFUSION}.safetensors", base)[0]
+
+
+@cache
+def face_adapter(representation: str, rank: int, seed: int) -> Adapter:
+    """An adapter on the shipped face base with its shared start.
+
+    The shipped diffusion model's own start is used where it is the same
+    representation; others are computed once (about 2 s).
+    """
+    model = face_diffusion()
+    config = AdapterConfig(representation, rank, seed)
+    if config == model.adapter.config:
+        return model.adapter
+    adapter = Adapter(shipped_base(BASE)[0], config)
+    if config.kind != "lora":  # LoRA starts at B = 0: the base itself
+        adapter.start = warm_start(adapter, adapter.features(pixel_grid(SIZE, SIZE)))
+    return adapter
+
+
+def warm_up() -> None:
+    """Loads the models and runs each once, so that the first visitor does not wait."""
+    model = face_diffusion()
+    render_faces(model.draw(1, seed=0, steps=1), model.adapter)
+
+
+# ---- decoding -----------------------------------------------------------------
+
+
+def render_faces(instances: Tensor, adapter: Adapter, size: int = SIZE) -> Tensor:
+    """Decodes (n, D) weights at size² pixels → (n, 3, size, size) uint8.
+
+    Raises:
+        WsdemoError: The size is out of range.
+    """
+    if not MIN_RENDER_SIDE <= size <= MAX_RENDER_SIDE:
+        raise WsdemoError(
+            "Size out of range",
+            f"Found {size} pixels; expected {MIN_RENDER_SIDE} to {MAX_RENDER_SIDE}.",
+            "The field was trained at 64; beyond 256 it only gets smoother.",
+        )
+    values = adapter.decode_points(instances, pixel_grid(size, size))
+    if not bool(torch.isfinite(values).all()):
+        raise WsdemoError(
+            "Nothing to show",
+            "The weights decode to values that are not finite.",
+            "Use other weights.",
+        )
+    pixels = ((values.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.transpose(1, 2).reshape(len(instances), 3, size, size)
+
+
+def face_instance(adapter: Adapter, weights: Tensor, measured: Mapping[str, float]) -> Instance:
+    """Wraps weights (D,) as an instance of the shipped face base."""
+    _, meta = shipped_base(BASE)
+    return Instance(adapter, weights, "image", BASE, meta["hash"], SIZE, dict(measured))
+
+
+def open_instance(path: Path) -> Instance:
+    """Reads an instance file of any shipped base.
+
+    Raises:
+        WsdemoError: See read_instance; also a base that is not shipped.
+    """
+
+    def known(name: str):  # type: ignore[no-untyped-def]
+        if name != BASE:
+            raise WsdemoError(
+                "Unknown base",
+                f"The instance was fitted on {name[:40]!r}; this app ships {BASE!r}.",
+                "Use the wsdemo version that wrote the file.",
+            )
+        return shipped_base(name)
+
+    return read_instance(path, known)
+
+
+def blend(a: Instance, b: Instance, share: float) -> Tensor:
+    """(1 − share) ε_a + share ε_b, the straight path in weight space: (D,).
+
+    Raises:
+        WsdemoError: The two are of different representations.
+    """
+    if a.adapter.config != b.adapter.config or a.base_hash != b.base_hash:
+        raise WsdemoError(
+            "These two do not mix",
+            f"One is {a.adapter.config.representation} of rank {a.adapter.config.rank}, the other"
+            f" {b.adapter.config.representation} of rank {b.adapter.config.rank}.",
+            "Fit both with the same representation, rank and seed.",
+        )
+    return torch.lerp(a.weights, b.weights, share)
+
+
+# ---- sampling -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SampleStep:
+    """A moment of sampling.
+
+    Attributes:
+        step: Denoising steps done.
+        steps: Denoising steps in all.
+        instances: (n, D) weights so far.
+    """
+
+    step: int
+    steps: int
+    instances: Tensor
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raises WsdemoError unless low ≤ value ≤ high."""
+    if not low <= value <= high:
+        raise WsdemoError(
+            "Value out of range",
+            f"{name} is {value:g}; expected {low:g} to {high:g}.",
+            f"Choose a {name} in that range.",
+        )
+
+
+def sample_faces(
+    count: int,
+    seed: int,
+    steps: int = 50,
+    guidance: float = 1.5,
+    attributes: Mapping[str, bool] | None = None,
+) -> Iterator[SampleStep]:
+    """Draws faces from the weight diffusion model, step by step.
+
+    Raises:
+        WsdemoError: A value is out of range or an attribute unknown.
+    """
+    check_range("count", count, 1, MAX_SAMPLES)
+    check_range("seed", seed, 0, MAX_SEED)
+    check_range("steps", steps, 1, MAX_DIFFUSION_STEPS)
+    check_range("guidance", guidance, 0, MAX_GUIDANCE)
+    model = face_diffusion()
+    condition = model.condition(attributes or {}, count)
+    for step, instances in model.sample(count, seed, steps, guidance, condition):
+        yield SampleStep(step, steps, instances)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The training face whose weights lie nearest to some weights.
+
+    Attributes:
+        index: Its place in the training split.
+        distance: Whitened distance in weight space.
+        percentile: Share of held-out faces that lie nearer to their nearest training
+            face, in %. A copy of a training face is at 0.
+        weights: (D,) its weights, from the stored principal coordinates.
+    """
+
+    index: int
+    distance: float
+    percentile: float
+    weights: Tensor
+
+
+def nearest_training_face(weights: Tensor, adapter: Adapter) -> Neighbour:
+    """Finds the nearest training face of (D,) weights: the memorisation check.
+
+    Raises:
+        WsdemoError: The weights are of another representation than the training faces.
+    """
+    model = face_diffusion()
+    if adapter.config != model.adapter.config:
+        raise WsdemoError(
+            "No neighbours for this representation",
+            f"Training faces are stored as {model.adapter.config.representation} of rank"
+            f" {model.adapter.config.rank}; found {adapter.config.representation} of rank"
+            f" {adapter.config.rank}.",
+            "Fit with the default representation.",
+        )
+    tensors, _ = load_checkpoint(DIRECTORY / f"{NEIGHBOURS}.safetensors")
+    stored = tensors["coordinates"].float()
+    own = model.prior.coordinates(weights[None], stored.shape[1])
+    # Principal coordinates weighted by their spread: plain distance of weights, in the span.
+    spread = model.prior.variances[: stored.shape[1]].sqrt()
+    distances = ((stored - own) * spread).norm(dim=1)
+    index = int(distances.argmin())
+    distance = float(distances[index])
+    percentile = 100 * float((tensors["held_out_distances"] < distance).float().mean())
+    nearest = model.prior.from_coordinates(stored[index : index + 1])[0]
+    return Neighbour(index, distance, percentile, nearest)
+
+
+# ---- fitting ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a picture is fitted; the defaults are the app's fast preset."""
+
+    representation: str = "mlora-asym"
+    rank: int = 8
+    seed: int = 0
+    seconds: float = 5.0
+    target_psnr: float = float("inf")
+    max_steps: int = 5000
+
+
+@dataclass(frozen=True)
+class FitStep:
+    """A moment of a fit.
+
+    Attributes:
+        step: Steps done.
+        seconds: Time used.
+        seconds_left: Estimate of the time left.
+        psnr: In dB, of the whole picture.
+        image: (3, 64, 64) uint8, what the weights show now.
+        instance: The weights so far; in the last step with their measures.
+        is_last: Whether the fit is over.
+    """
+
+    step: int
+    seconds: float
+    seconds_left: float
+    psnr: float
+    image: Tensor
+    instance: Instance
+    is_last: bool
+
+
+def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
+    """Fits one (3, 64, 64) uint8 picture, reporting about five times a second.
+
+    Raises:
+        WsdemoError: An option is out of range.
+    """
+    check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
+    check_range("seed", options.seed, 0, MAX_SEED)
+    adapter = face_adapter(options.representation, options.rank, options.seed)
+    features = adapter.features(pixel_grid(SIZE, SIZE))
+    target = (image.flatten(1).T.float() / 127.5 - 1)[None]
+    config = FitConfig(
+        steps=options.max_steps,
+        seconds=options.seconds,
+        target_psnr=options.target_psnr,
+        report_every=5,
+    )
+    generator = torch.Generator().manual_seed(options.seed)
+    shown_at = -1.0
+    started = time.monotonic()
+    for progress in fit(adapter, features, target, config, generator):
+        now = time.monotonic() - started
+        if not progress.is_last and now - shown_at < 0.2:
+            continue
+        shown_at = now
+        shown = render_faces(progress.instances, adapter)[0]
+        value = psnr(shown, image)
+        measured = {"psnr": value, "seconds": now, "steps": float(progress.step)}
+        if progress.is_last:
+            measured["ssim"] = ssim(shown, image)
+        left = 0.0 if progress.is_last else max(0.0, options.seconds - now)
+        yield FitStep(
+            progress.step,
+            now,
+            left,
+            value,
+            shown,
+            face_instance(adapter, progress.instances[0], measured),
+            progress.is_last,
+        )
+
+
+def mean_psnr(images: Tensor, targets: Tensor) -> Tensor:
+    """(n,) PSNR in dB of (n, 3, H, W) uint8 pictures."""
+    mse = (images.double() - targets.double()).square().mean((1, 2, 3)) / 127.5**2
+    return psnr_from_mse(mse)

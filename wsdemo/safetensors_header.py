@@ -1,0 +1,126 @@
+"""Reads and judges a safetensors header before any library maps the file.
+
+The stock reader lets through what a public drop zone must not: metadata of 95 MB,
+half a million empty tensors, duplicate keys. Format: 8 bytes little-endian header
+length, a JSON object, then the tensors' bytes.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from wsdemo.errors import WsdemoError
+from wsdemo.limits import MAX_HEADER_BYTES, MAX_TENSORS
+
+_ITEM_BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8,
+    "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says it holds.
+
+    Attributes:
+        tensors: Name → (dtype, shape).
+        metadata: The file's free texts.
+    """
+
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    metadata: dict[str, str]
+
+
+def _refuse(message: str, hint: str = "Save the file again, or download it again.") -> WsdemoError:
+    return WsdemoError("Not a readable safetensors file", message, hint)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise _refuse("The header names a key twice.")
+    return result
+
+
+def _sniff(start: bytes) -> str | None:
+    """Names what a file is when it is something else."""
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return "The file is a pickle (.pt, .bin, .ckpt), which can run code when opened."
+    if start.startswith(b"version https://git-lfs"):
+        return "The file is a Git LFS pointer, not the file itself."
+    if start.lstrip()[:1] == b"<":
+        return "The file is a web page, not the file that its address promised."
+    for magic, name in ((b"\x89PNG", "PNG picture"), (b"\xff\xd8\xff", "JPEG picture")):
+        if start.startswith(magic):
+            return f"The file is a {name}."
+    return None
+
+
+def read_header(path: Path) -> Header:
+    """Reads a header within limits and checks it against the file's size.
+
+    Raises:
+        WsdemoError: Anything that is not a well-formed file within limits; the
+            message says what was found.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(64)
+        known = _sniff(start)
+        if known:
+            raise _refuse(known, "Give a .safetensors file.")
+        if size < 10:
+            raise _refuse(f"The file has {size} bytes; the format needs at least 10.")
+        length = int.from_bytes(start[:8], "little")
+        if length > MAX_HEADER_BYTES or length > size - 8:
+            raise _refuse(
+                f"It announces a header of {length:,} bytes; the file has {size:,} and"
+                f" {MAX_HEADER_BYTES:,} are allowed."
+            )
+        file.seek(8)
+        raw = file.read(length)
+    try:
+        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise _refuse(f"The header is no JSON ({type(error).__name__}).") from error
+    if not isinstance(parsed, dict):
+        raise _refuse("The header is no JSON object.")
+    metadata = parsed.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _refuse("The metadata are not texts.")
+    if len(parsed) > MAX_TENSORS:
+        raise _refuse(f"It holds {len(parsed):,} tensors; {MAX_TENSORS:,} are allowed.")
+    tensors = {
+        name: _check_tensor(name, entry, size - 8 - length) for name, entry in parsed.items()
+    }
+    return Header(tensors, metadata)
+
+
+def _check_tensor(name: str, entry: object, data_bytes: int) -> tuple[str, tuple[int, ...]]:
+    shown = name[:80]
+    if not isinstance(entry, dict):
+        raise _refuse(f"The entry of tensor {shown!r} is malformed.")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in _ITEM_BITS:
+        raise _refuse(f"Tensor {shown!r} has the unknown type {dtype!r}.")
+    if not _is_naturals(shape) or not _is_naturals(offsets) or len(offsets) != 2:
+        raise _refuse(f"The shape or place of tensor {shown!r} is malformed.")
+    count = 1
+    for side in shape:
+        count *= side
+    if count == 0 or len(shape) > 8:
+        raise _refuse(f"Tensor {shown!r} has the shape {tuple(shape)[:9]}.")
+    if offsets[1] > data_bytes:
+        raise _refuse(
+            f"Tensor {shown!r} ends at byte {offsets[1]:,} of {data_bytes:,}: the file is cut off."
+        )
+    if (offsets[1] - offsets[0]) * 8 != count * _ITEM_BITS[dtype]:
+        raise _refuse(f"Tensor {shown!r} has another number of bytes than its shape needs.")
+    return dtype, tuple(shape)
+
+
+def _is_naturals(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(
+        isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**48 for v in value
+    )

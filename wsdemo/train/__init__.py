@@ -1,0 +1,1 @@
+"""One readable recipe for each shipped checkpoint."""

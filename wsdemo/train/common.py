@@ -1,0 +1,134 @@
+"""What every recipe shares: budget, resumable state, EMA, the printed cost."""
+
+import argparse
+import copy
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from wsdemo.runtime import default_device, tune_allocator
+
+
+def recipe_parser(description: str, minutes: float) -> argparse.ArgumentParser:
+    """The options that all recipes understand."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--minutes", type=float, default=minutes, help="training time in all")
+    parser.add_argument("--steps", type=int, default=None, help="end after so many steps instead")
+    parser.add_argument("--device", default=None, help="cpu, cuda; default: what is there")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="resumable state")
+    parser.add_argument("--out", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--toy", action="store_true", help="made-up data and a tiny model")
+    return parser
+
+
+def start(args: argparse.Namespace) -> torch.device:
+    """Applies threads and allocator settings and returns the device."""
+    tune_allocator()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.runs.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return torch.device(args.device or default_device())
+
+
+def log(text: str) -> None:
+    """Prints a line to stderr at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Run:
+    """A training run that a later call continues where this one stopped.
+
+    Args:
+        path: File of the resumable state.
+        minutes: Training time over all calls together.
+        steps: Ends the run after so many steps instead, whatever the time.
+        save_every: Seconds between saves.
+    """
+
+    def __init__(
+        self, path: Path, minutes: float, steps: int | None = None, save_every: float = 90.0
+    ) -> None:
+        self.path, self.minutes, self.steps, self.save_every = path, minutes, steps, save_every
+        self.step, self._before = 0, 0.0
+        self._started = self._saved = time.monotonic()
+        self._parts: dict[str, Any] = {}
+
+    def attach(self, **parts: Any) -> None:
+        """Names the objects with a state_dict that belong to the state, and resumes them."""
+        self._parts = parts
+        if self.path.exists():
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+            self.step, self._before = state["step"], state["seconds"]
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            log(f"resumed {self.path} at step {self.step}, minute {self._before / 60:.1f}")
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds so far, earlier calls included."""
+        return self._before + time.monotonic() - self._started
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used, 0 to 1: drives every schedule."""
+        if self.steps is not None:
+            return min(1.0, self.step / self.steps)
+        return min(1.0, self.seconds / (self.minutes * 60))
+
+    def running(self) -> bool:
+        """Counts a step; saves now and then; says whether there is budget left."""
+        if time.monotonic() - self._saved > self.save_every:
+            self.save()
+        if self.progress >= 1.0:
+            self.save()
+            return False
+        self.step += 1
+        return True
+
+    def save(self) -> None:
+        """Writes the state, whole or not at all."""
+        state = {name: part.state_dict() for name, part in self._parts.items()}
+        temporary = self.path.with_suffix(".tmp")
+        torch.save({"step": self.step, "seconds": self.seconds, **state}, temporary)
+        os.replace(temporary, self.path)
+        self._saved = time.monotonic()
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Ema(nn.Module, Generic[M]):
+    """Exponential moving average of a module's parameters, with a warm-up."""
+
+    model: M
+    updates: Tensor
+
+    def __init__(self, model: M, decay: float = 0.999) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, model: M) -> None:
+        """θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + t) / (10 + t))."""
+        self.updates += 1
+        t = float(self.updates)
+        decay = min(self.decay, (1 + t) / (10 + t))
+        for mean, new in zip(self.model.parameters(), model.parameters(), strict=True):
+            mean.lerp_(new.to(mean.dtype), 1 - decay)
+
+
+def write_card_figures(path: Path, figures: dict[str, Any]) -> None:
+    """Writes what a run measured as JSON beside its checkpoint."""
+    path.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")

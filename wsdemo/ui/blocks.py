@@ -1,0 +1,23 @@
+"""The page: heading, tabs, foot."""
+
+import gradio as gr
+
+from wsdemo.ui import fit_tab, sample_tab
+
+HEADING = """# wsdemo: neural-network weights as data
+Faces as the weights of neural fields: draw them, fit them, walk between them.
+"""
+FOOT = """Trained on 8,000 CelebA faces (non-commercial research terms); every picture shown is
+decoded from weights. Sampled faces are of nobody; fitted ones are of whom you upload."""
+
+
+def build_blocks() -> gr.Blocks:
+    """Builds the whole app; ``app.py`` launches it."""
+    with gr.Blocks(title="wsdemo", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+        gr.Markdown(HEADING)
+        with gr.Tab("Sample"):
+            sample_tab.build()
+        with gr.Tab("Fit"):
+            fit_tab.build()
+        gr.Markdown(FOOT)
+    return blocks

@@ -1,0 +1,52 @@
+"""What every event handler needs: our errors shown as messages, files for download."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from wsdemo.errors import WsdemoError
+
+COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
+"""Long work takes turns: two fits at once would each take twice as long."""
+QUICK = {"concurrency_id": "quick", "concurrency_limit": 2}
+
+
+def _shown(error: WsdemoError) -> gr.Error:
+    return gr.Error(f"{error.message} {error.hint}", title=error.title, duration=12)
+
+
+def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Shows a WsdemoError of a handler as a titled message."""
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except WsdemoError as error:
+            raise _shown(error) from error
+
+    return call
+
+
+def guarded_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """The same for handlers that yield."""
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from handler(*args, **kwargs)
+        except WsdemoError as error:
+            raise _shown(error) from error
+
+    return call
+
+
+def download_file(content: bytes, name: str) -> str:
+    """Writes content to a new folder of its own and returns the path, for a download."""
+    path = Path(tempfile.mkdtemp(prefix="wsdemo-")) / name
+    path.write_bytes(content)
+    return str(path)

@@ -1,0 +1,217 @@
+"""Tab Fit: a photo becomes weights; weights become pictures; two faces blend."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from wsdemo import pipelines
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.canonical import canonicalise
+from wsdemo.fields.instance import Instance
+from wsdemo.media.images import Crop, open_picture, to_picture, to_square
+from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream
+
+PRESETS = {
+    "Fast: 4 s, rank 8": pipelines.FitOptions(rank=8, seconds=4.0),
+    "Fine: 20 s, rank 18": pipelines.FitOptions(rank=18, seconds=20.0),
+}
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+def square(path: str | None, x: float, y: float, zoom: float) -> tuple[Any, list[str]]:
+    """The 64x64 crop of an uploaded photo, and notes on how it was read."""
+    if path is None:
+        raise WsdemoError("No photo", "There is nothing to fit yet.", "Drop or pick a photo.")
+    picture, notes = open_picture(Path(path))
+    return to_square(picture, Crop(x, y, zoom), pipelines.SIZE), notes
+
+
+@guarded
+def show_crop(path: str | None, x: float, y: float, zoom: float) -> Any:
+    """What the field will see of the photo."""
+    return None if path is None else to_picture(square(path, x, y, zoom)[0])
+
+
+def describe(instance: Instance, size: int) -> str:
+    """The facts of an instance as a table."""
+    m = instance.measured
+    config = instance.adapter.config
+    rows = [
+        ("Representation", f"{config.representation}, rank {config.rank}"),
+        ("Weights", f"{instance.adapter.weight_count:,}"),
+        ("File", f"{size:,} bytes"),
+    ]
+    names = (("psnr", "PSNR", "{:.2f} dB"), ("ssim", "SSIM", "{:.3f}"))
+    rows += [(label, form.format(m[key])) for key, label, form in names if key in m]
+    if "seconds" in m:
+        rows.append(("Time", f"{m['seconds']:.1f} s, {m['steps']:.0f} steps"))
+    return "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
+
+
+@guarded_stream
+def fit(
+    path: str | None, x: float, y: float, zoom: float, preset: str
+) -> Iterator[tuple[Any, ...]]:
+    """Streams preview, PSNR curve and status; ends with the comparison and the files."""
+    if preset not in PRESETS:
+        raise WsdemoError(
+            "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(PRESETS)}."
+        )
+    image, notes = square(path, x, y, zoom)
+    original = to_picture(image)
+    curve: list[tuple[float, float]] = []
+    step = None
+    for step in pipelines.fit_picture(image, PRESETS[preset]):
+        curve.append((step.seconds, step.psnr))
+        table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
+        text = f"{step.psnr:.2f} dB after {step.step} steps, {step.seconds_left:.0f} s left."
+        if not step.is_last:
+            shown = to_picture(step.image)
+            yield shown, table, text, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+    assert step is not None
+    content = step.instance.to_bytes()
+    canonical = _canonical_bytes(step.instance)
+    file = download_file(content, "fit.safetensors")
+    text = " ".join([f"Done: {step.psnr:.2f} dB.", *notes])
+    yield (
+        to_picture(step.image),
+        table,
+        text,
+        (original.resize((256, 256), 0), to_picture(step.image).resize((256, 256), 0)),
+        describe(step.instance, len(content)),
+        file,
+        download_file(canonical, "fit-canonical.safetensors"),
+        file,
+    )
+
+
+def _canonical_bytes(instance: Instance) -> bytes:
+    import dataclasses
+
+    weights = canonicalise(instance.adapter, instance.weights[None])[0]
+    return dataclasses.replace(instance, weights=weights).to_bytes()
+
+
+@guarded
+def open_file(path: str | None, size: int) -> tuple[Any, str]:
+    """Decodes an instance file that a visitor dropped."""
+    if path is None:
+        return None, ""
+    instance = pipelines.open_instance(Path(path))
+    pictures = pipelines.render_faces(instance.weights[None], instance.adapter, size)
+    return to_picture(pictures[0]), describe(instance, Path(path).stat().st_size)
+
+
+@guarded
+def blend(a: str | None, b: str | None, share: float) -> Any:
+    """A point of the straight path between two instances."""
+    if a is None or b is None:
+        return None
+    first, second = (pipelines.open_instance(Path(p)) for p in (a, b))
+    weights = pipelines.blend(first, second, share)
+    return to_picture(pipelines.render_faces(weights[None], first.adapter, 192)[0])
+
+
+def build() -> None:
+    """Lays out the tab inside the current Blocks."""
+    gr.Markdown(
+        "A photo becomes the weights that make the shared base field show it. Faces fit best: the "
+        "base has seen 8,000 of them at 64x64 pixels. Your photo stays on this machine."
+    )
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            photo = gr.Image(
+                type="filepath",
+                label="Photo",
+                sources=["upload", "webcam", "clipboard"],
+                height=260,
+            )
+            gr.Examples(
+                [[str(p)] for p in sorted(EXAMPLES.glob("*.png"))], photo, label="Or one of these"
+            )
+            with gr.Row():
+                crop = gr.Image(
+                    label="The field sees this square", interactive=False, height=150,
+                    format="png", elem_id="crop",
+                )  # fmt: skip
+                with gr.Column():
+                    x = gr.Slider(0, 1, 0.5, step=0.01, label="Left to right")
+                    y = gr.Slider(0, 1, 0.5, step=0.01, label="Top to bottom")
+                    zoom = gr.Slider(1, 6, 1, step=0.05, label="Zoom")
+            preset = gr.Radio(list(PRESETS), value=next(iter(PRESETS)), label="Preset")
+            with gr.Row():
+                go = gr.Button("Fit", variant="primary")
+                stop = gr.Button("Stop")
+        with gr.Column(scale=3, min_width=400):
+            with gr.Row():
+                preview = gr.Image(
+                    label="What the weights show", interactive=False, height=240, format="png",
+                    elem_id="preview",
+                )  # fmt: skip
+                curve = gr.LinePlot(
+                    x="seconds", y="PSNR (dB)", label="PSNR while fitting", height=240
+                )
+            status = gr.Markdown("Nothing fitted yet.", elem_classes="status")
+            with gr.Row():
+                compare = gr.ImageSlider(
+                    label="Photo · fitted", interactive=False, format="png", height=280
+                )
+                facts = gr.Markdown()
+            with gr.Row():
+                file = gr.DownloadButton("Download the weights")
+                canonical = gr.DownloadButton("Download canonical factors")
+    last = gr.State(None)
+
+    crop_inputs = [photo, x, y, zoom]
+    for component in crop_inputs:
+        component.change(
+            show_crop, crop_inputs, crop, api_visibility="private", show_progress="hidden", **QUICK
+        )
+    run = go.click(
+        fit,
+        [*crop_inputs, preset],
+        [preview, curve, status, compare, facts, file, canonical, last],
+        api_name="fit_picture",
+        **COMPUTE,
+    )
+    stop.click(
+        lambda: "Stopped.", None, status, cancels=[run], api_visibility="private", queue=False
+    )
+    _build_files(last)
+
+
+def _build_files(last: gr.State) -> None:
+    """The lower half: decode an instance file, blend two."""
+    with gr.Row():
+        with gr.Column():
+            gr.Markdown("### Open an instance file")
+            dropped = gr.File(
+                label="Instance (.safetensors)", file_types=[".safetensors"], height=120
+            )
+            size = gr.Radio([64, 128, 256, 512], value=256, label="Render at (pixels)")
+            decoded = gr.Image(label="Decoded", interactive=False, height=260, format="png")
+            facts = gr.Markdown()
+        with gr.Column():
+            gr.Markdown("### Walk from one face to another, through weight space")
+            with gr.Row():
+                a = gr.File(label="From (.safetensors)", file_types=[".safetensors"], height=120)
+                b = gr.File(label="To (.safetensors)", file_types=[".safetensors"], height=120)
+            with gr.Row():
+                use_a = gr.Button("Use my fit as From", size="sm")
+                use_b = gr.Button("Use my fit as To", size="sm")
+            share = gr.Slider(0, 1, 0.5, step=0.02, label="Share of the second face")
+            mixed = gr.Image(label="Blend", interactive=False, height=260, format="png")
+    inputs: list[Any] = [dropped, size]
+    dropped.change(open_file, inputs, [decoded, facts], api_name="decode_instance", **QUICK)
+    size.input(open_file, inputs, [decoded, facts], api_visibility="private", **QUICK)
+    for button, slot in ((use_a, a), (use_b, b)):
+        button.click(lambda path: path, last, slot, api_visibility="private")
+    for component in (a, b, share):
+        component.change(
+            blend, [a, b, share], mixed, api_name="blend" if component is share else None,
+            api_visibility="public" if component is share else "private",
+            show_progress="hidden", **QUICK,
+        )  # fmt: skip
