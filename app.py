@@ -11,7 +11,7 @@ tune_allocator()
 from wsdemo import pipelines
 from wsdemo.limits import MAX_PICTURE_BYTES
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.theme import CSS, theme
+from wsdemo.ui.theme import CSS, JS, theme
 
 demo = build_blocks()
 
@@ -20,6 +20,8 @@ if __name__ == "__main__":
     demo.queue(max_size=32).launch(
         theme=theme(),
         css=CSS,
+        js=JS,
+        footer_links=["api", "gradio"],
         ssr_mode=False,  # needs Node, and shows white pages where that is missing
         max_file_size=MAX_PICTURE_BYTES,
         show_error=False,

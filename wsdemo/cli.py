@@ -153,7 +153,7 @@ def run_canonical(args: argparse.Namespace) -> Result:
 def run_doctor(args: argparse.Namespace) -> Result:
     """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
     from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
-    from wsdemo.pipelines import BASE, DIFFUSION, NEIGHBOURS
+    from wsdemo.pipelines import BASE, DIFFUSION, ENCODER, NEIGHBOURS
 
     versions = {"wsdemo": __version__, "python": platform.python_version()}
     for name in ("torch", "gradio", "numpy", "pillow", "safetensors", "scikit-image"):
@@ -171,7 +171,7 @@ def run_doctor(args: argparse.Namespace) -> Result:
             }
         except WsdemoError as error:
             problems.append(str(error))
-    wanted = {f"{n}.safetensors" for n in (BASE, DIFFUSION, NEIGHBOURS)}
+    wanted = {f"{n}.safetensors" for n in (BASE, ENCODER, DIFFUSION, NEIGHBOURS)}
     problems += [f"{name} is missing" for name in sorted(wanted - set(checkpoints))]
     return {
         "ok": not problems,

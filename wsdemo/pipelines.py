@@ -18,6 +18,7 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint, shipped_base
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse, warm_start
 from wsdemo.fields.instance import Instance, read_instance
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
@@ -31,7 +32,8 @@ from wsdemo.limits import (
     MIN_RENDER_SIDE,
 )
 
-BASE, DIFFUSION, NEIGHBOURS = "faces-base", "faces-diffusion", "faces-neighbours"
+BASE, ENCODER = "faces-base", "faces-encoder"
+DIFFUSION, NEIGHBOURS = "faces-diffusion", "faces-neighbours"
 SIZE = 64
 """Pixels a side that the face base was trained on."""
 
@@ -48,19 +50,17 @@ def face_diffusion() -> WeightDiffusion:
 
 @cache
 def face_adapter(representation: str, rank: int, seed: int) -> Adapter:
-    """An adapter on the shipped face base with its shared start.
-
-    The shipped diffusion model's own start is used where it is the same
-    representation; others are computed once (about 2 s).
-    """
-    model = face_diffusion()
-    config = AdapterConfig(representation, rank, seed)
-    if config == model.adapter.config:
-        return model.adapter
-    adapter = Adapter(shipped_base(BASE)[0], config)
-    if config.kind != "lora":  # LoRA starts at B = 0: the base itself
+    """An adapter on the shipped face base with its shared start."""
+    adapter = Adapter(shipped_base(BASE)[0], AdapterConfig(representation, rank, seed))
+    if adapter.config.kind == "mlp":  # the others start at the base itself
         adapter.start = warm_start(adapter, adapter.features(pixel_grid(SIZE, SIZE)))
     return adapter
+
+
+@cache
+def face_start() -> AmortisedStart:
+    """The shipped encoder, which gives mLoRA fits their start."""
+    return load_start(DIRECTORY / f"{ENCODER}.safetensors")
 
 
 def warm_up() -> None:
@@ -235,6 +235,10 @@ def nearest_training_face(weights: Tensor, adapter: Adapter) -> Neighbour:
 # ---- fitting ------------------------------------------------------------------
 
 
+FIT_RATES = {"mlora": 0.04, "lora": 0.03, "mlp": 0.01}
+"""Adam's peak learning rates; chosen on validation faces."""
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How a picture is fitted; the defaults are the app's fast preset."""
@@ -283,14 +287,16 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     target = (image.flatten(1).T.float() / 127.5 - 1)[None]
     config = FitConfig(
         steps=options.max_steps,
+        learning_rate=FIT_RATES[adapter.config.kind],
         seconds=options.seconds,
         target_psnr=options.target_psnr,
         report_every=5,
     )
+    origin = face_start()(adapter, image[None]) if adapter.config.kind == "mlora" else None
     generator = torch.Generator().manual_seed(options.seed)
     shown_at = -1.0
     started = time.monotonic()
-    for progress in fit(adapter, features, target, config, generator):
+    for progress in fit(adapter, features, target, config, generator, origin):
         now = time.monotonic() - started
         if not progress.is_last and now - shown_at < 0.2:
             continue

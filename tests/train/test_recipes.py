@@ -9,7 +9,7 @@ from wsdemo.checkpoints import load_base, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.base import pixel_grid
 from wsdemo.generate.diffusion import load_diffusion
-from wsdemo.train import faces_base, faces_diffusion, faces_features, faces_fit
+from wsdemo.train import faces_base, faces_diffusion, faces_features, faces_fit, faces_release
 from wsdemo.train.common import Run
 from wsdemo.train.faces_data import load_faces, toy_faces
 from wsdemo.train.faces_fit import load_fits
@@ -22,7 +22,9 @@ def folders(tmp_path_factory):
     common = ["--toy", "--runs", str(root / "runs"), "--out", str(root / "out")]
     faces_base.main([*common, "--steps", "40"])
     base = ["--base", str(root / "out/faces-base.safetensors"), "--rank", "4"]
-    faces_fit.main([*common, *base, "--count", "48"])
+    encoder = ["--encoder", str(root / "out/faces-encoder.safetensors")]
+    faces_fit.main([*common, *base, *encoder, "--count", "48"])
+    faces_fit.main([*common, *base, *encoder, "--count", "16", "--split", "validation"])
     faces_diffusion.main([*common, *base, "--steps", "30", "--directions", "32"])
     return root
 
@@ -49,6 +51,17 @@ def test_diffusion_recipe_writes_a_model_that_samples(folders):
     pictures = model.adapter.decode_points(model.draw(2, seed=1, steps=4), pixel_grid(8, 8))
     assert bool(torch.isfinite(pictures).all())
     assert float((pictures[0] - pictures[1]).abs().mean()) > 0.01
+
+
+def test_release_recipe_writes_neighbours_weights_and_examples(folders):
+    common = ["--toy", "--runs", str(folders / "runs"), "--out", str(folders / "out")]
+    faces_release.main(common)
+    tensors, _ = load_checkpoint(folders / "out/faces-neighbours.safetensors")
+    assert tensors["coordinates"].shape == (48, 32)
+    assert tensors["held_out_distances"].shape == (16,)
+    tensors, meta = load_checkpoint(folders / "out/faces-weights.safetensors")
+    assert len(tensors["instances"]) == len(tensors["attributes"]) == len(meta["files"]) == 48
+    assert len(load_checkpoint(folders / "out/faces-examples.safetensors")[0]["instances"]) == 8
 
 
 def test_diffusion_run_resumes_where_it_stopped(folders, tmp_path, capsys):

@@ -29,8 +29,7 @@ REPRESENTATIONS = ("mlp", "mlp-asym", "lora", "lora-asym", "mlora", "mlora-asym"
 KAPPA = 6.0
 """Scale of the frozen entries of LoRA-Asym and MLP-Asym (Paper A)."""
 INIT_SPREAD = 1.0
-"""Ours: relative spread of mLoRA's initial factors. Ranks that start alike learn alike;
-with 0.5 fits end 1.5 dB lower, with 2.0 the start itself breaks down."""
+"""Ours: spread of log A at mLoRA's start. Ranks that start alike would learn alike."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ class Adapter:
     Attributes:
         size: D, the length of an instance's vector, frozen entries included.
         trainable: (D,) bool, False at frozen entries.
-        start: (D,) float, the vector that every fit starts from, ε₀. Fits of shipped
-            checkpoints replace it by a start that decodes to the base's own picture.
+        start: (D,) float, the vector that every fit starts from, ε₀. For LoRA and mLoRA it
+            decodes to the base's own picture.
 
     Raises:
         WsdemoError: The representation is unknown or the rank out of range.
@@ -163,14 +162,15 @@ class Adapter:
         noise = torch.randn(slot.shape, generator=g)
         if part == "bias" or (part == "B" and self.config.kind == "lora"):
             return torch.zeros(slot.shape)
-        # mLoRA: E[BA] = 1, with both factors of the same size, as Adam moves both alike.
+        # mLoRA: B A = 1 exactly, so that the start is the base itself. B is constant, the free
+        # entries of each column of A share 1 at random, and both factors have the same size,
+        # as Adam moves both alike.
         root = math.sqrt(self.config.rank)
         if part == "B":
-            return (1 + INIT_SPREAD * noise) / root
+            return torch.full(slot.shape, 1 / root)
         if self.config.kind == "mlora":
-            # Column j has m_j free entries; each carries its share 1 / m_j.
-            free = mask.sum(0, keepdim=True).clamp(min=1)
-            return mask * (1 + INIT_SPREAD * noise) * root / free
+            shares = torch.where(mask, (INIT_SPREAD * noise).exp(), 0.0)
+            return root * shares / shares.sum(0, keepdim=True).clamp(min=1e-12)
         gain = math.sqrt(2.0) if self.config.kind == "mlp" else 1.0
         if slot.name.endswith(".1.weight"):
             gain = 0.3

@@ -136,11 +136,10 @@ def fit_to_end(
 
 
 def warm_start(adapter: Adapter, features: Tensor, steps: int = 200, rate: float = 5e-3) -> Tensor:
-    """ε₀ that decodes to the base's own output at the mean latent.
+    """ε₀ for an MLP: weights fitted once to the base's own output at the mean latent.
 
-    A random start with E[BA] = 1 disturbs the base; fitting it once to what the base
-    itself shows mends that, in the same way for all six representations. (HyperDiffusion
-    does likewise: its first fitted MLP initialises all others.)
+    LoRA and mLoRA start at the base by construction. An MLP knows no base, and starts where
+    HyperDiffusion's do: at one fitted instance that initialises all others.
 
     Returns:
         (D,) float.

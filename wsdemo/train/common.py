@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import json
 import os
 import sys
 import time
@@ -127,8 +126,3 @@ class Ema(nn.Module, Generic[M]):
         decay = min(self.decay, (1 + t) / (10 + t))
         for mean, new in zip(self.model.parameters(), model.parameters(), strict=True):
             mean.lerp_(new.to(mean.dtype), 1 - decay)
-
-
-def write_card_figures(path: Path, figures: dict[str, Any]) -> None:
-    """Writes what a run measured as JSON beside its checkpoint."""
-    path.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")

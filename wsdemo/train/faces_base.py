@@ -5,8 +5,9 @@ per face of  E‖f_w(p, z_i) − x_i(p)‖² + β KL(q_i ‖ N(0, I)).
 
 Ours: for most of the budget a small convolutional encoder proposes the
 posteriors, since a latent that is updated once an epoch learns too slowly on a
-small budget; then the encoder is dropped, its proposals become free parameters,
-one posterior per face, and the paper's objective is trained as it stands. The
+small budget; then its proposals become free parameters, one posterior per face, and
+the paper's objective is trained as it stands. The encoder is kept: it gives fits their
+start (fields/encoder.py). The
 schedule is progressive: many faces at 32x32 first, fewer points at 64x64 later.
 EMA weights are kept, and the scales at the mean latent folded into W.
 """
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsdemo.checkpoints import save_base
+from wsdemo.checkpoints import base_tensors, save_base, tensors_hash
 from wsdemo.fields.base import BaseField, FieldConfig, pixel_grid
-from wsdemo.train.common import Ema, Run, log, recipe_parser, start, write_card_figures
+from wsdemo.fields.encoder import AmortisedStart, Encoder, save_start
+from wsdemo.train.common import Ema, Run, log, recipe_parser, start
 from wsdemo.train.faces_data import Faces, load_faces, to_signal, toy_faces
 
 
@@ -52,22 +54,6 @@ TOY = tuple(
 )
 KL_WEIGHT = 1e-4
 """β, against a squared error summed over channels and averaged over pixels."""
-
-
-class Encoder(nn.Module):
-    """Proposes a posterior (mean, log σ) for a 64x64 face; used in training only."""
-
-    def __init__(self, latent_dim: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for d_in, d_out in ((3, 32), (32, 64), (64, 128), (128, 192)):
-            layers += [nn.Conv2d(d_in, d_out, 4, 2, 1), nn.GroupNorm(8, d_out), nn.SiLU()]
-        self.body = nn.Sequential(*layers, nn.Flatten())
-        self.head = nn.Linear(192 * 16, 2 * latent_dim)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.head(self.body(images)).chunk(2, dim=-1)
-        return mean, log_std.clamp(-6, 2) - 1
 
 
 def kl_to_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
@@ -209,15 +195,21 @@ def main(arguments: list[str] | None = None) -> None:
                 texts.append(f"validation PSNR {trainer.psnr(held_out.images[:64]):.2f} dB")
             log(f"step {run.step} {run.progress:.0%} {' '.join(texts)}")
 
+    figures = {
+        "steps": run.step,
+        "minutes": run.seconds / 60,
+        "faces": len(faces),
+        "autoencoder_validation_psnr": trainer.psnr(held_out.images[:128]),
+    }
     field = trainer.ema.model.field
     mean = trainer.latents.weight[:, : config.latent_dim].mean(0) if free else torch.zeros(1)
-    base = field.cpu().freeze(mean.cpu().expand(config.latent_dim))
+    mean = mean.detach().cpu().expand(config.latent_dim).clone()
+    base = field.cpu().freeze(mean)
     meta = {"name": "faces-base", "domain": "image", "size": 64, "toy": args.toy}
+    meta["measured"] = figures
     save_base(args.out / "faces-base.safetensors", base, meta)
-    write_card_figures(
-        args.runs / "faces-base.json",
-        {"steps": run.step, "minutes": run.seconds / 60, "faces": len(faces), "final": values},
-    )
+    start_here = AmortisedStart(trainer.ema.model.encoder.cpu(), field, mean)
+    save_start(args.out / "faces-encoder.safetensors", start_here, tensors_hash(base_tensors(base)))
 
 
 if __name__ == "__main__":

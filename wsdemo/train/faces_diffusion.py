@@ -21,9 +21,9 @@ from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.tokens import TokenLayout
 from wsdemo.generate.transformer import SUMMARY_TOKEN, TransformerConfig, WeightTransformer
-from wsdemo.train.common import Ema, Run, log, recipe_parser, start, write_card_figures
+from wsdemo.train.common import Ema, Run, log, recipe_parser, start
 from wsdemo.train.faces_data import load_faces, toy_faces
-from wsdemo.train.faces_fit import load_fits, shared_start
+from wsdemo.train.faces_fit import fits_folder, load_fits
 
 ATTRIBUTES = (
     "Smiling", "Eyeglasses", "Male", "Young", "Wearing_Hat", "Bangs", "No_Beard",
@@ -84,9 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     device = start(args)
     base, base_meta = load_base(args.base)
-    folder = args.runs / "faces-fit" / f"{args.representation}-r{args.rank}"
     config = AdapterConfig(args.representation, args.rank, 0)
-    adapter = shared_start(base, config, folder, 64)
+    folder = fits_folder(args.runs, config)
+    adapter = Adapter(base, config)
 
     instances, _ = load_fits(folder / "train")
     instances = instances[: args.count].float()
@@ -111,6 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
         len(names),
         summary=min(args.summary, prior.basis.shape[1]) // SUMMARY_TOKEN * SUMMARY_TOKEN,
     )
+    if config.kind == "mlp":  # HyperDiffusion's form: flat tokens, no hierarchy
+        network_config = dataclasses.replace(network_config, flat=True)
     if args.toy:
         network_config = dataclasses.replace(network_config, token_width=32, width=64, depth=2)
     network = WeightTransformer(network_config).to(device)
@@ -170,7 +172,6 @@ def main(arguments: list[str] | None = None) -> None:
         "measured": figures,
     }
     save_diffusion(args.out / f"{args.name}.safetensors", averaged, meta)
-    write_card_figures(args.runs / f"{args.name}.json", figures)
 
 
 if __name__ == "__main__":

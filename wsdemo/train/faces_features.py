@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from wsdemo.analysis.features import FaceFeatures
 from wsdemo.analysis.generation import area_under_roc
 from wsdemo.checkpoints import save_checkpoint
-from wsdemo.train.common import Ema, Run, log, recipe_parser, start, write_card_figures
+from wsdemo.train.common import Ema, Run, log, recipe_parser, start
 from wsdemo.train.faces_data import load_faces, toy_faces
 
 
@@ -70,7 +70,6 @@ def main(arguments: list[str] | None = None) -> None:
         {"name": "faces-features", "kind": "features", "attributes": list(faces.attribute_names),
          "toy": args.toy, "measured": figures},
     )  # fmt: skip
-    write_card_figures(args.runs / "faces-features.json", figures)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Fits one adapter to every face: ``python -m wsdemo.train.faces_fit --data celeba.zip``.
 
 Writes shards of weights, fp16, to ``runs/faces-fit/NAME/SPLIT/``; a second call continues.
-With ``--workers 2`` the shards are shared out between single-thread processes,
+mLoRA starts from the encoder's guess (fields/encoder.py), other representations from the
+shared start. With ``--workers 2`` the shards are shared out between single-thread processes,
 which beats one process of two threads on a busy machine.
 """
 
@@ -11,43 +12,38 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from wsdemo.checkpoints import load_base, load_checkpoint, save_checkpoint
 from wsdemo.fields.adapters import Adapter, AdapterConfig
-from wsdemo.fields.base import FrozenBase, pixel_grid
+from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit_to_end, psnr_from_mse, warm_start
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.faces_data import Faces, load_faces, to_signal, toy_faces
 
-POPULATION = FitConfig(steps=100, points=768, learning_rate=0.05, pull=1.0)
+POPULATION = FitConfig(steps=50, points=512, learning_rate=0.02, pull=1.0)
 """How the instances of the shipped diffusion model were fitted."""
 SHARD = 250
 
 
-def shared_start(base: FrozenBase, config: AdapterConfig, folder: Path, size: int) -> Adapter:
-    """An adapter with its warm start, computed once and kept in ``folder/start.safetensors``."""
-    adapter = Adapter(base, config)
-    path = folder / "start.safetensors"
-    if not path.exists():
-        ε0 = warm_start(adapter, adapter.features(pixel_grid(size, size)))
-        save_checkpoint(path, {"start": ε0}, {"kind": "start"})
-    adapter.start = load_file(path)["start"].to(adapter.device)
-    return adapter
-
-
 def fit_faces(
-    adapter: Adapter, images: Tensor, config: FitConfig, seed: int
+    adapter: Adapter, images: Tensor, config: FitConfig, seed: int, start: AmortisedStart | None
 ) -> tuple[Tensor, Tensor]:
     """Fits (n, 3, H, W) uint8 faces → (n, D) weights and (n,) PSNR in dB of their fp16 form."""
     features = adapter.features(pixel_grid(*images.shape[-2:]))
     target = to_signal(images).to(adapter.device)
     generator = torch.Generator().manual_seed(seed)
-    ε = fit_to_end(adapter, features, target, config, generator).half()
+    origin = None if start is None else start(adapter, images)
+    ε = fit_to_end(adapter, features, target, config, generator, origin).half()
     with torch.no_grad():
         shown = adapter.decode(ε.float(), features).clamp(-1, 1)
     return ε.cpu(), psnr_from_mse((shown - target).square().mean((1, 2))).cpu()
+
+
+def fits_folder(runs: Path, config: AdapterConfig) -> Path:
+    """Where the fits of a representation lie; one folder a split."""
+    return runs / "faces-fit" / f"{config.representation}-r{config.rank}"
 
 
 def load_fits(folder: Path) -> tuple[Tensor, list[str]]:
@@ -60,7 +56,13 @@ def load_fits(folder: Path) -> tuple[Tensor, list[str]]:
     return torch.cat(weights), files
 
 
-def run_shards(args: argparse.Namespace, faces: Faces, adapter: Adapter, folder: Path) -> None:
+def run_shards(
+    args: argparse.Namespace,
+    faces: Faces,
+    adapter: Adapter,
+    start: AmortisedStart | None,
+    folder: Path,
+) -> None:
     """Fits the shards of this worker that are not there yet."""
     part, of = (int(v) for v in args.part.split("/"))
     batch = 25 if adapter.device.type == "cpu" else 500
@@ -69,7 +71,7 @@ def run_shards(args: argparse.Namespace, faces: Faces, adapter: Adapter, folder:
         if path.exists():
             continue
         images = faces.images[first : first + SHARD]
-        results = [fit_faces(adapter, b, POPULATION, args.seed) for b in images.split(batch)]
+        results = [fit_faces(adapter, b, POPULATION, args.seed, start) for b in images.split(batch)]
         psnr = torch.cat([p for _, p in results])
         log(f"{path.name}: {psnr.mean():.2f} dB, worst {psnr.min():.2f}")
         temporary = path.with_suffix(".tmp")
@@ -85,6 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=0)
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     parser.add_argument("--base", type=Path, default=Path("checkpoints/faces-base.safetensors"))
+    parser.add_argument(
+        "--encoder", type=Path, default=Path("checkpoints/faces-encoder.safetensors")
+    )
     parser.add_argument("--representation", default="mlora-asym")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--split", default="train", choices=("train", "validation", "test"))
@@ -95,12 +100,15 @@ def main(arguments: list[str] | None = None) -> None:
     device = start(args)
     base = load_base(args.base)[0].to(device)
     config = AdapterConfig(args.representation, args.rank, 0)
-    root = args.runs / "faces-fit" / f"{args.representation}-r{args.rank}"
-    folder = root / args.split
+    folder = fits_folder(args.runs, config) / args.split
     folder.mkdir(parents=True, exist_ok=True)
     faces = toy_faces(64) if args.toy else load_faces(args.data, args.split)
     faces = faces.first(args.count)
-    adapter = shared_start(base, config, root, faces.images.shape[-1])
+    adapter = Adapter(base, config)
+    if config.kind == "mlp":
+        size = faces.images.shape[-1]
+        adapter.start = warm_start(adapter, adapter.features(pixel_grid(size, size)))
+    amortised = load_start(args.encoder, device) if config.kind == "mlora" else None
     if args.workers > 1:
         log(f"fitting {len(faces)} faces, {args.representation} rank {args.rank}")
         given = sys.argv[1:] if arguments is None else arguments
@@ -111,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
             for i in range(args.workers)
         ]
         sys.exit(max(w.wait() for w in workers))
-    run_shards(args, faces, adapter, folder)
+    run_shards(args, faces, adapter, amortised, folder)
 
 
 if __name__ == "__main__":

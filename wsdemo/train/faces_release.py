@@ -16,7 +16,7 @@ from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.faces_data import load_faces, toy_faces
 from wsdemo.train.faces_diffusion import STORED_COORDINATES
-from wsdemo.train.faces_fit import load_fits
+from wsdemo.train.faces_fit import fits_folder, load_fits
 
 WHOLE = 400
 """Faces whose weights ship whole: 9 MB in fp16."""
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     base, _ = load_base(args.out / "faces-base.safetensors")
     model, _ = load_diffusion(args.out / "faces-diffusion.safetensors", base)
     config = model.adapter.config
-    folder = args.runs / "faces-fit" / f"{config.representation}-r{config.rank}"
+    folder = fits_folder(args.runs, config)
     train, files = load_fits(folder / "train")
     held_out, _ = load_fits(folder / "validation")
 

@@ -10,13 +10,28 @@ import gradio as gr
 
 from wsdemo.errors import WsdemoError
 
+try:  # Hugging Face ZeroGPU refuses an app in which nothing is marked for its GPU
+    from spaces import GPU as zero_gpu
+except ImportError:
+
+    def zero_gpu(handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Elsewhere the mark does nothing."""
+        return handler
+
+
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
 """Long work takes turns: two fits at once would each take twice as long."""
 QUICK = {"concurrency_id": "quick", "concurrency_limit": 2}
 
 
 def _shown(error: WsdemoError) -> gr.Error:
-    return gr.Error(f"{error.message} {error.hint}", title=error.title, duration=12)
+    # The title goes into the text as well: some versions head every message "Error".
+    return gr.Error(
+        f"{error.title}. {error.message} {error.hint}",
+        title=error.title,
+        duration=12,
+        print_exception=False,
+    )
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from wsdemo.fields.canonical import canonicalise
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import Crop, open_picture, to_picture, to_square
 from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream
+from wsdemo.ui.photo import Photo
 
 PRESETS = {
     "Fast: 4 s, rank 8": pipelines.FitOptions(rank=8, seconds=4.0),
@@ -123,7 +124,8 @@ def build() -> None:
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            photo = gr.Image(
+            photo = Photo(
+                elem_id="photo",
                 type="filepath",
                 label="Photo",
                 sources=["upload", "webcam", "clipboard"],
@@ -135,7 +137,7 @@ def build() -> None:
             with gr.Row():
                 crop = gr.Image(
                     label="The field sees this square", interactive=False, height=150,
-                    format="png", elem_id="crop",
+                    format="png", elem_id="crop", buttons=[],
                 )  # fmt: skip
                 with gr.Column():
                     x = gr.Slider(0, 1, 0.5, step=0.01, label="Left to right")
@@ -149,7 +151,7 @@ def build() -> None:
             with gr.Row():
                 preview = gr.Image(
                     label="What the weights show", interactive=False, height=240, format="png",
-                    elem_id="preview",
+                    elem_id="preview", buttons=[],
                 )  # fmt: skip
                 curve = gr.LinePlot(
                     x="seconds", y="PSNR (dB)", label="PSNR while fitting", height=240
@@ -187,15 +189,24 @@ def _build_files(last: gr.State) -> None:
     """The lower half: decode an instance file, blend two."""
     with gr.Row():
         with gr.Column():
-            gr.Markdown("### Open an instance file")
+            gr.Markdown("## Open an instance file")
             dropped = gr.File(
-                label="Instance (.safetensors)", file_types=[".safetensors"], height=120
+                label="Instance (.safetensors)",
+                file_types=[".safetensors"],
+                height=120,
+                elem_id="instance",
             )
             size = gr.Radio([64, 128, 256, 512], value=256, label="Render at (pixels)")
-            decoded = gr.Image(label="Decoded", interactive=False, height=260, format="png")
+            decoded = gr.Image(
+                label="Decoded",
+                interactive=False,
+                height=260,
+                format="png",
+                buttons=["download", "fullscreen"],
+            )
             facts = gr.Markdown()
         with gr.Column():
-            gr.Markdown("### Walk from one face to another, through weight space")
+            gr.Markdown("## Walk from one face to another, through weight space")
             with gr.Row():
                 a = gr.File(label="From (.safetensors)", file_types=[".safetensors"], height=120)
                 b = gr.File(label="To (.safetensors)", file_types=[".safetensors"], height=120)
@@ -203,7 +214,13 @@ def _build_files(last: gr.State) -> None:
                 use_a = gr.Button("Use my fit as From", size="sm")
                 use_b = gr.Button("Use my fit as To", size="sm")
             share = gr.Slider(0, 1, 0.5, step=0.02, label="Share of the second face")
-            mixed = gr.Image(label="Blend", interactive=False, height=260, format="png")
+            mixed = gr.Image(
+                label="Blend",
+                interactive=False,
+                height=260,
+                format="png",
+                buttons=["download", "fullscreen"],
+            )
     inputs: list[Any] = [dropped, size]
     dropped.change(open_file, inputs, [decoded, facts], api_name="decode_instance", **QUICK)
     size.input(open_file, inputs, [decoded, facts], api_visibility="private", **QUICK)

@@ -16,7 +16,7 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_SEED
 from wsdemo.media.images import to_picture
-from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream
+from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream, zero_gpu
 
 LABELS = {
     "Smiling": "smiling",
@@ -41,6 +41,7 @@ def gallery_pictures(instances: Tensor, size: int) -> list[Any]:
     return [to_picture(p) for p in pipelines.render_faces(instances, adapter, size)]
 
 
+@zero_gpu
 @guarded_stream
 def draw(
     count: float, seed: float, steps: float, guidance: float, wanted: list[str], unwanted: list[str]
@@ -115,7 +116,7 @@ def build() -> None:
             count = gr.Slider(1, 16, value=8, step=1, label="Faces")
             with gr.Row():
                 seed = gr.Number(7, label="Seed", precision=0, minimum=0, maximum=MAX_SEED)
-                dice = gr.Button("🎲 New seed", size="sm")
+                dice = gr.Button("New seed", size="sm")
             wanted = gr.Dropdown(choices, multiselect=True, label="With", value=[])
             unwanted = gr.Dropdown(choices, multiselect=True, label="Without", value=[])
             with gr.Accordion("Sampler", open=False):
@@ -143,13 +144,14 @@ def build() -> None:
     with gr.Row(visible=False) as details:
         with gr.Column(scale=3):
             picture = gr.Image(
-                label="Rendered", elem_id="rendered", format="png", interactive=False, height=420
-            )
+                label="Rendered", elem_id="rendered", format="png", interactive=False, height=420,
+                buttons=["download", "fullscreen"],
+            )  # fmt: skip
             size = gr.Radio([64, 128, 256, 512], value=256, label="Render at (pixels)")
         with gr.Column(scale=2):
             words = gr.Markdown()
             nearest = gr.Image(
-                label="Nearest training face (from its stored coordinates)",
+                label="Nearest training face", buttons=[],
                 elem_id="nearest", format="png", interactive=False, height=180,
             )  # fmt: skip
             file = gr.DownloadButton("Download its weights (.safetensors)")

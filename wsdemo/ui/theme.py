@@ -9,6 +9,12 @@ MONO = (gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "monospace")
 def theme() -> gr.themes.Base:
     """A quiet theme whose text keeps a contrast of at least 4.5 to 1."""
     return gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONT, font_mono=MONO).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        checkbox_label_background_fill_selected="*primary_700",
+        checkbox_label_background_fill_selected_dark="*primary_700",
+        block_border_width="1px",
+        block_border_color="*neutral_200",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_text_color="white",
@@ -23,8 +29,23 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
+strong, h1, h2, h3 { font-weight: 600 !important; }
+button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 !important; }
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-#faces img, #rendered img, #nearest img, #preview img { image-rendering: auto; }
+#rendered img, #nearest img, #preview img, #crop img {
+  width: 100%; height: 100%; object-fit: contain;
+}
 .status { min-height: 1.6em; }
-footer { color: var(--neutral-700); }
 """
+
+# What gradio leaves unnamed for screen readers: empty pictures and the example buttons.
+JS = """() => {
+  const name = () => {
+    document.querySelectorAll(".empty[aria-label]:not([role])").forEach(
+      (e) => e.setAttribute("role", "img"));
+    document.querySelectorAll("button.gallery-item:not([aria-label])").forEach(
+      (b, i) => b.setAttribute("aria-label", `Example ${i + 1}`));
+  };
+  name();
+  new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
+}"""

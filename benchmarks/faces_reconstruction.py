@@ -1,0 +1,115 @@
+"""How well do the six representations reconstruct unseen faces at equal size?
+
+    python -m benchmarks.faces_reconstruction --data celeba.zip
+
+The faces are CelebA's test range, which no model has seen. A seed draws mask, start
+and the points of each step. Learning rates were chosen per representation on eight
+validation faces (``--tune``), among the same five values. Resumes after each row.
+"""
+
+import statistics
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.common import benchmark_parser, load_result, start, store_result
+from wsdemo.analysis.reconstruction import psnr, ssim
+from wsdemo.checkpoints import shipped_base
+from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig, equal_budget
+from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.fit import FitConfig, fit_to_end, warm_start
+from wsdemo.pipelines import face_start
+from wsdemo.train.faces_data import load_faces, to_signal
+
+NAME = "faces-reconstruction"
+WEIGHTS = 27_000
+STEPS, POINTS = 300, 1024
+WITH_ENCODER = "mlora-asym, encoder start"
+RATES = (0.003, 0.01, 0.03, 0.06, 0.12)
+
+
+def reconstruct(
+    config: AdapterConfig, images: Tensor, rate: float, encoder: bool = False
+) -> tuple[Tensor, int]:
+    """Fits (n, 3, 64, 64) uint8 faces; returns what the weights show, and their number.
+
+    Every instance starts from the shared ε₀, or, with ``encoder``, from the encoder's guess.
+    """
+    adapter = Adapter(shipped_base("faces-base")[0], config)
+    features = adapter.features(pixel_grid(64, 64))
+    if config.kind == "mlp":
+        adapter.start = warm_start(adapter, features)
+    fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate)
+    shown = []
+    for batch in images.split(16):
+        generator = torch.Generator().manual_seed(config.seed)
+        origin = face_start()(adapter, batch) if encoder else None
+        ε = fit_to_end(adapter, features, to_signal(batch), fitting, generator, origin)
+        with torch.no_grad():
+            values = adapter.decode(ε, features).clamp(-1, 1)
+        shown.append(((values + 1) * 127.5).round().to(torch.uint8))
+    pictures = torch.cat(shown).transpose(1, 2).reshape(-1, 3, 64, 64)
+    return pictures, adapter.weight_count
+
+
+def mean_psnr(shown: Tensor, images: Tensor) -> float:
+    return statistics.mean(psnr(a, b) for a, b in zip(shown, images, strict=True))
+
+
+def tune(config: AdapterConfig, images: Tensor, encoder: bool) -> float:
+    """The rate among RATES with the best mean PSNR on validation faces."""
+    scores = {
+        rate: mean_psnr(reconstruct(config, images, rate, encoder)[0], images) for rate in RATES
+    }
+    return max(scores, key=lambda r: scores[r])
+
+
+def measure(
+    config: AdapterConfig, images: Tensor, seeds: int, rate: float, encoder: bool
+) -> dict[str, Any]:
+    """PSNR and SSIM over faces and seeds."""
+    psnrs, ssims, count = [], [], 0
+    for seed in range(seeds):
+        seeded = AdapterConfig(config.representation, config.rank, seed)
+        shown, count = reconstruct(seeded, images, rate, encoder)
+        psnrs += [psnr(a, b) for a, b in zip(shown, images, strict=True)]
+        ssims += [ssim(a, b) for a, b in zip(shown, images, strict=True)]
+    return {
+        "rank": config.rank,
+        "weights": count,
+        "rate": rate,
+        "psnr": statistics.mean(psnrs),
+        "psnr_sd": statistics.stdev(psnrs),
+        "ssim": statistics.mean(ssims),
+        "ssim_sd": statistics.stdev(ssims),
+    }
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--faces", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=None)
+    args = parser.parse_args()
+    start(args)
+    images = load_faces(args.data, "test").images[: args.faces]
+    validation = load_faces(args.data, "validation").images[:8]
+    base = shipped_base("faces-base")[0]
+    rows = load_result(NAME).get("values", {}).get("rows", {})
+    budgets = equal_budget(base.config, WEIGHTS)
+    variants = {name: (budgets[name], False) for name in REPRESENTATIONS}
+    variants[WITH_ENCODER] = (budgets["mlora-asym"], True)
+    for name, (config, encoder) in variants.items():
+        if name in rows or name not in (args.only or variants):
+            continue
+        rate = tune(config, validation, encoder)
+        rows[name] = measure(config, images, args.seeds, rate, encoder)
+        print(name, rows[name], flush=True)
+        values = {"faces": len(images), "seeds": args.seeds, "steps": STEPS, "points": POINTS}
+        command = "python -m benchmarks.faces_reconstruction --data celeba.zip"
+        store_result(NAME, command, {**values, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""The app in a real browser, as a stranger would use it."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MUST_RUN = os.environ.get("CI") == "true"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None and not MUST_RUN,
+        reason="NO CHROMIUM: the browser tests did not run; install Debian's chromium",
+    ),
+]
+ROOT = Path(__file__).resolve().parent.parent.parent
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The app in a process of its own, as `make demo` starts it."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PORT": str(port), "WSDEMO_OPEN_BROWSER": "0"}
+    process = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=environment)
+    url = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            break
+        except OSError:
+            assert process.poll() is None, "the app ended while starting"
+            assert time.monotonic() < deadline, "the app did not start within 90 s"
+            time.sleep(0.2)
+    yield url
+    process.terminate()
+    process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A fresh visitor on the page, with the console's errors collected."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    page = context.new_page()
+    page.requested = []
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.goto(address)
+    page.get_by_role("button", name="Draw faces").wait_for(timeout=60_000)
+    yield page
+    context.close()
+
+
+def status_text(page) -> str:
+    return " ".join(page.locator(".status").all_inner_texts())
+
+
+def wait_for_status(page, pattern: str, seconds: float = 90) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        text = status_text(page)
+        if re.search(pattern, text):
+            return text
+        page.wait_for_timeout(100)
+    raise AssertionError(f"status never matched {pattern!r}: {status_text(page)!r}")
+
+
+def sources(page) -> list[str]:
+    return [i.get_attribute("src") or "" for i in page.locator("#faces img").all()]
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    image = Image.new("RGB", (120, 90), (210, 160, 130))
+    image.paste((50, 30, 30), (30, 5, 90, 40))
+    image.save(path)
+    return path
+
+
+def upload(page, area: str, path: Path) -> None:
+    """Gives a file to the upload area with an id, through the browser's file chooser."""
+    button = page.locator(f"#{area} button[aria-dropeffect]").first
+    button.wait_for()
+    with page.expect_file_chooser() as chooser:
+        button.click()
+    chooser.value.set_files(path)
+
+
+# ---- the page ------------------------------------------------------------------------
+
+
+def test_faces_are_on_screen_before_the_first_click_and_nothing_is_fetched_elsewhere(page, address):
+    page.locator("#faces img").first.wait_for()
+    assert len(sources(page)) >= 8
+    assert page.locator("h1").count() == 1
+    foreign = [u for u in page.requested if not u.startswith((address, "data:", "blob:"))]
+    assert foreign == []
+
+
+def test_a_click_draws_other_faces_and_selecting_one_shows_its_file(page, tmp_path):
+    page.locator("#faces img").first.wait_for()
+    before = sources(page)
+    page.get_by_role("button", name="Draw faces").click()
+    wait_for_status(page, r"8 faces, seed 7")
+    assert set(sources(page)).isdisjoint(before)
+    page.locator("#faces button:has(img)").nth(2).click()
+    page.get_by_text("Nearest training face in weight space").wait_for(timeout=30_000)
+    page.locator("#rendered img").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download its weights").or_(
+            page.get_by_role("button", name="Download its weights")
+        ).first.click()
+    saved = tmp_path / "face.safetensors"
+    download.value.save_as(saved)
+    from wsdemo.pipelines import open_instance
+
+    assert open_instance(saved).adapter.config.representation == "mlora-asym"
+
+
+def open_fit(page, photo: Path) -> None:
+    page.get_by_role("tab", name="Fit").click()
+    upload(page, "photo", photo)
+    page.locator("#crop img").wait_for(timeout=30_000)
+
+
+def test_a_photo_becomes_weights_while_one_watches(page, photo):
+    open_fit(page, photo)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"dB after \d+ steps, \d+ s left")
+    page.locator("#preview img").wait_for()
+    text = wait_for_status(page, r"Done: [\d.]+ dB")
+    assert float(re.search(r"Done: ([\d.]+) dB", text).group(1)) > 20
+    page.get_by_text("mlora-asym, rank 8").wait_for()
+
+
+def test_stop_ends_a_fit(page, photo):
+    open_fit(page, photo)
+    page.get_by_label("Fine: 20 s, rank 18").check()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"s left")
+    page.get_by_role("button", name="Stop").last.click()
+    wait_for_status(page, r"Stopped", seconds=6)
+    page.wait_for_timeout(2500)
+    assert "Stopped" in status_text(page)
+
+
+def test_a_file_that_is_no_picture_is_refused_and_the_app_lives(page, photo, tmp_path):
+    bad = tmp_path / "photo.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    page.get_by_role("tab", name="Fit").click()
+    upload(page, "photo", bad)
+    page.get_by_text(re.compile("Picture unreadable|Not a picture")).first.wait_for(timeout=30_000)
+    page.reload()
+    page.get_by_role("button", name="Draw faces").wait_for()
+    open_fit(page, photo)
+
+
+def test_a_foreign_safetensors_file_is_refused_by_name(page, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"lora_A": torch.zeros(2, 2)}, foreign)
+    page.get_by_role("tab", name="Fit").click()
+    upload(page, "instance", foreign)
+    page.get_by_text("Not an instance of this app").first.wait_for(timeout=30_000)
+
+
+def test_two_visitors_see_their_own_faces(browser, address):
+    pages = []
+    for seed in ("11", "22"):
+        page = browser.new_context().new_page()
+        page.goto(address)
+        page.get_by_label("Seed", exact=True).wait_for(timeout=60_000)
+        page.get_by_label("Seed", exact=True).fill(seed)
+        page.get_by_label("Seed", exact=True).press("Tab")
+        pages.append(page)
+    for page in pages:
+        page.get_by_role("button", name="Draw faces").click()
+    for page, seed in zip(pages, ("11", "22"), strict=True):
+        wait_for_status(page, rf"seed {seed},")
+    assert set(sources(pages[0])).isdisjoint(sources(pages[1]))
+    for page in pages:
+        page.context.close()
+
+
+def test_named_endpoints_answer(address):
+    """The API that other programs use: draw, and fit to the end."""
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False)
+    gallery, text = client.predict(2, 5, 5, 1.0, [], [], api_name="/sample_faces")
+    assert len(gallery) == 2
+    assert "2 faces, seed 5" in text
+    photo = str(ROOT / "wsdemo" / "ui" / "examples" / "astronaut.png")
+    preset = "Fast: 4 s, rank 8"
+    result = client.predict(handle_file(photo), 0.5, 0.5, 1, preset, api_name="/fit_picture")
+    assert "Done" in result[2]
+    assert Path(result[5]).stat().st_size > 10_000
+
+
+def test_no_accessibility_violations(page):
+    from axe_playwright_python.sync_playwright import Axe
+
+    for tab in ("Sample", "Fit"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(800)
+        found = Axe().run(page).response["violations"]
+        text = [(v["id"], [n["html"][:160] for n in v["nodes"][:3]]) for v in found]
+        assert text == []

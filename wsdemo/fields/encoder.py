@@ -1,0 +1,88 @@
+"""A start for each face: the base's own modulation, written as mLoRA weights (ours).
+
+While the base was trained, a latent z scaled the channels of every layer,
+W → diag(s(z)) W. That is an mLoRA adapter: with A B = 1 at the shared start, scaling the
+rows of B by s(z) / s(z̄) gives W ⊙ (B A) = diag(s(z)) W, exactly, mask or not. So an
+encoder that guesses z puts a face on the base's own manifold before the first step of
+fitting: at 21 dB instead of 11, and, what matters more, in the same place for like faces.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
+from wsdemo.fields.adapters import Adapter
+from wsdemo.fields.base import BaseField, FieldConfig
+
+
+class Encoder(nn.Module):
+    """Proposes a posterior (mean, log σ) for 64x64 faces in [-1, 1]."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for d_in, d_out in ((3, 32), (32, 64), (64, 128), (128, 192)):
+            layers += [nn.Conv2d(d_in, d_out, 4, 2, 1), nn.GroupNorm(8, d_out), nn.SiLU()]
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(192 * 16, 2 * latent_dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, 64, 64) → mean and log σ, each (n, latent_dim)."""
+        mean, log_std = self.head(self.body(images)).chunk(2, dim=-1)
+        return mean, log_std.clamp(-6, 2) - 1
+
+
+class AmortisedStart:
+    """Maps pictures to the weights that fitting them starts from.
+
+    Args:
+        encoder: Guesses latents.
+        field: The unfrozen base, for its mapping network.
+        mean: (latent_dim,) the latent whose scales were folded into the frozen base.
+    """
+
+    def __init__(self, encoder: Encoder, field: BaseField, mean: Tensor) -> None:
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.field = field.eval().requires_grad_(False)
+        self.mean = mean
+
+    @torch.no_grad()
+    def __call__(self, adapter: Adapter, images: Tensor) -> Tensor:
+        """Starts (n, D) for (n, 3, 64, 64) uint8 pictures; mLoRA and mLoRA-Asym only."""
+        if adapter.config.kind != "mlora":
+            raise ValueError(f"only mLoRA can hold the base's scales, not {adapter.config.kind}")
+        device = self.mean.device
+        z, _ = self.encoder(images.to(device).float() / 127.5 - 1)
+        relative = self._relative_scales(z)
+        tensors = dict(adapter.tensors(adapter.start.expand(len(images), -1)))
+        for (name, _, _), s in zip(adapter.field_config.layer_shapes(), relative, strict=True):
+            tensors[f"{name}.B"] = tensors[f"{name}.B"] * s.to(adapter.device)[:, :, None]
+        return adapter.flatten(tensors)
+
+    def _relative_scales(self, z: Tensor) -> Sequence[Tensor]:
+        own, folded = self.field.scales(z), self.field.scales(self.mean[None])
+        return [a / b for a, b in zip(own, folded, strict=True)]
+
+
+def save_start(path: Path, start: AmortisedStart, base_hash: str) -> None:
+    """Writes encoder, mapping network and mean latent, in half precision."""
+    tensors = {f"encoder.{k}": v.half() for k, v in start.encoder.state_dict().items()}
+    tensors |= {f"field.{k}": v.half() for k, v in start.field.state_dict().items()}
+    config = dataclasses.asdict(start.field.config)
+    meta = {"name": path.stem, "kind": "encoder", "config": config, "base_hash": base_hash}
+    save_checkpoint(path, {**tensors, "mean": start.mean}, meta)
+
+
+def load_start(path: Path, device: torch.device | str = "cpu") -> AmortisedStart:
+    """Reads what save_start wrote."""
+    tensors, meta = load_checkpoint(path)
+    config = config_from(FieldConfig, meta["config"])
+    encoder, field = Encoder(config.latent_dim), BaseField(config, torch.Generator())
+    for prefix, module in (("encoder.", encoder), ("field.", field)):
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        module.load_state_dict({k: v.float() for k, v in state.items()})
+    return AmortisedStart(encoder.to(device), field.to(device), tensors["mean"].to(device))

@@ -1,0 +1,99 @@
+"""Writes the card of every checkpoint from its own metadata: ``python -m wsdemo.train.cards``."""
+
+from pathlib import Path
+from typing import Any
+
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+
+DATA = """8,000 aligned CelebA faces (numbers 1 to 8,000 of a 9,000 subset at 89x109), cropped and
+resized to 64x64. Validation is 8,001-8,500, test 8,501-9,000; no model was trained on either."""
+LICENCE = "CelebA's terms: non-commercial research only."
+MACHINE = "two CPU cores"
+
+TEXTS: dict[str, tuple[str, str, str]] = {
+    "faces-base": (
+        "The base field of the faces: what all face instances adapt.",
+        "python -m wsdemo.train.faces_base --data celeba.zip --minutes 18",
+        "Variational autodecoder, progressive schedule, EMA; mirror images count as further faces. "
+        "The scales at the mean latent are folded into the weights.",
+    ),
+    "faces-encoder": (
+        "Guesses a face's latent and writes it as mLoRA weights: where fits start.",
+        "python -m wsdemo.train.faces_base --data celeba.zip --minutes 18",
+        "The encoder that the base was trained with, the base's mapping network, the mean latent.",
+    ),
+    "faces-diffusion": (
+        "Draws the weights of faces: Gaussian prior and diffusion transformer.",
+        "python -m wsdemo.train.faces_diffusion --data celeba.zip --minutes 20",
+        "Trained on one mLoRA-Asym adapter of rank 8 per training face, fitted by "
+        "`python -m wsdemo.train.faces_fit` (50 steps of 512 points from the encoder's start, pull "
+        "1). The loss is the share of the Gaussian prior's expected error: the prior alone scores "
+        "about 1.",
+    ),
+    "faces-features": (
+        "FaceAttr-64: the feature space of the face metrics, a small residual network.",
+        "python -m wsdemo.train.faces_features --data celeba.zip --minutes 9",
+        "Labels: CelebA's 40 attributes. Its distances compare our own models with each other and "
+        "nothing more.",
+    ),
+    "faces-neighbours": (
+        "Principal coordinates of every training face's weights, for the memorisation check, and "
+        "how far 500 unseen faces lie from their nearest training face.",
+        "python -m wsdemo.train.faces_release --data celeba.zip",
+        "",
+    ),
+    "faces-weights": (
+        "The fitted weights of the first training faces, whole, with their CelebA attributes: data "
+        "for whoever wants to learn on weights.",
+        "python -m wsdemo.train.faces_release --data celeba.zip",
+        "A documented subset: all 8,000 would take 180 MB.",
+    ),
+    "faces-examples": (
+        "Samples of faces-diffusion that are on screen before the first click.",
+        "python -m wsdemo.train.faces_release --data celeba.zip",
+        "Unselected: eight draws of one seed.",
+    ),
+}
+
+
+def show(value: Any) -> str:
+    """A measured value for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {show(v)}" for k, v in value.items())
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+
+
+def card(name: str, folder: Path) -> str:
+    """The text of one card."""
+    summary, command, remarks = TEXTS[name]
+    files = [folder / f"{name}.safetensors", *sorted(folder.glob(f"{name}-[0-9].safetensors"))]
+    numbers, meta = 0, dict[str, Any]()
+    for path in files:
+        tensors, meta = load_checkpoint(path)
+        numbers += sum(t.numel() for t in tensors.values())
+    size = sum(p.stat().st_size for p in files)
+    measured = meta.get("measured", {})
+    lines = [
+        f"# {name}", summary, f"**Data**: {DATA}",
+        f"**Recipe**: `{command}`, seed {meta.get('seed', 0)}, on {MACHINE}. {remarks}".strip(),
+    ]  # fmt: skip
+    if measured:
+        rows = [f"- {key.replace('_', ' ')}: {show(value)}" for key, value in measured.items()]
+        lines.append("**Measured** by the recipe:\n\n" + "\n".join(rows))
+    if name == "faces-diffusion":
+        lines.append("Sample quality: [docs/results.md](../docs/results.md).")
+    count = f" in {len(files)} files" if len(files) > 1 else ""
+    lines += [
+        f"**Size**: {numbers:,} numbers, {size / 1e6:.1f} MB{count}.",
+        f"**Licence**: {LICENCE}",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def main() -> None:
+    for name in TEXTS:
+        (DIRECTORY / f"{name}.md").write_text(card(name, DIRECTORY))
+
+
+if __name__ == "__main__":
+    main()
