@@ -32,8 +32,9 @@ system:
 		echo "WARNING: Chromium could not be installed; browser tests will be skipped."; \
 	else echo "WARNING: no Chromium and no right to install it; browser tests will be skipped."; fi
 
-# Every figure in the docs: the runs that are missing, then docs/results.md.
+# The docs' pictures and docs/results.md, from the shipped checkpoints and stored results.
 figures: $(VENV)/.run
+	$(BIN)/python -m benchmarks.figures
 	$(BIN)/python -m benchmarks.report
 
 $(VENV)/bin/python:

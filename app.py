@@ -25,6 +25,6 @@ if __name__ == "__main__":
         ssr_mode=False,  # needs Node, and shows white pages where that is missing
         max_file_size=MAX_PICTURE_BYTES,
         show_error=False,
-        server_port=int(os.environ.get("PORT", os.environ.get("GRADIO_SERVER_PORT", "7860"))),
+        server_port=int(os.environ["PORT"]) if os.environ.get("PORT") else None,
         inbrowser=os.environ.get("WSDEMO_OPEN_BROWSER") == "1",
     )

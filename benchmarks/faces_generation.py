@@ -4,7 +4,7 @@
 
 Samples against CelebA's test range in FaceAttr-64 features (ours). Rows: the shipped
 model; the Gaussian prior alone (the network silenced); the fits of training faces,
-which is the best that the weights allow; and training faces themselves, the floor.
+which is the best that the weights allow; and other real faces (validation), the floor.
 """
 
 from typing import Any

@@ -4,7 +4,7 @@
 
 The faces are CelebA's test range, which no model has seen. A seed draws mask, start
 and the points of each step. Learning rates were chosen per representation on eight
-validation faces (``--tune``), among the same five values. Resumes after each row.
+validation faces, among the same five values. Resumes after each row.
 """
 
 import statistics

@@ -51,8 +51,12 @@ BAD = {
     "three offsets": (raw({"a": entry(offsets=(0, 4, 8))}, bytes(8)), "malformed"),
     "cut off": (raw({"a": entry(shape=(100,), offsets=(0, 400))}, bytes(50)), "cut off"),
     "bytes disagree": (raw({"a": entry(shape=(3,), offsets=(0, 4))}, bytes(4)), "bytes"),
+    "hole": (raw({"a": entry(offsets=(4, 8))}, bytes(8)), "hole or overlap"),
+    "overlap": (raw({"a": entry(), "b": entry()}, bytes(4)), "hole or overlap"),
+    "trailing bytes": (raw({"a": entry()}, bytes(9)), "5 bytes follow"),
+    "number of 5,000 digits": (raw(b'{"a": ' + b"1" * 5000 + b"}"), "no JSON"),
     "pickle in a zip": (b"PK\x03\x04" + bytes(40), "pickle"),
-    "bare pickle": (b"\x80\x02" + bytes(40), "pickle"),
+    "bare pickle": (b"\x80\x02}q\x00(X\x05abcdefgh", "pickle"),
     "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
     "web page": (b"<!DOCTYPE html><html></html>", "web page"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(30), "PNG picture"),
@@ -67,6 +71,15 @@ def test_bad_file_is_refused_with_its_reason(name, tmp_path):
     path.write_bytes(content)
     with pytest.raises(WsdemoError, match=match):
         read_header(path)
+
+
+@pytest.mark.parametrize("length", [ord("<"), 0x280])
+def test_header_lengths_that_look_like_other_formats_are_read(tmp_path, length):
+    """60 bytes begin like a web page, 640 like a pickle."""
+    text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + text + bytes(4))
+    assert read_header(path).tensors == {"a": ("F32", (1,))}
 
 
 def test_good_file_is_read(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -41,9 +41,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path.name} is not in {path.parent}.",
             "Clone the repository whole, or train it with the recipe in wsdemo/train.",
         )
-    with safe_open(path, framework="pt") as file:
-        meta = json.loads((file.metadata() or {}).get(_KEY, "null"))
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise WsdemoError(
+            "Checkpoint damaged",
+            f"{path.name} is no complete safetensors file ({type(error).__name__}).",
+            "If it is a Git LFS pointer, run git lfs pull; else download it again.",
+        ) from error
     if not isinstance(meta, dict):
         raise WsdemoError(
             "Not a wsdemo checkpoint",

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from wsdemo import __version__
 from wsdemo.errors import WsdemoError
-from wsdemo.runtime import default_device, tune_allocator
+from wsdemo.runtime import tune_allocator
 
 Result = dict[str, Any]
 
@@ -57,6 +57,8 @@ def run_sample(args: argparse.Namespace) -> Result:
     from wsdemo.media.images import png_bytes
 
     started = time.monotonic()
+    pipelines.check_size(args.size)
+    folder = make_folder(args.out)
     instances = None
     wishes = parse_attributes(args.attribute)
     for moment in pipelines.sample_faces(args.count, args.seed, args.steps, args.guidance, wishes):
@@ -66,7 +68,6 @@ def run_sample(args: argparse.Namespace) -> Result:
     assert instances is not None
     adapter = pipelines.face_diffusion().adapter
     pictures = pipelines.render_faces(instances, adapter, args.size)
-    folder = make_folder(args.out)
     files, saved = [], []
     for i, (picture, weights) in enumerate(zip(pictures, instances, strict=True)):
         stem = folder / f"faces-seed{args.seed}-{i:03d}"
@@ -88,6 +89,7 @@ def run_fit(args: argparse.Namespace) -> Result:
     from wsdemo.media.images import Crop, open_picture, to_square
 
     picture, notes = open_picture(existing(args.input))
+    out = make_parent(args.out or fresh(Path(args.input).with_suffix(".safetensors")))
     for note in notes:
         print(note, file=sys.stderr)
     image = to_square(picture, Crop(args.crop_x, args.crop_y, args.zoom), pipelines.SIZE)
@@ -100,7 +102,6 @@ def run_fit(args: argparse.Namespace) -> Result:
         print(text, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     assert last is not None
-    out = make_parent(args.out or Path(args.input).with_suffix(".safetensors"))
     size = last.instance.save(out)
     return {
         "domain": last.instance.domain,
@@ -121,8 +122,8 @@ def run_decode(args: argparse.Namespace) -> Result:
 
     started = time.monotonic()
     instance = pipelines.open_instance(existing(args.input))
+    out = make_parent(args.out or fresh(Path(args.input).with_suffix(".png")))
     picture = pipelines.render_faces(instance.weights[None], instance.adapter, args.size)[0]
-    out = make_parent(args.out or Path(args.input).with_suffix(".png"))
     out.write_bytes(png_bytes(picture))
     return {
         "domain": instance.domain,
@@ -144,7 +145,7 @@ def run_canonical(args: argparse.Namespace) -> Result:
 
     instance = pipelines.open_instance(existing(args.input))
     weights = canonicalise(instance.adapter, instance.weights[None])[0]
-    out = make_parent(args.out or Path(args.input).with_suffix(".canonical.safetensors"))
+    out = make_parent(args.out or fresh(Path(args.input).with_suffix(".canonical.safetensors")))
     size = dataclasses.replace(instance, weights=weights).save(out)
     moved = float((weights - instance.weights).norm())
     return {"file": str(out), "bytes": size, "moved": moved}
@@ -153,7 +154,7 @@ def run_canonical(args: argparse.Namespace) -> Result:
 def run_doctor(args: argparse.Namespace) -> Result:
     """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
     from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
-    from wsdemo.pipelines import BASE, DIFFUSION, ENCODER, NEIGHBOURS
+    from wsdemo.pipelines import BASE, DIFFUSION, ENCODER, EXAMPLES, NEIGHBOURS
 
     versions = {"wsdemo": __version__, "python": platform.python_version()}
     for name in ("torch", "gradio", "numpy", "pillow", "safetensors", "scikit-image"):
@@ -161,26 +162,34 @@ def run_doctor(args: argparse.Namespace) -> Result:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "missing"
+    parts = 1
     checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         try:
-            tensors, _ = load_checkpoint(path)
+            tensors, meta = load_checkpoint(path)
+            parts = max(parts, int(meta.get("parts", 1)))
             checkpoints[path.name] = {
                 "bytes": path.stat().st_size,
                 "hash": tensors_hash(tensors)[:16],
             }
         except WsdemoError as error:
             problems.append(str(error))
-    wanted = {f"{n}.safetensors" for n in (BASE, ENCODER, DIFFUSION, NEIGHBOURS)}
+    names = [BASE, ENCODER, DIFFUSION, NEIGHBOURS, EXAMPLES]
+    names += [f"{DIFFUSION}-{i}" for i in range(2, parts + 1)]
+    wanted = {f"{n}.safetensors" for n in names}
     problems += [f"{name} is missing" for name in sorted(wanted - set(checkpoints))]
-    return {
+    result: Result = {
         "ok": not problems,
         "problems": problems,
         "versions": versions,
-        "device": default_device(),
+        "device": "cpu",
         "renderer": "fields decode to pictures with torch; no graphics library is needed",
         "checkpoints": checkpoints,
     }
+    if problems:
+        hint = "Clone the repository whole and run make demo."
+        result["error"] = WsdemoError("Not ready", "; ".join(problems), hint).as_dict()
+    return result
 
 
 # ---- files -------------------------------------------------------------------
@@ -197,10 +206,29 @@ def existing(path: Path) -> Path:
     return path
 
 
+def fresh(path: Path) -> Path:
+    """A default output, which must not replace a file that is there.
+
+    Raises:
+        WsdemoError: There is such a file.
+    """
+    if path.exists():
+        raise WsdemoError(
+            "File exists", f"{path} would be replaced.", "Name the output with --out."
+        )
+    return path
+
+
 def make_parent(path: Path) -> Path:
     """Creates the folder of a file to write."""
     make_folder(path.parent)
     return path
+
+
+def unwritable(error: OSError) -> WsdemoError:
+    """What to say when the system refuses a file."""
+    where = error.filename or "a file"
+    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")
 
 
 def make_folder(path: Path) -> Path:
@@ -278,7 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
         tune_allocator()
         args = build_parser().parse_args(given)
         result: Result = args.run(args)
-    except WsdemoError as error:
+    except (WsdemoError, OSError) as caught:
+        error = caught if isinstance(caught, WsdemoError) else unwritable(caught)
         if as_json:
             print(json.dumps({"error": error.as_dict()}))
         else:

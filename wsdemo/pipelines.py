@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from wsdemo.analysis.reconstruction import psnr, ssim
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint, shipped_base
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
-from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.base import FrozenBase, pixel_grid
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse, warm_start
 from wsdemo.fields.instance import Instance, read_instance
@@ -33,7 +34,7 @@ from wsdemo.limits import (
 )
 
 BASE, ENCODER = "faces-base", "faces-encoder"
-DIFFUSION, NEIGHBOURS = "faces-diffusion", "faces-neighbours"
+DIFFUSION, NEIGHBOURS, EXAMPLES = "faces-diffusion", "faces-neighbours", "faces-examples"
 SIZE = 64
 """Pixels a side that the face base was trained on."""
 
@@ -64,12 +65,23 @@ def face_start() -> AmortisedStart:
 
 
 def warm_up() -> None:
-    """Loads the models and runs each once, so that the first visitor does not wait."""
+    """Loads the models that draw and fit, so that the first visitor does not wait."""
     model = face_diffusion()
+    face_start()
     render_faces(model.draw(1, seed=0, steps=1), model.adapter)
 
 
 # ---- decoding -----------------------------------------------------------------
+
+
+def check_size(size: int) -> None:
+    """Raises WsdemoError unless the field can be rendered at ``size`` pixels a side."""
+    if not MIN_RENDER_SIDE <= size <= MAX_RENDER_SIDE:
+        raise WsdemoError(
+            "Size out of range",
+            f"Found {size} pixels; expected {MIN_RENDER_SIDE} to {MAX_RENDER_SIDE}.",
+            "The field was trained at 64; beyond 256 it only gets smoother.",
+        )
 
 
 def render_faces(instances: Tensor, adapter: Adapter, size: int = SIZE) -> Tensor:
@@ -78,12 +90,7 @@ def render_faces(instances: Tensor, adapter: Adapter, size: int = SIZE) -> Tenso
     Raises:
         WsdemoError: The size is out of range.
     """
-    if not MIN_RENDER_SIDE <= size <= MAX_RENDER_SIDE:
-        raise WsdemoError(
-            "Size out of range",
-            f"Found {size} pixels; expected {MIN_RENDER_SIDE} to {MAX_RENDER_SIDE}.",
-            "The field was trained at 64; beyond 256 it only gets smoother.",
-        )
+    check_size(size)
     values = adapter.decode_points(instances, pixel_grid(size, size))
     if not bool(torch.isfinite(values).all()):
         raise WsdemoError(
@@ -108,7 +115,7 @@ def open_instance(path: Path) -> Instance:
         WsdemoError: See read_instance; also a base that is not shipped.
     """
 
-    def known(name: str):  # type: ignore[no-untyped-def]
+    def known(name: str) -> tuple[FrozenBase, dict[str, Any]]:
         if name != BASE:
             raise WsdemoError(
                 "Unknown base",
@@ -192,7 +199,7 @@ class Neighbour:
 
     Attributes:
         index: Its place in the training split.
-        distance: Whitened distance in weight space.
+        distance: Distance of standardised weights, along the stored principal directions.
         percentile: Share of held-out faces that lie nearer to their nearest training
             face, in %. A copy of a training face is at 0.
         weights: (D,) its weights, from the stored principal coordinates.
@@ -235,7 +242,7 @@ def nearest_training_face(weights: Tensor, adapter: Adapter) -> Neighbour:
 # ---- fitting ------------------------------------------------------------------
 
 
-FIT_RATES = {"mlora": 0.04, "lora": 0.03, "mlp": 0.01}
+FIT_RATES = {"mlora": 0.03, "lora": 0.01, "mlp": 0.01}
 """Adam's peak learning rates; chosen on validation faces."""
 
 
@@ -280,22 +287,23 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     Raises:
         WsdemoError: An option is out of range.
     """
+    started = time.monotonic()
     check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
+    check_range("target PSNR", options.target_psnr, 0, float("inf"))
     check_range("seed", options.seed, 0, MAX_SEED)
     adapter = face_adapter(options.representation, options.rank, options.seed)
     features = adapter.features(pixel_grid(SIZE, SIZE))
     target = (image.flatten(1).T.float() / 127.5 - 1)[None]
+    origin = face_start()(adapter, image[None]) if adapter.config.kind == "mlora" else None
     config = FitConfig(
         steps=options.max_steps,
         learning_rate=FIT_RATES[adapter.config.kind],
-        seconds=options.seconds,
+        seconds=max(0.05, options.seconds - (time.monotonic() - started)),
         target_psnr=options.target_psnr,
         report_every=5,
     )
-    origin = face_start()(adapter, image[None]) if adapter.config.kind == "mlora" else None
     generator = torch.Generator().manual_seed(options.seed)
     shown_at = -1.0
-    started = time.monotonic()
     for progress in fit(adapter, features, target, config, generator, origin):
         now = time.monotonic() - started
         if not progress.is_last and now - shown_at < 0.2:

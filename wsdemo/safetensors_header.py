@@ -45,6 +45,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _sniff(start: bytes) -> str | None:
     """Names what a file is when it is something else."""
+    if start[3:8] == bytes(5):  # a header length within limits; some begin like other formats
+        return None
     if start.startswith((b"PK\x03\x04", b"\x80\x02")):
         return "The file is a pickle (.pt, .bin, .ckpt), which can run code when opened."
     if start.startswith(b"version https://git-lfs"):
@@ -82,7 +84,7 @@ def read_header(path: Path) -> Header:
         raw = file.read(length)
     try:
         parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise _refuse(f"The header is no JSON ({type(error).__name__}).") from error
     if not isinstance(parsed, dict):
         raise _refuse("The header is no JSON object.")
@@ -94,7 +96,19 @@ def read_header(path: Path) -> Header:
     tensors = {
         name: _check_tensor(name, entry, size - 8 - length) for name, entry in parsed.items()
     }
+    _check_tiling([entry["data_offsets"] for entry in parsed.values()], size - 8 - length)
     return Header(tensors, metadata)
+
+
+def _check_tiling(offsets: list[list[int]], data_bytes: int) -> None:
+    """Refuses holes, overlaps and trailing bytes, as the format does."""
+    end = 0
+    for start, stop in sorted(offsets):
+        if start != end:
+            raise _refuse(f"The tensors leave a hole or overlap at byte {start:,} of the data.")
+        end = stop
+    if end != data_bytes:
+        raise _refuse(f"{data_bytes - end:,} bytes follow the last tensor.")
 
 
 def _check_tensor(name: str, entry: object, data_bytes: int) -> tuple[str, tuple[int, ...]]:

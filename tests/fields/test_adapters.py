@@ -74,8 +74,9 @@ def test_low_rank_representations_start_at_the_base(name, rank):
     effective, _ = adapter.effective(adapter.start[None])
     for W, W_new in zip(base.weights, effective, strict=True):
         covered = torch.ones_like(W, dtype=torch.bool)
-        if rank == 1 and name == "mlora-asym":  # a column that is frozen in the only rank
+        if rank == 1 and name == "mlora-asym":  # columns frozen in the only rank show nothing
             covered = W_new[0] != 0
+            assert int((~covered[0]).sum()) == math.isqrt(W.shape[0])
         torch.testing.assert_close(W_new[0][covered], W[covered], rtol=1e-6, atol=1e-8)
 
 

@@ -41,7 +41,7 @@ def test_frozen_entries_stay_frozen():
     assert float(instances[:, ~adapter.trainable].abs().max()) == 0
 
 
-def test_start_of_the_mean_latent_is_the_shared_start():
+def test_the_shared_start_shows_the_base():
     start, field = make()
     base = field.freeze(start.mean)
     features = fourier_features(pixel_grid(8, 8), base.frequencies)

@@ -19,7 +19,7 @@ BASE: FrozenBase = make_base().to("cpu", torch.float32)
 
 def load_base(name: str):
     assert name == "toy"
-    return BASE, {"hash": "abc"}
+    return BASE, {"hash": "abc", "domain": "image"}
 
 
 def make(name: str = "mlora-asym", rank: int = 4) -> Instance:
@@ -120,7 +120,7 @@ def test_wrong_metadata_are_refused(tmp_path, changes, match):
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path):
     content = save({"lora_A": torch.zeros(2, 2)}, metadata={"format": "pt"})
-    assert "evaluator" in refuse(tmp_path, content, "no wsdemo metadata").hint
+    assert "other models" in refuse(tmp_path, content, "no wsdemo metadata").hint
 
 
 def test_metadata_that_are_no_json_are_refused(tmp_path):

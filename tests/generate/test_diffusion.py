@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import make_base
+from wsdemo.checkpoints import base_tensors, tensors_hash
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diffusion
@@ -12,6 +13,7 @@ from wsdemo.generate.tokens import TokenLayout
 from wsdemo.generate.transformer import TransformerConfig, WeightTransformer
 
 BASE = make_base().to("cpu", torch.float32)
+META = {"name": "m", "base": {"name": "toy", "hash": tensors_hash(base_tensors(BASE))}}
 
 
 def make_model(flat: bool = False, attributes: int = 2) -> tuple[WeightDiffusion, torch.Tensor]:
@@ -78,11 +80,23 @@ def test_training_learns_what_the_gaussian_cannot():
     assert float((drawn > 0).float().mean()) > 0.9
 
 
+def test_the_prior_alone_scores_one():
+    model, instances = make_model()
+    x = model.prior.standardise(instances).repeat(5, 1)
+    model.network.head.weight.data.zero_()  # a silent network
+    g = torch.Generator().manual_seed(0)
+    loss = model.loss(x, torch.zeros(len(x), 2), g).mean()
+    assert 0.9 < float(loss) < 1.1
+
+
 def test_file_round_trip_keeps_the_samples(tmp_path):
     model, _ = make_model()
-    save_diffusion(tmp_path / "m.safetensors", model, {"name": "m"})
+    save_diffusion(tmp_path / "m.safetensors", model, META)
     again, meta = load_diffusion(tmp_path / "m.safetensors", BASE)
     assert meta["name"] == "m"
+    other = make_base(seed=1).to("cpu", torch.float32)
+    with pytest.raises(WsdemoError, match="another version of toy"):
+        load_diffusion(tmp_path / "m.safetensors", other)
     first, second = model.draw(2, seed=3, steps=5), again.draw(2, seed=3, steps=5)
     torch.testing.assert_close(first, second, rtol=0.02, atol=0.02)  # stored in fp16
 
@@ -90,7 +104,7 @@ def test_file_round_trip_keeps_the_samples(tmp_path):
 def test_large_models_are_split_into_files_below_ten_megabytes(tmp_path, monkeypatch):
     monkeypatch.setattr("wsdemo.generate.diffusion._PART_BYTES", 20_000)
     model, _ = make_model()
-    paths = save_diffusion(tmp_path / "m.safetensors", model, {})
+    paths = save_diffusion(tmp_path / "m.safetensors", model, META)
     assert len(paths) > 2
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     load_diffusion(tmp_path / "m.safetensors", BASE)

@@ -166,7 +166,7 @@ def test_stop_ends_a_fit(page, photo):
     page.get_by_role("button", name="Fit", exact=True).click()
     wait_for_status(page, r"s left")
     page.get_by_role("button", name="Stop").last.click()
-    wait_for_status(page, r"Stopped", seconds=6)
+    wait_for_status(page, r"Stopped", seconds=15)
     page.wait_for_timeout(2500)
     assert "Stopped" in status_text(page)
 

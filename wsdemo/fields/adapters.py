@@ -94,7 +94,8 @@ class Adapter:
         size: D, the length of an instance's vector, frozen entries included.
         trainable: (D,) bool, False at frozen entries.
         start: (D,) float, the vector that every fit starts from, ε₀. For LoRA and mLoRA it
-            decodes to the base's own picture.
+            decodes to the base's own picture (but for columns frozen in every rank, at
+            rank 1 or 2).
 
     Raises:
         WsdemoError: The representation is unknown or the rank out of range.
@@ -239,9 +240,7 @@ def equal_budget(
 
     Counted are the stored weights D, so that a mask costs nothing extra.
     """
-    from wsdemo.fields.base import FrozenBase as Base
-
-    empty = Base(
+    empty = FrozenBase(
         config,
         torch.zeros(config.frequencies, config.in_dim),
         tuple(torch.zeros(o, i) for _, o, i in config.layer_shapes()),

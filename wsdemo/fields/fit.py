@@ -2,8 +2,9 @@
 
     min over ε_i of  mean_p ‖f(p | W, ε_i) − x_i(p)‖² + λ ‖ε_i − ε₀‖² / D
 
-Every instance starts from the same ε₀ and sees the same random points, so an
-instance comes out the same whether it is fitted alone or among thousands.
+ε₀ is the start: the adapter's, shared by all instances, unless others are given. All
+instances see the same random points, so an instance comes out the same whether it is
+fitted alone or among thousands.
 """
 
 import math
@@ -29,12 +30,12 @@ class FitConfig:
     learning_rate: float = 0.05
     """Adam's peak rate; falls to 2 % of it along a cosine."""
     pull: float = 0.0
-    """λ, the pull towards the shared start. It costs a little PSNR and keeps instances
+    """λ, the pull towards the start. It costs a little PSNR and keeps instances
     close together, which interpolation and diffusion thank for."""
     seconds: float = math.inf
     """Time after which the fit ends; the schedule follows the time used."""
     target_psnr: float = math.inf
-    """Mean PSNR in dB, on the points of the step, at which the fit ends."""
+    """PSNR in dB that every instance reaches, on the points of a step, when the fit ends."""
     report_every: int = 10
     """Steps between yields."""
 
@@ -109,7 +110,7 @@ def fit(
         done = (
             step == config.steps
             or used >= config.seconds
-            or bool(psnr_from_mse(mse).mean() >= config.target_psnr)
+            or bool(psnr_from_mse(mse).min() >= config.target_psnr)
         )
         if done or step % config.report_every == 0:
             share = 1.0 if done else max(step / config.steps, min(1.0, used / config.seconds))

@@ -100,7 +100,7 @@ def read_instance(path: Path, load_base: BaseLoader) -> Instance:
     if size > MAX_INSTANCE_BYTES:
         raise _refuse(
             f"The file has {size:,} bytes; an instance has at most {MAX_INSTANCE_BYTES:,}.",
-            "To look at a LoRA of another model, use the evaluator.",
+            "Give a file that Fit or Sample wrote.",
         )
     header = read_header(path)
     meta = _metadata(header.metadata.get("wsdemo"))
@@ -110,6 +110,11 @@ def read_instance(path: Path, load_base: BaseLoader) -> Instance:
             f"It was fitted on another version of the base {meta['base']['name']!r}"
             f" (hash {str(meta['base']['hash'])[:12]}, here {base_meta['hash'][:12]}).",
             "Fit the picture again, or use the wsdemo version that wrote the file.",
+        )
+    if meta["domain"] != base_meta["domain"]:
+        raise _refuse(
+            f"Its domain is {meta['domain']!r}, its base is of domain {base_meta['domain']!r}.",
+            "Download the file again.",
         )
     adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))
     expected = {slot.name: slot.shape for slot in adapter.slots}
@@ -148,7 +153,7 @@ def _metadata(text: str | None) -> dict[str, Any]:
     if text is None:
         raise _refuse(
             "The file carries no wsdemo metadata.",
-            "Give a file that Fit or Sample wrote. For other LoRAs use the evaluator.",
+            "Give a file that Fit or Sample wrote; LoRAs of other models are not read here.",
         )
     try:
         meta = json.loads(text)
@@ -162,7 +167,7 @@ def _metadata(text: str | None) -> dict[str, Any]:
             type(meta["adapter"]["seed"]) is not int,
             not isinstance(meta["adapter"]["representation"], str),
             type(meta["size"]) is not int or not 1 <= meta["size"] <= 4096,
-            not all(isinstance(v, int | float) for v in meta["measured"].values()),
+            not all(isinstance(v, float) for v in meta["measured"].values()),
         ]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise _refuse(

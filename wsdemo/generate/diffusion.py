@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
+from wsdemo.checkpoints import (
+    base_tensors,
+    config_from,
+    load_checkpoint,
+    save_checkpoint,
+    tensors_hash,
+)
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
@@ -67,7 +73,8 @@ class WeightDiffusion:
         directions that hold the face are decided, would not count among 10⁴ others.
         """
         t = torch.randint(STEPS, (len(x),), generator=generator).to(self.device)
-        noise = torch.randn(x.shape, generator=generator).to(self.device)
+        # Frozen entries carry neither signal nor noise, here and in sampling.
+        noise = torch.randn(x.shape, generator=generator).to(self.device) * (self.prior.std > 0)
         a = self.alphas_bar[t]
         x_t = add_noise(x, noise, a)
         error = (self.predict_noise(x_t, t, attributes) - noise).square()
@@ -212,6 +219,12 @@ def load_diffusion(
 ) -> tuple[WeightDiffusion, dict[str, Any]]:
     """Reads what save_diffusion wrote."""
     tensors, meta = load_checkpoint(path)
+    if meta["base"]["hash"] != tensors_hash(base_tensors(base)):
+        raise WsdemoError(
+            "Checkpoints do not match",
+            f"{path.name} was trained on another version of {meta['base']['name']}.",
+            "Take both from the same revision, or train it again.",
+        )
     for extra in DiffusionFiles(path).parts(meta["parts"])[1:]:
         tensors |= load_checkpoint(extra)[0]
     tensors = {k: v.float() for k, v in tensors.items()}

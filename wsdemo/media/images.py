@@ -69,7 +69,7 @@ def open_picture(source: Path | bytes) -> tuple[Image.Image, list[str]]:
     except UnidentifiedImageError as error:
         raise WsdemoError(
             "Not a picture",
-            "The file is none of " + ", ".join(FORMATS) + ".",
+            "The file is none of JPEG, PNG, WEBP, GIF, BMP, TIFF.",
             "Give a photo as JPEG or PNG.",
         ) from error
     except Image.DecompressionBombError as error:
@@ -99,7 +99,7 @@ def _check_size(width: int, height: int) -> None:
 
 def _upright_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
     notes = []
-    if getattr(picture, "n_frames", 1) > 1:
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         notes.append("The first frame of the animation is used.")
         picture.seek(0)
     picture.draft("RGB", (512, 512))  # lets JPEG decode large photos at a fraction of the size
@@ -107,8 +107,9 @@ def _upright_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
     if upright.size != picture.size:
         notes.append("Turned upright as its EXIF data say.")
     if upright.mode.startswith("I") or upright.mode == "F":
-        values = np.asarray(upright, dtype=np.float32)
-        top = 65535.0 if values.max() > 255 else 255.0
+        values = np.nan_to_num(np.asarray(upright, dtype=np.float32))
+        # Integers of 16 bits fill 0 to 65,535; floating-point pictures 0 to 1 or 0 to 255.
+        top = 65535.0 if upright.mode != "F" else (255.0 if values.max() > 1 else 1.0)
         upright = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
         notes.append("Reduced to 8 bits a channel.")
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:

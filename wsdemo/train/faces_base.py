@@ -68,10 +68,13 @@ def _unit(images: Tensor) -> Tensor:
 class Autoencoder(nn.Module):
     """The field and the encoder that proposes its latents."""
 
+    free_latents: Tensor
+
     def __init__(self, config: FieldConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.field = BaseField(config, generator)
         self.encoder = Encoder(config.latent_dim)
+        self.register_buffer("free_latents", torch.zeros((), dtype=torch.bool))
 
 
 class Trainer:
@@ -182,11 +185,12 @@ def main(arguments: list[str] | None = None) -> None:
         optimizer=trainer.optimizer,
         latent_optimizer=trainer.latent_optimizer,
     )
-    free = run.progress > phases[1].until
+    free = bool(trainer.model.free_latents)
     for phase in phases_of(run, phases):
         if phase.free_latents and not free:
-            log(f"encoder dropped: validation PSNR {trainer.psnr(held_out.images[:64]):.2f} dB")
+            log(f"latents set free: validation PSNR {trainer.psnr(held_out.images[:64]):.2f} dB")
             trainer.start_free_latents()
+            trainer.model.free_latents.fill_(True)
             free = True
         values = trainer.step(phase, lr_at(run.progress))
         if run.step % 100 == 0:

@@ -9,7 +9,7 @@ The official archive is torchvision's ``CelebA``; pictures of 178x218 and of
 import csv
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,13 @@ class Faces:
     def __len__(self) -> int:
         return len(self.files)
 
+    def pick(self, files: Sequence[str]) -> "Faces":
+        """The faces of some files, in their order."""
+        place = {name: i for i, name in enumerate(self.files)}
+        index = [place[name] for name in files]
+        names = self.attribute_names
+        return Faces(self.images[index], self.attributes[index], names, tuple(files))
+
     def first(self, count: int) -> "Faces":
         """The first ``count`` faces."""
         return Faces(
@@ -70,7 +77,7 @@ def _read(source: Path) -> Iterator[tuple[str, bytes]]:
                     yield name.rsplit("/", 1)[-1], archive.read(name)
 
 
-def load_faces(source: Path, split: str, size: int = 64) -> Faces:
+def load_faces(source: Path | None, split: str, size: int = 64) -> Faces:
     """Loads, crops and resizes (Lanczos) one split.
 
     Args:
@@ -81,7 +88,7 @@ def load_faces(source: Path, split: str, size: int = 64) -> Faces:
     Raises:
         WsdemoError: The source is missing, or holds no attributes.csv or pictures.
     """
-    if not source.exists():
+    if source is None or not source.exists():
         raise WsdemoError(
             "No faces found",
             f"{source} does not exist.",

@@ -88,9 +88,10 @@ def main(arguments: list[str] | None = None) -> None:
     folder = fits_folder(args.runs, config)
     adapter = Adapter(base, config)
 
-    instances, _ = load_fits(folder / "train")
+    instances, files = load_fits(folder / "train")
     instances = instances[: args.count].float()
-    faces = (toy_faces(64) if args.toy else load_faces(args.data, "train")).first(len(instances))
+    faces = toy_faces(64) if args.toy else load_faces(args.data, "train")
+    faces = faces.pick(files[: len(instances)])
     names = [n for n in ATTRIBUTES if n in faces.attribute_names]
     columns = [faces.attribute_names.index(n) for n in names]
     attributes = faces.attributes[:, columns].float() * 2 - 1
@@ -98,11 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
         args.runs / f"{args.name}-prior.safetensors", instances, adapter, max(1, args.directions)
     )
     if args.directions == 0:  # plain standardised weights, as in the papers
-        free = float((prior.std > 0).sum())
         empty = prior.basis[:, :0]
-        prior = dataclasses.replace(
-            prior, basis=empty, variances=prior.variances[:0], rest=free / free
-        )
+        prior = dataclasses.replace(prior, basis=empty, variances=prior.variances[:0], rest=1.0)
     layout = TokenLayout(adapter)
     network_config = TransformerConfig(
         layout.layers,
@@ -125,8 +123,8 @@ def main(arguments: list[str] | None = None) -> None:
     x = prior.standardise(instances.to(device))
     held_out: tuple[Tensor, Tensor] | None = None
     if (folder / "validation").exists() and not args.toy:
-        weights, _ = load_fits(folder / "validation")
-        labels = load_faces(args.data, "validation").attributes[: len(weights), columns]
+        weights, seen = load_fits(folder / "validation")
+        labels = load_faces(args.data, "validation").pick(seen).attributes[:, columns]
         held_out = (
             prior.standardise(weights.float().to(device)),
             (labels.float() * 2 - 1).to(device),

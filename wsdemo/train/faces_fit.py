@@ -68,7 +68,8 @@ def run_shards(
     batch = 25 if adapter.device.type == "cpu" else 500
     for first in range(part * SHARD, len(faces), of * SHARD):
         path = folder / f"shard-{first // SHARD:04d}.safetensors"
-        if path.exists():
+        files = list(faces.files[first : first + SHARD])
+        if path.exists() and load_checkpoint(path)[1]["files"] == files:
             continue
         images = faces.images[first : first + SHARD]
         results = [fit_faces(adapter, b, POPULATION, args.seed, start) for b in images.split(batch)]
@@ -78,7 +79,7 @@ def run_shards(
         save_checkpoint(
             temporary,
             {"instances": torch.cat([ε for ε, _ in results]), "psnr": psnr},
-            {"files": list(faces.files[first : first + SHARD])},
+            {"files": files},
         )
         temporary.rename(path)
 
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
             subprocess.Popen([*command, *extra, f"--part={i}/{args.workers}"])
             for i in range(args.workers)
         ]
-        sys.exit(max(w.wait() for w in workers))
+        sys.exit(max(abs(w.wait()) for w in workers))
     run_shards(args, faces, adapter, amortised, folder)
 
 

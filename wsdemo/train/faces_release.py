@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         {"coordinates": stored, "held_out_distances": distances},
         {"name": "faces-neighbours", "kind": "neighbours", "split": "train"},
     )
-    faces = (toy_faces(64) if args.toy else load_faces(args.data, "train")).first(len(train))
+    faces = (toy_faces(64) if args.toy else load_faces(args.data, "train")).pick(files)
     save_checkpoint(
         args.out / "faces-weights.safetensors",
         {"instances": train[:WHOLE], "attributes": faces.attributes[:WHOLE]},

@@ -1,7 +1,11 @@
 """What every event handler needs: our errors shown as messages, files for download."""
 
+import contextlib
 import functools
+import html
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ QUICK = {"concurrency_id": "quick", "concurrency_limit": 2}
 def _shown(error: WsdemoError) -> gr.Error:
     # The title goes into the text as well: some versions head every message "Error".
     return gr.Error(
-        f"{error.title}. {error.message} {error.hint}",
+        html.escape(f"{error.title}. {error.message} {error.hint}", quote=False),
         title=error.title,
         duration=12,
         print_exception=False,
@@ -61,7 +65,14 @@ def guarded_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Itera
 
 
 def download_file(content: bytes, name: str) -> str:
-    """Writes content to a new folder of its own and returns the path, for a download."""
+    """Writes content to a new folder of its own and returns the path, for a download.
+
+    Gradio copies it to its own cache, which it empties; what is older than an hour here goes.
+    """
+    for old in Path(tempfile.gettempdir()).glob("wsdemo-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > 3600:
+                shutil.rmtree(old)
     path = Path(tempfile.mkdtemp(prefix="wsdemo-")) / name
     path.write_bytes(content)
     return str(path)

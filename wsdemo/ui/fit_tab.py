@@ -47,7 +47,7 @@ def describe(instance: Instance, size: int) -> str:
     ]
     names = (("psnr", "PSNR", "{:.2f} dB"), ("ssim", "SSIM", "{:.3f}"))
     rows += [(label, form.format(m[key])) for key, label, form in names if key in m]
-    if "seconds" in m:
+    if {"seconds", "steps"} <= set(m):
         rows.append(("Time", f"{m['seconds']:.1f} s, {m['steps']:.0f} steps"))
     return "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
 
@@ -120,7 +120,8 @@ def build() -> None:
     """Lays out the tab inside the current Blocks."""
     gr.Markdown(
         "A photo becomes the weights that make the shared base field show it. Faces fit best: the "
-        "base has seen 8,000 of them at 64x64 pixels. Your photo stays on this machine."
+        "base has seen 8,000 of them at 64x64 pixels. Your photo goes nowhere but to the machine "
+        "that runs this app, which deletes it within a day."
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=300):

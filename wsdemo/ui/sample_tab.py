@@ -44,9 +44,16 @@ def gallery_pictures(instances: Tensor, size: int) -> list[Any]:
 @zero_gpu
 @guarded_stream
 def draw(
-    count: float, seed: float, steps: float, guidance: float, wanted: list[str], unwanted: list[str]
+    count: float | None,
+    seed: float | None,
+    steps: float,
+    guidance: float,
+    wanted: list[str],
+    unwanted: list[str],
 ) -> Iterator[tuple[Any, Any, Weights | None]]:
     """Streams the gallery, a status line and finally the weights."""
+    if count is None or seed is None:
+        raise WsdemoError("Number missing", "Count or seed is empty.", "Fill it in.")
     both = sorted(set(wanted) & set(unwanted))
     if both:
         raise WsdemoError(
@@ -108,7 +115,7 @@ def build() -> None:
     weights = gr.State(shipped.numpy())
     chosen = gr.State(None)
     gr.Markdown(
-        "Each face below is **a few thousand neural-network weights**, drawn by a diffusion "
+        "Each face below is **about 10,000 neural-network weights**, drawn by a diffusion "
         "transformer. The shared base field turns them into a picture at any resolution."
     )
     with gr.Row():

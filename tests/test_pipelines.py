@@ -1,0 +1,109 @@
+"""The shipped checkpoints through the functions that app and command line share."""
+
+import pytest
+import torch
+
+from wsdemo import pipelines
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.canonical import canonicalise, regauge
+from wsdemo.pipelines import FitOptions
+
+
+@pytest.fixture(scope="module")
+def weights() -> torch.Tensor:
+    """Fitted weights of training faces, as shipped."""
+    return load_checkpoint(DIRECTORY / "faces-weights.safetensors")[0]["instances"].float()
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    return pipelines.face_diffusion().adapter
+
+
+def test_a_training_face_is_its_own_nearest_neighbour(weights, adapter):
+    for index in (0, 7, 123):
+        found = pipelines.nearest_training_face(weights[index], adapter)
+        assert found.index == index
+        assert found.percentile == 0
+
+
+def test_a_sample_is_no_copy_of_a_training_face(adapter):
+    drawn = pipelines.face_diffusion().draw(4, seed=3, steps=20)
+    for sample in drawn:
+        assert pipelines.nearest_training_face(sample, adapter).percentile > 1
+
+
+def test_neighbour_decodes_to_something_like_the_training_face(weights, adapter):
+    found = pipelines.nearest_training_face(weights[5], adapter)
+    shown = pipelines.render_faces(torch.stack([found.weights, weights[5]]), adapter)
+    assert float(pipelines.mean_psnr(shown[:1], shown[1:])) > 16
+
+
+def test_regauged_instance_shows_the_same_picture(weights, adapter):
+    changed = regauge(adapter, weights[:3], torch.Generator().manual_seed(0))
+    first, second, third = (
+        pipelines.render_faces(x, adapter).int()
+        for x in (weights[:3], changed, canonicalise(adapter, changed))
+    )
+    assert float((weights[:3] - changed).norm() / weights[:3].norm()) > 0.1
+    assert int((first - second).abs().max()) <= 1
+    assert int((first - third).abs().max()) <= 1
+
+
+def test_shipped_weights_show_smooth_and_different_pictures(weights, adapter):
+    """They are smooth where noise is not, and differ from each other."""
+    pictures = pipelines.render_faces(weights[:50], adapter).float()
+    step = (pictures[..., 1:] - pictures[..., :-1]).abs().mean()
+    noise = torch.randint(0, 256, pictures.shape, generator=torch.Generator().manual_seed(0))
+    assert float(step) < 0.2 * float((noise[..., 1:] - noise[..., :-1]).abs().float().mean())
+    assert float(pictures.std(0).mean()) > 20
+
+
+def test_blend_ends_at_its_two_faces(weights, adapter):
+    a, b = (pipelines.face_instance(adapter, w, {}) for w in weights[:2])
+    assert torch.equal(pipelines.blend(a, b, 0.0), a.weights)
+    torch.testing.assert_close(pipelines.blend(a, b, 1.0), b.weights)
+
+
+def test_instances_of_different_rank_do_not_blend(weights, adapter):
+    a = pipelines.face_instance(adapter, weights[0], {})
+    other = pipelines.face_adapter("mlora", 4, 0)
+    b = pipelines.face_instance(other, other.start, {})
+    with pytest.raises(WsdemoError, match="rank 8, the other mlora of rank 4"):
+        pipelines.blend(a, b, 0.5)
+    with pytest.raises(WsdemoError, match="Training faces are stored as"):
+        pipelines.nearest_training_face(other.start, other)
+
+
+def test_fit_starts_on_the_manifold_of_faces(weights, adapter):
+    """The encoder's start shows a face better than the shared start does."""
+    face = pipelines.render_faces(weights[3:4], adapter)
+    guess = pipelines.face_start()(adapter, face)
+    shown = pipelines.render_faces(torch.cat([guess, adapter.start[None]]), adapter)
+    guessed, shared = pipelines.mean_psnr(shown, face.expand(2, -1, -1, -1)).tolist()
+    assert guessed > shared + 4
+
+
+def test_fit_reports_and_ends_with_its_measures(weights, adapter):
+    face = pipelines.render_faces(weights[3:4], adapter)[0]
+    reports = list(pipelines.fit_picture(face, FitOptions(seconds=2.0)))
+    assert reports[-1].is_last
+    assert not any(r.is_last for r in reports[:-1])
+    assert set(reports[-1].instance.measured) == {"psnr", "ssim", "seconds", "steps"}
+    assert reports[-1].psnr > 20
+    assert reports[-1].seconds_left == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [FitOptions(seconds=0), FitOptions(seconds=1e9), FitOptions(seed=-1), FitOptions(rank=0)],
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(WsdemoError):
+        next(pipelines.fit_picture(torch.zeros(3, 64, 64, dtype=torch.uint8), options))
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(WsdemoError, match="gone"):
+        load_checkpoint(tmp_path / "gone.safetensors")
