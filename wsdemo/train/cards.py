@@ -13,18 +13,18 @@ MACHINE = "two CPU cores"
 TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-base": (
         "The base field of the faces: what all face instances adapt.",
-        "python -m wsdemo.train.faces_base --data celeba.zip --minutes 18",
+        "python -m wsdemo.train.faces_base --data celeba.zip",
         "Variational autodecoder, progressive schedule, EMA; mirror images count as further faces. "
         "The scales at the mean latent are folded into the weights.",
     ),
     "faces-encoder": (
         "Guesses a face's latent and writes it as mLoRA weights: where fits start.",
-        "python -m wsdemo.train.faces_base --data celeba.zip --minutes 18",
+        "python -m wsdemo.train.faces_base --data celeba.zip",
         "The encoder that the base was trained with, the base's mapping network, the mean latent.",
     ),
     "faces-diffusion": (
         "Draws the weights of faces: Gaussian prior and diffusion transformer.",
-        "python -m wsdemo.train.faces_diffusion --data celeba.zip --minutes 20",
+        "python -m wsdemo.train.faces_diffusion --data celeba.zip",
         "Trained on one mLoRA-Asym adapter of rank 8 per training face, fitted by "
         "`python -m wsdemo.train.faces_fit` (50 steps of 512 points from the encoder's start, pull "
         "1). The loss is the share of the Gaussian prior's expected error: the prior alone scores "
@@ -32,7 +32,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "faces-features": (
         "FaceAttr-64: the feature space of the face metrics, a small residual network.",
-        "python -m wsdemo.train.faces_features --data celeba.zip --minutes 9",
+        "python -m wsdemo.train.faces_features --data celeba.zip",
         "Labels: CelebA's 40 attributes. Its distances compare our own models with each other and "
         "nothing more.",
     ),
@@ -73,6 +73,8 @@ def card(name: str, folder: Path) -> str:
         numbers += sum(t.numel() for t in tensors.values())
     size = sum(p.stat().st_size for p in files)
     measured = meta.get("measured", {})
+    if "minutes" in measured:
+        command += f" --minutes {measured['minutes']:.0f}"
     lines = [
         f"# {name}", summary, f"**Data**: {DATA}",
         f"**Recipe**: `{command}`, seed {meta.get('seed', 0)}, on {MACHINE}. {remarks}".strip(),
