@@ -7,6 +7,7 @@ unseen faces (CelebA's test range). Then what a visitor gets in five seconds, on
 a time as in the app, and the waits.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def seconds_to_page() -> float:
     """Seconds from starting app.py to the page answering."""
     started = time.perf_counter()
     app = Path(__file__).resolve().parent.parent / "app.py"
-    process = subprocess.Popen([sys.executable, str(app)], env={"PORT": "7999", "PATH": ""})
+    process = subprocess.Popen([sys.executable, str(app)], env=os.environ | {"PORT": "7999"})
     try:
         while time.perf_counter() - started < 120:
             try:
