@@ -64,6 +64,18 @@ def guarded_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Itera
     return call
 
 
+def stop_button(button: gr.Button, run: Any, status: gr.Markdown) -> None:
+    """Makes a button cancel a running stream and say so in its status line."""
+
+    def stopped() -> str:
+        time.sleep(0.5)  # a last report of the stream may still be on its way
+        return "Stopped."
+
+    button.click(None, None, None, cancels=[run], api_visibility="private").then(
+        stopped, None, status, api_visibility="private", queue=False, show_progress="hidden"
+    )
+
+
 def download_file(content: bytes, name: str) -> str:
     """Writes content to a new folder of its own and returns the path, for a download.
 

@@ -12,7 +12,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.canonical import canonicalise
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import Crop, open_picture, to_picture, to_square
-from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream
+from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream, stop_button
 from wsdemo.ui.photo import Photo
 
 PRESETS = {
@@ -180,9 +180,7 @@ def build() -> None:
         api_name="fit_picture",
         **COMPUTE,
     )
-    stop.click(
-        lambda: "Stopped.", None, status, cancels=[run], api_visibility="private", queue=False
-    )
+    stop_button(stop, run, status)
     _build_files(last)
 
 

@@ -16,7 +16,15 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_SEED
 from wsdemo.media.images import to_picture
-from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream, zero_gpu
+from wsdemo.ui.events import (
+    COMPUTE,
+    QUICK,
+    download_file,
+    guarded,
+    guarded_stream,
+    stop_button,
+    zero_gpu,
+)
 
 LABELS = {
     "Smiling": "smiling",
@@ -174,9 +182,7 @@ def build() -> None:
         api_name="sample_faces",
         **COMPUTE,
     )
-    stop.click(
-        lambda: "Stopped.", None, status, cancels=[run], api_visibility="private", queue=False
-    )
+    stop_button(stop, run, status)
     outputs = [picture, file, nearest, words]
     gallery.select(choose, None, [chosen, details], api_visibility="private").then(
         inspect, [weights, chosen, size], outputs, api_visibility="private", **QUICK
