@@ -4,7 +4,7 @@ While the base was trained, a latent z scaled the channels of every layer,
 W → diag(s(z)) W. That is an mLoRA adapter: with B A = 1 at the shared start, scaling the
 rows of B by s(z) / s(z̄) gives W ⊙ (B A) = diag(s(z)) W, exactly, mask or not. So an
 encoder that guesses z puts a face on the base's own manifold before the first step of
-fitting: at 21 dB instead of 11, and, what matters more, in the same place for like faces.
+fitting and, what matters more, puts like faces in like places.
 """
 
 import dataclasses

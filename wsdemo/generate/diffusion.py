@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,17 +158,10 @@ class WeightDiffusion:
 # ---- files -------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class DiffusionFiles:
-    """The files of a model: each stays below the 10 MB that plain git hosts take."""
-
-    network: Path
-    """Names NAME.safetensors; further parts are NAME-2.safetensors …"""
-
-    def parts(self, count: int) -> list[Path]:
-        stem = self.network.with_suffix("")
-        names = [stem.name] + [f"{stem.name}-{i}" for i in range(2, count + 1)]
-        return [stem.with_name(f"{name}.safetensors") for name in names]
+def part_paths(path: Path, count: int) -> list[Path]:
+    """NAME.safetensors, NAME-2.safetensors …: each below what plain git hosts take."""
+    names = [path.stem] + [f"{path.stem}-{i}" for i in range(2, count + 1)]
+    return [path.with_name(f"{name}.safetensors") for name in names]
 
 
 _PART_BYTES = 9_000_000
@@ -199,7 +191,7 @@ def save_diffusion(path: Path, model: WeightDiffusion, meta: Mapping[str, Any]) 
             used = 0
         parts[-1][name] = tensor
         used += size
-    paths = DiffusionFiles(path).parts(len(parts))
+    paths = part_paths(path, len(parts))
     full = {
         **meta,
         "kind": "diffusion",
@@ -225,7 +217,7 @@ def load_diffusion(
             f"{path.name} was trained on another version of {meta['base']['name']}.",
             "Take both from the same revision, or train it again.",
         )
-    for extra in DiffusionFiles(path).parts(meta["parts"])[1:]:
+    for extra in part_paths(path, meta["parts"])[1:]:
         tensors |= load_checkpoint(extra)[0]
     tensors = {k: v.float() for k, v in tensors.items()}
     adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))

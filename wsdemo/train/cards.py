@@ -8,7 +8,7 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 DATA = """8,000 aligned CelebA faces (numbers 1 to 8,000 of a 9,000 subset at 89x109), cropped and
 resized to 64x64. Validation is 8,001-8,500, test 8,501-9,000; no model was trained on either."""
 LICENCE = "CelebA's terms: non-commercial research only."
-MACHINE = "two CPU cores"
+MACHINE = "a machine of two CPU cores, no accelerator"
 
 TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-base": (
@@ -27,13 +27,16 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "python -m wsdemo.train.faces_diffusion --data celeba.zip",
         "Trained on one mLoRA-Asym adapter of rank 8 per training face, fitted by "
         "`python -m wsdemo.train.faces_fit` (50 steps of 512 points from the encoder's start, pull "
-        "1). The loss is the share of the Gaussian prior's expected error: the prior alone scores "
+        "1). On one thread; the first 20 minutes also put noise on frozen entries, which the "
+        "recipe has since left out, so a new run will not give the same bytes. "
+        "The loss is the share of the Gaussian prior's expected error: the prior alone scores "
         "about 1.",
     ),
     "faces-features": (
         "FaceAttr-64: the feature space of the face metrics, a small residual network.",
         "python -m wsdemo.train.faces_features --data celeba.zip",
-        "Labels: CelebA's 40 attributes. Its distances compare our own models with each other and "
+        "On one thread. Labels: CelebA's 40 attributes. "
+        "Its distances compare our own models with each other and "
         "nothing more.",
     ),
     "faces-neighbours": (

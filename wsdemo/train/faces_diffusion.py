@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--directions", type=int, default=512, help="K of the prior; 0: none")
     parser.add_argument("--summary", type=int, default=256, help="coordinates in summary tokens")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=6e-4)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--name", default="faces-diffusion")
     args = parser.parse_args(arguments)
     device = start(args)
