@@ -19,6 +19,7 @@ from wsdemo.checkpoints import shipped_base
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, fit_to_end, warm_start
+from wsdemo.fields.signal import image_to_signal
 from wsdemo.pipelines import face_start
 from wsdemo.train.faces_data import load_faces, to_signal
 
@@ -39,13 +40,13 @@ def reconstruct(
     adapter = Adapter(shipped_base("faces-base")[0], config)
     features = adapter.features(pixel_grid(64, 64))
     if config.kind == "mlp":
-        adapter.start = warm_start(adapter, features)
+        adapter.start = warm_start(adapter, pixel_grid(64, 64))
     fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate)
     shown = []
     for batch in images.split(16):
         generator = torch.Generator().manual_seed(config.seed)
-        origin = face_start()(adapter, batch) if encoder else None
-        ε = fit_to_end(adapter, features, to_signal(batch), fitting, generator, origin)
+        origin = face_start()(adapter, image_to_signal(batch)) if encoder else None
+        ε = fit_to_end(adapter, pixel_grid(64, 64), to_signal(batch), fitting, generator, origin)
         with torch.no_grad():
             values = adapter.decode(ε, features).clamp(-1, 1)
         shown.append(((values + 1) * 127.5).round().to(torch.uint8))

@@ -7,6 +7,7 @@ from wsdemo import pipelines
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.canonical import canonicalise, regauge
+from wsdemo.fields.signal import image_to_signal
 from wsdemo.pipelines import FitOptions
 
 
@@ -79,7 +80,7 @@ def test_instances_of_different_rank_do_not_blend(weights, adapter):
 def test_fit_starts_on_the_manifold_of_faces(weights, adapter):
     """The encoder's start shows a face better than the shared start does."""
     face = pipelines.render_faces(weights[3:4], adapter)
-    guess = pipelines.face_start()(adapter, face)
+    guess = pipelines.face_start()(adapter, image_to_signal(face))
     shown = pipelines.render_faces(torch.cat([guess, adapter.start[None]]), adapter)
     guessed, shared = pipelines.mean_psnr(shown, face.expand(2, -1, -1, -1)).tolist()
     assert guessed > shared + 4

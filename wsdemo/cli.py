@@ -52,10 +52,20 @@ def parse_attributes(wishes: Sequence[str]) -> dict[str, bool]:
 
 
 def run_sample(args: argparse.Namespace) -> Result:
-    """``sample faces``: draws faces and writes pictures and instances."""
-    from wsdemo import pipelines
+    """``sample faces``: draws faces and writes pictures and instances; shapes: cli_shapes."""
+    from wsdemo import cli_shapes, pipelines
     from wsdemo.media.images import png_bytes
 
+    if args.what != "faces":
+        if args.attribute:
+            raise WsdemoError(
+                "Attribute not understood", "Shapes have no attributes.", "Use --category."
+            )
+        return cli_shapes.run_sample(args, make_folder(args.out))
+    if args.category is not None:
+        raise WsdemoError(
+            "Category not understood", "Faces have no categories.", "Use --attribute."
+        )
     started = time.monotonic()
     pipelines.check_size(args.size)
     folder = make_folder(args.out)
@@ -84,10 +94,13 @@ def run_sample(args: argparse.Namespace) -> Result:
 
 
 def run_fit(args: argparse.Namespace) -> Result:
-    """``fit PICTURE``: turns a picture into weights."""
-    from wsdemo import pipelines
+    """``fit PICTURE|MESH``: turns a picture, or a mesh (cli_shapes), into weights."""
+    from wsdemo import cli_shapes, pipelines
     from wsdemo.media.images import Crop, open_picture, to_square
 
+    if cli_shapes.is_mesh(existing(args.input)):
+        out = make_parent(args.out or fresh(args.input.with_suffix(".safetensors")))
+        return cli_shapes.run_fit(args, out)
     picture, notes = open_picture(existing(args.input))
     out = make_parent(args.out or fresh(Path(args.input).with_suffix(".safetensors")))
     for note in notes:
@@ -116,24 +129,37 @@ def run_fit(args: argparse.Namespace) -> Result:
 
 
 def run_decode(args: argparse.Namespace) -> Result:
-    """``decode INSTANCE``: renders an instance file as a PNG."""
-    from wsdemo import pipelines
+    """``decode INSTANCE``: renders an instance file as a PNG, or as a mesh."""
+    from wsdemo import cli_shapes, pipelines
     from wsdemo.media.images import png_bytes
 
     started = time.monotonic()
     instance = pipelines.open_instance(existing(args.input))
-    out = make_parent(args.out or fresh(Path(args.input).with_suffix(".png")))
-    picture = pipelines.render_faces(instance.weights[None], instance.adapter, args.size)[0]
-    out.write_bytes(png_bytes(picture))
-    return {
+    is_shape = instance.domain == "sdf"
+    suffix = ".glb" if is_shape else ".png"
+    out = make_parent(args.out or fresh(Path(args.input).with_suffix(suffix)))
+    facts = {
         "domain": instance.domain,
         "representation": instance.adapter.config.representation,
         "rank": instance.adapter.config.rank,
         "weights": instance.adapter.weight_count,
-        "size": args.size,
-        "seconds": time.monotonic() - started,
         "file": str(out),
     }
+    if is_shape:
+        mesh = cli_shapes.write_shape(instance, out, args.resolution, args.largest)
+        facts |= {"resolution": args.resolution, "mesh": mesh}
+        return facts | {"seconds": time.monotonic() - started}
+    picture = pipelines.render_faces(instance.weights[None], instance.adapter, args.size)[0]
+    out.write_bytes(png_bytes(picture))
+    return facts | {"size": args.size, "seconds": time.monotonic() - started}
+
+
+def run_render(args: argparse.Namespace) -> Result:
+    """``render MESH``: a picture of a mesh file."""
+    from wsdemo import cli_shapes
+
+    out = make_parent(args.out or fresh(existing(args.input).with_suffix(".png")))
+    return cli_shapes.run_render(args, out)
 
 
 def run_canonical(args: argparse.Namespace) -> Result:
@@ -154,6 +180,7 @@ def run_canonical(args: argparse.Namespace) -> Result:
 def run_doctor(args: argparse.Namespace) -> Result:
     """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
     from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
+    from wsdemo.media.render import choose_renderer
     from wsdemo.pipelines import BASE, DIFFUSION, ENCODER, EXAMPLES, NEIGHBOURS
 
     versions = {"wsdemo": __version__, "python": platform.python_version()}
@@ -178,12 +205,13 @@ def run_doctor(args: argparse.Namespace) -> Result:
     names += [f"{DIFFUSION}-{i}" for i in range(2, parts + 1)]
     wanted = {f"{n}.safetensors" for n in names}
     problems += [f"{name} is missing" for name in sorted(wanted - set(checkpoints))]
+    renderer, reason = choose_renderer()
     result: Result = {
         "ok": not problems,
         "problems": problems,
         "versions": versions,
         "device": "cpu",
-        "renderer": "fields decode to pictures with torch; no graphics library is needed",
+        "renderer": {"name": renderer, "reason": reason},
         "checkpoints": checkpoints,
     }
     if problems:
@@ -255,6 +283,14 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
 
+    def mesh_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--resolution", type=int, default=128, help="shapes: cells a side, 32 to 256"
+        )
+        sub.add_argument(
+            "--largest", action="store_true", help="shapes: keep the largest piece only"
+        )
+
     def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -262,19 +298,22 @@ def build_parser() -> Parser:
         return sub
 
     sample = verb("sample", run_sample, "Draw from the weight diffusion model.")
-    sample.add_argument("what", choices=["faces"])
+    sample.add_argument("what", choices=["faces", "airplane", "shapes"])
     sample.add_argument("--count", type=int, default=4)
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--steps", type=int, default=50, help="denoising steps")
     sample.add_argument("--guidance", type=float, default=1.5, help="1: plain conditioning")
-    sample.add_argument("--size", type=int, default=64, help="pixels a side")
+    sample.add_argument("--size", type=int, default=64, help="faces: pixels a side")
+    sample.add_argument("--category", default=None, help="shapes: chair, car …")
+    mesh_options(sample)
     sample.add_argument(
         "--attribute", action="append", default=[], metavar="NAME[=no]", help="repeatable"
     )
     sample.add_argument("--out", type=Path, default=Path("outputs"), help="folder")
 
-    fit = verb("fit", run_fit, "Turn a picture into weights.")
-    fit.add_argument("input", type=Path, metavar="PICTURE")
+    fit = verb("fit", run_fit, "Turn a picture or a mesh into weights.")
+    fit.add_argument("input", type=Path, metavar="PICTURE|MESH")
+    fit.add_argument("--base", choices=["shapes", "airplane"], default="shapes", help="for a mesh")
     fit.add_argument("--seconds", type=float, default=5.0)
     fit.add_argument("--target-psnr", type=float, default=float("inf"), help="dB")
     fit.add_argument("--representation", default="mlora-asym")
@@ -287,8 +326,17 @@ def build_parser() -> Parser:
 
     decode = verb("decode", run_decode, "Render an instance file.")
     decode.add_argument("input", type=Path, metavar="INSTANCE")
-    decode.add_argument("--size", type=int, default=64, help="pixels a side")
-    decode.add_argument("--out", type=Path, default=None, help="PNG file")
+    decode.add_argument("--size", type=int, default=64, help="pictures: pixels a side")
+    mesh_options(decode)
+    decode.add_argument("--out", type=Path, default=None, help="PNG, or GLB, OBJ, PLY, STL")
+
+    render = verb("render", run_render, "Draw a picture of a mesh file.")
+    render.add_argument("input", type=Path, metavar="MESH")
+    render.add_argument("--size", type=int, default=512, help="pixels a side")
+    render.add_argument("--azimuth", type=float, default=35.0, help="degrees")
+    render.add_argument("--elevation", type=float, default=20.0, help="degrees")
+    render.add_argument("--renderer", default="auto", choices=["auto", "egl", "software"])
+    render.add_argument("--out", type=Path, default=None, help="PNG file")
 
     canonical = verb("canonical", run_canonical, "Write an instance with canonical factors.")
     canonical.add_argument("input", type=Path, metavar="INSTANCE")

@@ -17,8 +17,22 @@ MAX_RENDER_SIDE = 1024
 MIN_RENDER_SIDE = 16
 MAX_SAMPLES = 64
 """Instances per request: 64 take about half a minute on two cores."""
+MAX_SHAPES = 16
+"""Shapes per request: their surfaces take about a second each."""
 MAX_DIFFUSION_STEPS = 250
 MAX_GUIDANCE = 8.0
 MAX_FIT_SECONDS = 120.0
 """One visitor's fit on a shared machine."""
 MAX_SEED = 2**31 - 1
+MAX_MESH_BYTES = 80 * 2**20
+"""A mesh file; a scan of a million faces in binary PLY takes 20 MB."""
+MAX_UNPACKED_BYTES = 400 * 2**20
+"""What a zipped mesh (3MF) may unpack to; a zip bomb promises far more."""
+MAX_MESH_FACES = 4_000_000
+"""Faces that are read at all; beyond it parsing alone takes a minute."""
+KEPT_MESH_FACES = 300_000
+"""Faces that are kept; larger meshes are reduced, which is said. The field is far coarser."""
+MIN_MESH_FACES = 4
+"""A tetrahedron is the smallest solid."""
+MESH_RESOLUTIONS = (32, 64, 96, 128, 192, 256)
+"""Cells a side of marching cubes: 256 takes some seconds and 200,000 faces."""

@@ -22,6 +22,7 @@ from wsdemo.fields.base import FrozenBase, pixel_grid
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse, warm_start
 from wsdemo.fields.instance import Instance, read_instance
+from wsdemo.fields.signal import image_to_signal
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
 from wsdemo.limits import (
     MAX_DIFFUSION_STEPS,
@@ -34,6 +35,8 @@ from wsdemo.limits import (
 )
 
 BASE, ENCODER = "faces-base", "faces-encoder"
+BASES = (BASE, "airplane-base", "shapes-base")
+"""Every base that ships; an instance names its own."""
 DIFFUSION, NEIGHBOURS, EXAMPLES = "faces-diffusion", "faces-neighbours", "faces-examples"
 SIZE = 64
 """Pixels a side that the face base was trained on."""
@@ -54,7 +57,7 @@ def face_adapter(representation: str, rank: int, seed: int) -> Adapter:
     """An adapter on the shipped face base with its shared start."""
     adapter = Adapter(shipped_base(BASE)[0], AdapterConfig(representation, rank, seed))
     if adapter.config.kind == "mlp":  # the others start at the base itself
-        adapter.start = warm_start(adapter, adapter.features(pixel_grid(SIZE, SIZE)))
+        adapter.start = warm_start(adapter, pixel_grid(SIZE, SIZE))
     return adapter
 
 
@@ -108,23 +111,35 @@ def face_instance(adapter: Adapter, weights: Tensor, measured: Mapping[str, floa
     return Instance(adapter, weights, "image", BASE, meta["hash"], SIZE, dict(measured))
 
 
-def open_instance(path: Path) -> Instance:
+def open_instance(path: Path, domain: str | None = None) -> Instance:
     """Reads an instance file of any shipped base.
 
+    Args:
+        path: The file.
+        domain: ``image`` or ``sdf``, if only one of them is wanted.
+
     Raises:
-        WsdemoError: See read_instance; also a base that is not shipped.
+        WsdemoError: See read_instance; also a base that is not shipped, or another domain.
     """
 
     def known(name: str) -> tuple[FrozenBase, dict[str, Any]]:
-        if name != BASE:
+        if name not in BASES:
             raise WsdemoError(
                 "Unknown base",
-                f"The instance was fitted on {name[:40]!r}; this app ships {BASE!r}.",
+                f"The instance was fitted on {name[:40]!r}; this app ships {', '.join(BASES)}.",
                 "Use the wsdemo version that wrote the file.",
             )
         return shipped_base(name)
 
-    return read_instance(path, known)
+    instance = read_instance(path, known)
+    if domain is not None and instance.domain != domain:
+        words = {"image": "a picture", "sdf": "a shape"}
+        raise WsdemoError(
+            "Another kind of instance",
+            f"This file holds {words[instance.domain]}; expected {words[domain]}.",
+            "Open it in the other half of the tab.",
+        )
+    return instance
 
 
 def blend(a: Instance, b: Instance, share: float) -> Tensor:
@@ -292,9 +307,9 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     check_range("target PSNR", options.target_psnr, 0, float("inf"))
     check_range("seed", options.seed, 0, MAX_SEED)
     adapter = face_adapter(options.representation, options.rank, options.seed)
-    features = adapter.features(pixel_grid(SIZE, SIZE))
-    target = (image.flatten(1).T.float() / 127.5 - 1)[None]
-    origin = face_start()(adapter, image[None]) if adapter.config.kind == "mlora" else None
+    inputs = image_to_signal(image[None])
+    target = inputs.flatten(2).transpose(1, 2)
+    origin = face_start()(adapter, inputs) if adapter.config.kind == "mlora" else None
     config = FitConfig(
         steps=options.max_steps,
         learning_rate=FIT_RATES[adapter.config.kind],
@@ -304,7 +319,7 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     )
     generator = torch.Generator().manual_seed(options.seed)
     shown_at = -1.0
-    for progress in fit(adapter, features, target, config, generator, origin):
+    for progress in fit(adapter, pixel_grid(SIZE, SIZE), target, config, generator, origin):
         now = time.monotonic() - started
         if not progress.is_last and now - shown_at < 0.2:
             continue

@@ -10,11 +10,12 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.encoder import load_start
+from wsdemo.fields.signal import image_to_signal
 from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.train import faces_base, faces_diffusion, faces_features, faces_fit, faces_release
 from wsdemo.train.common import Run
 from wsdemo.train.faces_data import load_faces, to_signal, toy_faces
-from wsdemo.train.faces_fit import load_fits
+from wsdemo.train.population import load_fits
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,8 @@ def folders(tmp_path_factory):
     common = ["--toy", "--runs", str(root / "runs"), "--out", str(root / "out")]
     faces_base.main([*common, "--steps", "120"])
     base = ["--base", str(root / "out/faces-base.safetensors"), "--rank", "4"]
-    encoder = ["--encoder", str(root / "out/faces-encoder.safetensors")]
-    faces_fit.main([*common, *base, *encoder, "--count", "48"])
-    faces_fit.main([*common, *base, *encoder, "--count", "16", "--split", "validation"])
+    faces_fit.main([*common, *base, "--count", "48"])
+    faces_fit.main([*common, *base, "--count", "16", "--split", "validation"])
     faces_diffusion.main([*common, *base, "--steps", "30", "--directions", "32"])
     return root
 
@@ -39,7 +39,7 @@ def test_base_recipe_learns_to_show_faces(folders):
     assert base.config.width == 32
     assert meta["measured"]["autoencoder_validation_psnr"] > 12
     adapter = Adapter(base, AdapterConfig("mlora", 4))
-    shown = adapter.decode_points(start(adapter, faces.images), pixel_grid(64, 64))
+    shown = adapter.decode_points(start(adapter, image_to_signal(faces.images)), pixel_grid(64, 64))
     mse = (shown.clamp(-1, 1) - to_signal(faces.images)).square().mean((1, 2))
     assert float((10 * torch.log10(4 / mse)).mean()) > 12  # before training: 6
 
@@ -54,7 +54,6 @@ def test_fits_cover_the_asked_faces_and_are_kept_on_a_second_call(folders):
     before = shard.stat().st_mtime_ns
     given = ["--toy", "--runs", str(folders / "runs"), "--out", str(folders / "out"), "--rank", "4"]
     given += ["--base", str(folders / "out/faces-base.safetensors")]
-    given += ["--encoder", str(folders / "out/faces-encoder.safetensors")]
     faces_fit.main([*given, "--count", "48"])
     assert shard.stat().st_mtime_ns == before
 

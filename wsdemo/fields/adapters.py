@@ -15,7 +15,7 @@ so one instance and ten thousand run through the same code.
 import dataclasses
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -221,16 +221,26 @@ class Adapter:
         """Evaluates (n, D) instances at (P, 2F) features → (n, P, out_dim)."""
         return evaluate(features, *self.effective(instances))
 
-    @torch.no_grad()
-    def decode_points(self, instances: Tensor, points: Tensor, chunk: int = 4096) -> Tensor:
-        """Evaluates (n, D) instances at (P, in_dim) points without gradients.
+    def prepare(self, instances: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """Builds the effective weights of (n, D) instances once, for many evaluations.
 
-        The effective weights are built once; points go through in chunks, which a
-        CPU's caches prefer to one long pass.
+        Returns:
+            A function of (P, in_dim) points and a chunk size → (n, P, out_dim), without
+            gradients. Points go through in chunks, which a CPU's caches prefer to one pass.
         """
-        weights, biases = self.effective(instances)
-        parts = [evaluate(self.features(p), weights, biases) for p in points.split(chunk)]
-        return torch.cat(parts, dim=1)
+        with torch.no_grad():
+            weights, biases = self.effective(instances)
+
+        @torch.no_grad()
+        def at(points: Tensor, chunk: int) -> Tensor:
+            parts = [evaluate(self.features(p), weights, biases) for p in points.split(chunk)]
+            return torch.cat(parts, dim=1)
+
+        return at
+
+    def decode_points(self, instances: Tensor, points: Tensor, chunk: int = 4096) -> Tensor:
+        """Evaluates (n, D) instances at (P, in_dim) points without gradients."""
+        return self.prepare(instances)(points, chunk)
 
 
 def equal_budget(

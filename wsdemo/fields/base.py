@@ -37,6 +37,9 @@ class FieldConfig:
     """Random Fourier frequencies; the features are their sines and cosines."""
     fourier_scale: float = 4.0
     """Standard deviation of the frequencies, in cycles per unit of coordinate."""
+    fourier_scale_low: float = 0.0
+    """If positive, half of the frequencies have this standard deviation instead: shapes are
+    smooth over most of space, and thin in places."""
     latent_dim: int = 128
     """Size of the latent that modulates the base while it is trained."""
     mapping_width: int = 256
@@ -124,7 +127,10 @@ class BaseField(nn.Module):
         self.config = config
         shapes = config.layer_shapes()
         normal = torch.randn(config.frequencies, config.in_dim, generator=generator)
-        self.register_buffer("frequencies", normal * config.fourier_scale)
+        scale = torch.full((config.frequencies, 1), config.fourier_scale)
+        if config.fourier_scale_low > 0:
+            scale[: config.frequencies // 2] = config.fourier_scale_low
+        self.register_buffer("frequencies", normal * scale)
         # He-style scale; the last layer of each block starts small so that the
         # residual stream keeps its variance.
         self.weights = nn.ParameterList()

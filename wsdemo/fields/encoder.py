@@ -1,13 +1,14 @@
-"""A start for each face: the base's own modulation, written as mLoRA weights (ours).
+"""A start for each instance: the base's own modulation, written as mLoRA weights (ours).
 
 While the base was trained, a latent z scaled the channels of every layer,
 W → diag(s(z)) W. That is an mLoRA adapter: with B A = 1 at the shared start, scaling the
 rows of B by s(z) / s(z̄) gives W ⊙ (B A) = diag(s(z)) W, exactly, mask or not. So an
-encoder that guesses z puts a face on the base's own manifold before the first step of
-fitting and, what matters more, puts like faces in like places.
+encoder that guesses z puts an instance on the base's own manifold before the first step of
+fitting and, what matters more, puts like instances in like places.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,24 +21,32 @@ from wsdemo.fields.base import BaseField, FieldConfig
 
 
 class Encoder(nn.Module):
-    """Proposes a posterior (mean, log σ) for 64x64 faces in [-1, 1]."""
+    """Proposes a posterior (mean, log σ) for 64x64 pictures or 32x32x32 distance grids.
 
-    def __init__(self, latent_dim: int) -> None:
+    Args:
+        latent_dim: Size of the latent.
+        dims: 2 reads pictures (n, 3, 64, 64), 3 reads grids (n, 1, 32, 32, 32), in [-1, 1].
+    """
+
+    def __init__(self, latent_dim: int, dims: int = 2) -> None:
         super().__init__()
+        convolution: type[nn.Module] = nn.Conv2d if dims == 2 else nn.Conv3d
+        widths = (3, 32, 64, 128, 192) if dims == 2 else (1, 16, 32, 64, 128)
         layers: list[nn.Module] = []
-        for d_in, d_out in ((3, 32), (32, 64), (64, 128), (128, 192)):
-            layers += [nn.Conv2d(d_in, d_out, 4, 2, 1), nn.GroupNorm(8, d_out), nn.SiLU()]
+        for d_in, d_out in itertools.pairwise(widths):
+            layers += [convolution(d_in, d_out, 4, 2, 1), nn.GroupNorm(8, d_out), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Flatten())
-        self.head = nn.Linear(192 * 16, 2 * latent_dim)
+        cells = 4**2 if dims == 2 else 2**3
+        self.head = nn.Linear(widths[-1] * cells, 2 * latent_dim)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 3, 64, 64) → mean and log σ, each (n, latent_dim)."""
-        mean, log_std = self.head(self.body(images)).chunk(2, dim=-1)
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, channels, …) → mean and log σ, each (n, latent_dim)."""
+        mean, log_std = self.head(self.body(inputs)).chunk(2, dim=-1)
         return mean, log_std.clamp(-6, 2) - 1
 
 
 class AmortisedStart:
-    """Maps pictures to the weights that fitting them starts from.
+    """Maps pictures or distance grids to the weights that fitting them starts from.
 
     Args:
         encoder: Guesses latents.
@@ -51,14 +60,13 @@ class AmortisedStart:
         self.mean = mean
 
     @torch.no_grad()
-    def __call__(self, adapter: Adapter, images: Tensor) -> Tensor:
-        """Starts (n, D) for (n, 3, 64, 64) uint8 pictures; mLoRA and mLoRA-Asym only."""
+    def __call__(self, adapter: Adapter, inputs: Tensor) -> Tensor:
+        """Starts (n, D) for what the encoder reads (n, channels, …); mLoRA(-Asym) only."""
         if adapter.config.kind != "mlora":
             raise ValueError(f"only mLoRA can hold the base's scales, not {adapter.config.kind}")
-        device = self.mean.device
-        z, _ = self.encoder(images.to(device).float() / 127.5 - 1)
+        z, _ = self.encoder(inputs.to(self.mean.device))
         relative = self._relative_scales(z)
-        tensors = dict(adapter.tensors(adapter.start.expand(len(images), -1)))
+        tensors = dict(adapter.tensors(adapter.start.expand(len(inputs), -1)))
         for (name, _, _), s in zip(adapter.field_config.layer_shapes(), relative, strict=True):
             tensors[f"{name}.B"] = tensors[f"{name}.B"] * s.to(adapter.device)[:, :, None]
         return adapter.flatten(tensors)
@@ -81,7 +89,8 @@ def load_start(path: Path, device: torch.device | str = "cpu") -> AmortisedStart
     """Reads what save_start wrote."""
     tensors, meta = load_checkpoint(path)
     config = config_from(FieldConfig, meta["config"])
-    encoder, field = Encoder(config.latent_dim), BaseField(config, torch.Generator())
+    encoder = Encoder(config.latent_dim, config.in_dim)
+    field = BaseField(config, torch.Generator())
     for prefix, module in (("encoder.", encoder), ("field.", field)):
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         module.load_state_dict({k: v.float() for k, v in state.items()})

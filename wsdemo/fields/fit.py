@@ -1,10 +1,12 @@
 """Fitting: many instances to many signals in one program (Paper A, Eq. 2).
 
-    min over ε_i of  mean_p ‖f(p | W, ε_i) − x_i(p)‖² + λ ‖ε_i − ε₀‖² / D
+    min over ε_i of  mean_p L(f(p | W, ε_i) − x_i(p)) + λ ‖ε_i − ε₀‖² / D
 
+L is the squared error for pictures and the absolute one for signed distances, where squares
+would leave thin parts to the end.
 ε₀ is the start: the adapter's, shared by all instances, unless others are given. All
-instances see the same random points, so an instance comes out the same whether it is
-fitted alone or among thousands.
+instances see the same random choice of points, so an instance comes out the same whether
+it is fitted alone or among thousands.
 """
 
 import math
@@ -29,6 +31,8 @@ class FitConfig:
     """Random points a step; 0 takes all."""
     learning_rate: float = 0.05
     """Adam's peak rate; falls to 2 % of it along a cosine."""
+    absolute: bool = False
+    """Whether L is the absolute error rather than the squared one."""
     pull: float = 0.0
     """λ, the pull towards the start. It costs a little PSNR and keeps instances
     close together, which interpolation and diffusion thank for."""
@@ -68,7 +72,7 @@ def psnr_from_mse(mse: Tensor, peak: float = 2.0) -> Tensor:
 
 def fit(
     adapter: Adapter,
-    features: Tensor,
+    points: Tensor,
     targets: Tensor,
     config: FitConfig,
     generator: torch.Generator,
@@ -78,7 +82,7 @@ def fit(
 
     Args:
         adapter: Representation and base.
-        features: (P, 2F) features of the points, shared by all signals.
+        points: (P, in_dim) float, shared by all signals, or (n, P, in_dim).
         targets: (n, P, out_dim) float.
         config: Budget and rates.
         generator: Draws the points of each step.
@@ -90,19 +94,23 @@ def fit(
     trainable = adapter.trainable.to(adapter.dtype)
     optimizer = torch.optim.Adam([ε], lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
     started = time.monotonic()
-    points = min(config.points or count, count)
+    batch = min(config.points or count, count)
+    # Shared points: their features are computed once. Own points: those of a step, in the step.
+    features = adapter.features(points) if points.dim() == 2 else None
     for step in range(1, config.steps + 1):
         used = time.monotonic() - started
         share = max((step - 1) / config.steps, min(1.0, used / config.seconds))
         rate = config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         optimizer.param_groups[0]["lr"] = rate
-        if points < count:
-            chosen = torch.randperm(count, generator=generator)[:points].to(adapter.device)
-            phi, x = features[chosen], targets[:, chosen]
-        else:
-            phi, x = features, targets
-        mse = (adapter.decode(ε, phi) - x).square().mean((1, 2))
-        loss = mse.sum() + config.pull * (ε - origin).square().mean(1).sum()
+        chosen: Tensor | slice = slice(None)
+        if batch < count:
+            chosen = torch.randperm(count, generator=generator)[:batch].to(adapter.device)
+        phi = adapter.features(points[:, chosen]) if features is None else features[chosen]
+        x = targets[:, chosen]
+        residual = adapter.decode(ε, phi) - x
+        mse = residual.square().mean((1, 2))
+        error = residual.abs().mean((1, 2)) if config.absolute else mse
+        loss = error.sum() + config.pull * (ε - origin).square().mean(1).sum()
         (gradient,) = torch.autograd.grad(loss, ε)
         ε.grad = gradient * trainable
         optimizer.step()
@@ -121,7 +129,7 @@ def fit(
 
 def fit_to_end(
     adapter: Adapter,
-    features: Tensor,
+    points: Tensor,
     targets: Tensor,
     config: FitConfig,
     generator: torch.Generator,
@@ -129,14 +137,14 @@ def fit_to_end(
 ) -> Tensor:
     """Runs ``fit`` and returns the final (n, D) instances."""
     progress = None
-    for progress in fit(adapter, features, targets, config, generator, start):
+    for progress in fit(adapter, points, targets, config, generator, start):
         pass
     if progress is None:
         raise ValueError(f"steps must be at least 1, found {config.steps}")
     return progress.instances
 
 
-def warm_start(adapter: Adapter, features: Tensor, steps: int = 200, rate: float = 5e-3) -> Tensor:
+def warm_start(adapter: Adapter, points: Tensor, steps: int = 200, rate: float = 5e-3) -> Tensor:
     """ε₀ for an MLP: weights fitted once to the base's own output at the mean latent.
 
     LoRA and mLoRA start at the base by construction. An MLP knows no base, and starts where
@@ -147,7 +155,7 @@ def warm_start(adapter: Adapter, features: Tensor, steps: int = 200, rate: float
     """
     base = adapter.base
     with torch.no_grad():
-        own = evaluate(features, [W[None] for W in base.weights], list(base.biases))
+        own = evaluate(adapter.features(points), [W[None] for W in base.weights], list(base.biases))
     config = FitConfig(steps=steps, points=2048, learning_rate=rate)
     generator = torch.Generator().manual_seed(adapter.config.seed)
-    return fit_to_end(adapter, features, own, config, generator)[0]
+    return fit_to_end(adapter, points, own, config, generator)[0]

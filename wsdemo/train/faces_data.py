@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.fields.signal import image_to_signal
 
 SPLITS = {"train": (0, 8000), "validation": (8000, 8500), "test": (8500, 9000)}
 """Ranges of pictures, in order of file name. No model sees the test range."""
@@ -63,7 +64,7 @@ class Faces:
 
 def to_signal(images: Tensor) -> Tensor:
     """(n, 3, H, W) uint8 → (n, H·W, 3) float in [-1, 1], the range that fields output."""
-    return images.flatten(2).transpose(1, 2).float() / 127.5 - 1
+    return image_to_signal(images).flatten(2).transpose(1, 2)
 
 
 def _read(source: Path) -> Iterator[tuple[str, bytes]]:

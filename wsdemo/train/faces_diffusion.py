@@ -2,174 +2,37 @@
 
     python -m wsdemo.train.faces_diffusion --data celeba.zip --minutes 45
 
-The Gaussian prior is estimated first (a minute), then the network learns what the
-prior leaves open. Attributes are dropped at random, all together or one by one, so
-that the model answers with none, some or all of them given.
+How: train/weight_diffusion.py.
 """
 
-import dataclasses
-import math
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wsdemo.checkpoints import load_base
-from wsdemo.fields.adapters import Adapter, AdapterConfig
-from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
-from wsdemo.generate.prior import GaussianPrior
-from wsdemo.generate.tokens import TokenLayout
-from wsdemo.generate.transformer import SUMMARY_TOKEN, TransformerConfig, WeightTransformer
-from wsdemo.train.common import Ema, Run, log, recipe_parser, start
+from wsdemo.train.common import start
 from wsdemo.train.faces_data import load_faces, toy_faces
-from wsdemo.train.faces_fit import fits_folder, load_fits
+from wsdemo.train.weight_diffusion import diffusion_parser, train_diffusion
 
 ATTRIBUTES = (
     "Smiling", "Eyeglasses", "Male", "Young", "Wearing_Hat", "Bangs", "No_Beard",
     "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair",
 )  # fmt: skip
 """What the shipped model can be asked for."""
-STORED_COORDINATES = 160
-"""Whitened principal coordinates kept per training face, for the memorisation check."""
-
-
-def drop_attributes(attributes: Tensor, generator: torch.Generator) -> Tensor:
-    """Sets known attributes (n, a) in {−1, 1} to 0: all in 20 % of rows, else half of them."""
-    n, a = attributes.shape
-    keep_row = torch.rand(n, 1, generator=generator) > 0.2
-    share = torch.rand(n, 1, generator=generator)
-    keep = torch.rand(n, a, generator=generator) < share
-    return attributes * (keep & keep_row)
-
-
-def rate_at(progress: float, peak: float) -> float:
-    """Warm-up over 2 % of the budget, then a cosine to 2 % of the peak."""
-    warm = min(1.0, progress / 0.02 + 0.01)
-    return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def cached_prior(path: Path, instances: Tensor, adapter: Adapter, directions: int) -> GaussianPrior:
-    """The prior of the training weights, estimated once and kept."""
-    if not path.exists():
-        prior = GaussianPrior.fit(instances, adapter.trainable, directions)
-        tensors = {k: v for k, v in vars(prior).items() if isinstance(v, Tensor)}
-        save_file({**tensors, "rest": torch.tensor(prior.rest, dtype=torch.float64)}, path)
-    stored = load_file(path)
-    return GaussianPrior(
-        stored["mean"], stored["std"], stored["basis"], stored["variances"], float(stored["rest"])
-    )
-
-
-@torch.no_grad()
-def validation_loss(model: WeightDiffusion, x: Tensor, attributes: Tensor, seed: int = 1) -> float:
-    """Mean loss on weights of faces that neither base nor diffusion saw, fixed noise."""
-    g = torch.Generator().manual_seed(seed)
-    parts = zip(x.split(64), attributes.split(64), strict=True)
-    return float(torch.cat([model.loss(a, b, g) for a, b in parts]).mean())
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = recipe_parser(str(__doc__), minutes=45)
+    parser = diffusion_parser(str(__doc__), directions=512, width=256)
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
-    parser.add_argument("--base", type=Path, default=Path("checkpoints/faces-base.safetensors"))
-    parser.add_argument("--representation", default="mlora-asym")
-    parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--count", type=int, default=8000, help="instances to train on")
-    parser.add_argument("--directions", type=int, default=512, help="K of the prior; 0: none")
-    parser.add_argument("--summary", type=int, default=256, help="coordinates in summary tokens")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--name", default="faces-diffusion")
     args = parser.parse_args(arguments)
     device = start(args)
-    base, base_meta = load_base(args.base)
-    config = AdapterConfig(args.representation, args.rank, 0)
-    folder = fits_folder(args.runs, config)
-    adapter = Adapter(base, config)
+    known = toy_faces(1).attribute_names if args.toy else ATTRIBUTES
+    names = [n for n in ATTRIBUTES if n in known]
 
-    instances, files = load_fits(folder / "train")
-    instances = instances[: args.count].float()
-    faces = toy_faces(64) if args.toy else load_faces(args.data, "train")
-    faces = faces.pick(files[: len(instances)])
-    names = [n for n in ATTRIBUTES if n in faces.attribute_names]
-    columns = [faces.attribute_names.index(n) for n in names]
-    attributes = faces.attributes[:, columns].float() * 2 - 1
-    prior = cached_prior(
-        args.runs / f"{args.name}-prior.safetensors", instances, adapter, max(1, args.directions)
-    )
-    if args.directions == 0:  # plain standardised weights, as in the papers
-        empty = prior.basis[:, :0]
-        prior = dataclasses.replace(prior, basis=empty, variances=prior.variances[:0], rest=1.0)
-    layout = TokenLayout(adapter)
-    network_config = TransformerConfig(
-        layout.layers,
-        layout.per_layer,
-        layout.token_dim,
-        len(names),
-        summary=min(args.summary, prior.basis.shape[1]) // SUMMARY_TOKEN * SUMMARY_TOKEN,
-    )
-    if config.kind == "mlp":  # HyperDiffusion's form: flat tokens, no hierarchy
-        network_config = dataclasses.replace(network_config, flat=True)
-    if args.toy:
-        network_config = dataclasses.replace(network_config, token_width=32, width=64, depth=2)
-    network = WeightTransformer(network_config).to(device)
-    model = WeightDiffusion(adapter, prior, network, names)
-    prior = model.prior
-    count = sum(p.numel() for p in network.parameters())
-    log(f"{args.name}: {len(instances)} instances, {count / 1e6:.1f} M parameters, {device}")
-    log(f"{args.minutes} minutes; saved in {args.runs} every 90 s")
+    def labels(split: str, files: list[str]) -> Tensor:
+        faces = (toy_faces(64) if args.toy else load_faces(args.data, split)).pick(files)
+        return faces.attributes[:, [faces.attribute_names.index(n) for n in names]]
 
-    x = prior.standardise(instances.to(device))
-    held_out: tuple[Tensor, Tensor] | None = None
-    if (folder / "validation").exists() and not args.toy:
-        weights, seen = load_fits(folder / "validation")
-        labels = load_faces(args.data, "validation").pick(seen).attributes[:, columns]
-        held_out = (
-            prior.standardise(weights.float().to(device)),
-            (labels.float() * 2 - 1).to(device),
-        )
-
-    ema = Ema(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
-    run = Run(args.runs / f"{args.name}.pt", args.minutes, args.steps)
-    run.attach(network=network, ema=ema, optimizer=optimizer)
-    ema.to(device)
-    averaged = WeightDiffusion(adapter, prior, ema.model, names)
-    generator = torch.Generator().manual_seed(args.seed + run.step)
-    mean_loss, figures = 0.0, {}
-    while run.running():
-        index = torch.randint(len(x), (args.batch,), generator=generator)
-        given = drop_attributes(attributes[index], generator).to(device)
-        loss = model.loss(x[index.to(device)], given, generator).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(run.progress, args.rate)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        ema.update(network)
-        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step, 100)
-        if run.step % 200 == 0:
-            text = f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f}"
-            if held_out is not None:
-                text += f" validation {validation_loss(averaged, *held_out):.4f}"
-            log(text)
-
-    figures = {"steps": run.step, "minutes": run.seconds / 60, "loss": mean_loss}
-    figures |= {"instances": len(x), "parameters": count, "batch": args.batch}
-    if held_out is not None:
-        figures["validation_loss"] = validation_loss(averaged, *held_out)
-    averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
-    meta = {
-        "name": args.name,
-        "domain": "image",
-        "size": 64,
-        "toy": args.toy,
-        "base": {"name": base_meta["name"], "hash": base_meta["hash"]},
-        "measured": figures,
-    }
-    save_diffusion(args.out / f"{args.name}.safetensors", averaged, meta)
+    train_diffusion("faces", names, labels, {"domain": "image", "size": 64}, args, device)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from wsdemo.checkpoints import load_base, save_checkpoint
 from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.faces_data import load_faces, toy_faces
-from wsdemo.train.faces_diffusion import STORED_COORDINATES
-from wsdemo.train.faces_fit import fits_folder, load_fits
+from wsdemo.train.population import fits_folder, load_fits
+from wsdemo.train.weight_diffusion import STORED_COORDINATES
 
 WHOLE = 400
 """Faces whose weights ship whole: 9 MB in fp16."""
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     base, _ = load_base(args.out / "faces-base.safetensors")
     model, _ = load_diffusion(args.out / "faces-diffusion.safetensors", base)
     config = model.adapter.config
-    folder = fits_folder(args.runs, config)
+    folder = fits_folder(args.runs, "faces", config)
     train, files = load_fits(folder / "train")
     held_out, _ = load_fits(folder / "validation")
 

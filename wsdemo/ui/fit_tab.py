@@ -101,7 +101,7 @@ def open_file(path: str | None, size: int) -> tuple[Any, str]:
     """Decodes an instance file that a visitor dropped."""
     if path is None:
         return None, ""
-    instance = pipelines.open_instance(Path(path))
+    instance = pipelines.open_instance(Path(path), "image")
     pictures = pipelines.render_faces(instance.weights[None], instance.adapter, size)
     return to_picture(pictures[0]), describe(instance, Path(path).stat().st_size)
 
@@ -111,7 +111,7 @@ def blend(a: str | None, b: str | None, share: float) -> Any:
     """A point of the straight path between two instances."""
     if a is None or b is None:
         return None
-    first, second = (pipelines.open_instance(Path(p)) for p in (a, b))
+    first, second = (pipelines.open_instance(Path(p), "image") for p in (a, b))
     weights = pipelines.blend(first, second, share)
     return to_picture(pipelines.render_faces(weights[None], first.adapter, 192)[0])
 

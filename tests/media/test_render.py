@@ -1,0 +1,72 @@
+"""Rendering: two renderers, one picture; the choice is open."""
+
+import numpy as np
+import pytest
+
+from tests.media.shapes import ball, box, torus
+from wsdemo.errors import WsdemoError
+from wsdemo.media import opengl
+from wsdemo.media.render import BACKGROUND, Camera, choose_renderer, render, turntable
+
+needs_egl = pytest.mark.skipif(
+    opengl.problem() is not None, reason=f"OpenGL through EGL: {opengl.problem()}"
+)
+
+
+@needs_egl
+@pytest.mark.parametrize("mesh", [ball(), box(), torus()], ids=["ball", "box", "torus"])
+def test_both_renderers_draw_the_same_picture(mesh):
+    a = render(mesh, 128, renderer="egl").astype(int)
+    b = render(mesh, 128, renderer="software").astype(int)
+    mask_a, mask_b = (a != BACKGROUND).any(-1), (b != BACKGROUND).any(-1)
+    assert (mask_a & mask_b).sum() / (mask_a | mask_b).sum() > 0.97
+    assert np.abs(a - b).mean() < 1.0
+
+
+@needs_egl
+def test_opengl_draws_from_any_thread():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(3) as pool:
+        pictures = list(pool.map(lambda _: render(ball(), 64, renderer="egl"), range(3)))
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    np.testing.assert_array_equal(pictures[0], pictures[2])
+
+
+def test_nearer_faces_hide_farther_ones():
+    picture = render(torus(), 96, Camera(0, 0), "software")  # seen along its axis: a ring
+    assert (picture[48, 48] == BACKGROUND).all()
+    edge_on = render(torus(), 96, Camera(90, 0), "software")
+    assert (edge_on[48, 48] != BACKGROUND).all()
+
+
+def test_a_ball_is_round_centred_and_lit_from_above_left():
+    picture = render(ball(), 128, Camera(0, 0), "software").astype(int)
+    rows, columns = np.nonzero((picture != BACKGROUND).any(-1))
+    assert rows.mean() == pytest.approx(63.5, abs=1)
+    assert columns.mean() == pytest.approx(63.5, abs=1)
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=1)
+    assert picture[52, 52].sum() > picture[76, 76].sum() + 60
+
+
+def test_a_turntable_goes_around():
+    views = turntable(box(), 4, 64, "software")
+    assert len(views) == 4
+    assert np.abs(views[0].astype(int) - views[1]).mean() > 1
+    assert np.abs(views[0].astype(int) - views[2]).mean() < 1  # a box looks alike from behind
+
+
+def test_the_choice_of_renderer_says_why(monkeypatch):
+    assert choose_renderer("software") == ("software", "as wished")
+    with pytest.raises(WsdemoError, match="vulkan"):
+        choose_renderer("vulkan")
+    choose_renderer.cache_clear()
+    monkeypatch.setattr(opengl, "problem", lambda: "no driver")
+    try:
+        name, why = choose_renderer("auto")
+        assert name == "software"
+        assert "no driver" in why
+        with pytest.raises(WsdemoError, match="no driver"):
+            choose_renderer("egl")
+    finally:
+        choose_renderer.cache_clear()

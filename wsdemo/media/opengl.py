@@ -1,0 +1,69 @@
+"""Drawing with pyrender through EGL: the only module that touches OpenGL.
+
+An OpenGL context belongs to the thread that made it, so one worker thread does all drawing.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from wsdemo.media.meshes import Mesh
+from wsdemo.media.render import BACKGROUND, FIELD_OF_VIEW, Camera, Pixels
+
+_WORKER = ThreadPoolExecutor(1, thread_name_prefix="opengl")
+_SECONDS = 60.0
+"""A picture takes a tenth of one; a driver that hangs must not hang the app."""
+
+
+@cache
+def _pyrender() -> Any:
+    # Both are read when pyrender is imported; np.infty is what pyrender 0.1.45 still calls inf.
+    os.environ["PYOPENGL_PLATFORM"] = "egl"
+    os.environ["PYGLET_HEADLESS"] = "1"
+    if not hasattr(np, "infty"):
+        vars(np)["infty"] = np.inf
+    import pyrender
+
+    return pyrender
+
+
+@cache
+def _renderer(size: int) -> Any:
+    return _pyrender().OffscreenRenderer(size, size)
+
+
+def _draw(mesh: Mesh, colours: Pixels, camera: Camera, size: int) -> Pixels:
+    pyrender = _pyrender()
+    primitive = pyrender.Primitive(
+        positions=mesh.vertices.astype(np.float32),
+        indices=mesh.faces.astype(np.uint32),
+        color_0=np.column_stack([colours / 255, np.ones(len(colours))]).astype(np.float32),
+        material=pyrender.MetallicRoughnessMaterial(doubleSided=True),
+    )
+    scene = pyrender.Scene(bg_color=[BACKGROUND / 255] * 3 + [1.0])
+    scene.add(pyrender.Mesh([primitive]))
+    scene.add(pyrender.PerspectiveCamera(yfov=FIELD_OF_VIEW, aspectRatio=1.0), pose=camera.pose)
+    flags = pyrender.RenderFlags.FLAT | pyrender.RenderFlags.SKIP_CULL_FACES
+    colour, _ = _renderer(size).render(scene, flags=flags)
+    return np.asarray(colour[:, :, :3], dtype=np.uint8)
+
+
+def draw(mesh: Mesh, colours: Pixels, camera: Camera, size: int) -> Pixels:
+    """Draws a mesh with (V, 3) vertex colours → (size, size, 3) uint8."""
+    return _WORKER.submit(_draw, mesh, colours, camera, size).result(timeout=_SECONDS)
+
+
+@cache
+def problem() -> str | None:
+    """Why OpenGL through EGL does not work here; None if it does."""
+    corner = Mesh(np.eye(3), np.array([[0, 1, 2]]))
+    try:
+        picture = draw(corner, np.full((3, 3), 128, dtype=np.uint8), Camera(), 32)
+    except Exception as error:  # whatever a missing or broken driver raises
+        return f"{type(error).__name__}: {str(error)[:120]}"
+    if (picture == BACKGROUND).all():
+        return "a test triangle was not drawn"
+    return None

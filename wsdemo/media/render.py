@@ -1,0 +1,200 @@
+"""Pictures of meshes: one camera and one shading, two renderers.
+
+Light is computed here, once a vertex, and both renderers only interpolate colours; so a
+picture looks the same whether OpenGL drew it (media/opengl.py) or numpy (below).
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsdemo.errors import WsdemoError
+from wsdemo.media.meshes import Floats, Mesh, vertex_normals
+
+BACKGROUND = 245
+"""Grey level behind the mesh."""
+CLAY = (0.80, 0.79, 0.77)
+FIELD_OF_VIEW = np.deg2rad(30.0)
+DISTANCE = 5.2
+"""From the origin: a normalised mesh, of radius 0.9 √3 at most, mostly fills the picture."""
+OVERSAMPLING = 2
+"""Pictures are drawn at this multiple and averaged down."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A perspective camera that looks at the origin, y up.
+
+    Attributes:
+        azimuth: Degrees around the vertical; 0 looks from +z.
+        elevation: Degrees above the horizon.
+    """
+
+    azimuth: float = 35.0
+    elevation: float = 20.0
+
+    @property
+    def pose(self) -> Floats:
+        """(4, 4) camera-to-world matrix in OpenGL's convention: the camera looks along -z."""
+        a, e = np.deg2rad(self.azimuth), np.deg2rad(self.elevation)
+        back = np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)])
+        right = np.array([np.cos(a), 0.0, -np.sin(a)])
+        pose = np.eye(4)
+        pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, np.cross(back, right), back
+        pose[:3, 3] = DISTANCE * back
+        return pose
+
+
+def shade(mesh: Mesh, camera: Camera, colour: tuple[float, float, float] = CLAY) -> Pixels:
+    """(V, 3) colours: a key light from the upper left of the camera, a fill, and ambient.
+
+    Args:
+        mesh: The mesh.
+        camera: Lights move with it.
+        colour: Of the material, each channel 0 to 1.
+    """
+    n = vertex_normals(mesh) @ camera.pose[:3, :3]
+    key = np.array([-0.45, 0.65, 0.61])
+    fill = np.array([0.75, -0.10, 0.65])
+    light = 0.30 + 0.62 * np.maximum(n @ key, 0) + 0.18 * np.maximum(n @ fill, 0)
+    return np.asarray((np.minimum(light[:, None] * np.array(colour), 1) * 255).round(), np.uint8)
+
+
+def draw_software(mesh: Mesh, colours: Pixels, camera: Camera, size: int) -> Pixels:
+    """Rasterises a mesh with a z-buffer in numpy → (size, size, 3) uint8.
+
+    Triangles are sorted into buckets by the size of their bounding box; in a bucket, all
+    triangles test the same offsets at once. Fragments are then written far to near.
+    """
+    pose = camera.pose
+    v = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3]
+    depth = -v[:, 2]
+    focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
+    x = size / 2 + focal * v[:, 0] / depth
+    y = size / 2 - focal * v[:, 1] / depth
+    corners = np.stack([x, y], 1)[mesh.faces]  # (F, 3, 2)
+    low = np.maximum(np.ceil(corners.min(1) - 0.5), 0).astype(np.int64)
+    high = np.minimum(np.floor(corners.max(1) - 0.5), size - 1).astype(np.int64)
+    extent = (high - low + 1).max(1)
+    visible = (high >= low).all(1) & (depth[mesh.faces].min(1) > 0.1)
+    picture = np.full((size * size, 3), BACKGROUND, dtype=np.uint8)
+    fragments = []
+    side = 1
+    while visible.any():
+        chosen = np.flatnonzero(visible & (extent <= side))
+        visible[chosen] = False
+        step = max(1, 2**21 // side**2)
+        for start in range(0, len(chosen), step):
+            fragments.append(_fragments(chosen[start : start + step], side, corners, low, high))
+        side *= 2
+    if not fragments:
+        return picture.reshape(size, size, 3)
+    face, pixel, weights = (np.concatenate(parts) for parts in zip(*fragments, strict=True))
+    pixel = pixel[:, 1] * size + pixel[:, 0]
+    inverse = 1 / depth[mesh.faces[face]]  # perspective: 1/depth is linear on the screen
+    share = weights * inverse
+    near = share.sum(1)
+    share /= near[:, None]
+    order = np.argsort(near, kind="stable")  # far first; of equal places the last one stays
+    values = np.einsum("nk,nkc->nc", share[order], colours[mesh.faces[face[order]]].astype(float))
+    picture[pixel[order]] = values.round().astype(np.uint8)
+    return picture.reshape(size, size, 3)
+
+
+def _fragments(
+    face: NDArray[np.int64],
+    side: int,
+    corners: Floats,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Faces, pixels (n, 2) and barycentric weights (n, 3) of all covered pixel centres."""
+    offsets = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(1, -1, 2)
+    pixel = low[face][:, None] + offsets
+    a, b, c = (corners[face, i][:, None] for i in range(3))
+    p = pixel + 0.5
+
+    def cross(u: Floats, w: Floats) -> Floats:
+        return np.asarray(u[..., 0] * w[..., 1] - u[..., 1] * w[..., 0])
+
+    area = cross(b - a, c - a)
+    area = np.where(np.abs(area) < 1e-12, np.inf, area)
+    weights = np.stack([cross(c - b, p - b), cross(a - c, p - c), cross(b - a, p - a)], -1)
+    weights /= area[..., None]
+    hit = (weights >= 0).all(-1) & (pixel <= high[face][:, None]).all(-1)
+    row, _ = np.nonzero(hit)
+    return face[row], pixel[hit], weights[hit]
+
+
+# ---- choosing a renderer ---------------------------------------------------------
+
+
+@cache
+def choose_renderer(wish: str = "auto") -> tuple[str, str]:
+    """Which renderer draws, ``egl`` or ``software``, and why.
+
+    Raises:
+        WsdemoError: ``egl`` is wished for and does not work here, or the wish is unknown.
+    """
+    if wish not in ("auto", "egl", "software"):
+        raise WsdemoError(
+            "Unknown renderer", f"Found {wish[:20]!r}.", "Choose auto, egl or software."
+        )
+    if wish == "software":
+        return "software", "as wished"
+    if wish == "auto" and os.environ.get("WSDEMO_RENDERER") == "software":
+        return "software", "WSDEMO_RENDERER says so"
+    from wsdemo.media import opengl
+
+    problem = opengl.problem()
+    if problem is None:
+        return "egl", "OpenGL through EGL works here"
+    if wish == "egl":
+        raise WsdemoError("OpenGL not available", problem, "Use the software renderer.")
+    return "software", f"OpenGL through EGL does not work here: {problem}"
+
+
+def render(
+    mesh: Mesh,
+    size: int = 256,
+    camera: Camera | None = None,
+    renderer: str = "auto",
+    colours: Pixels | None = None,
+) -> Pixels:
+    """A picture of a normalised mesh: (size, size, 3) uint8.
+
+    Args:
+        mesh: The mesh.
+        size: Pixels a side.
+        camera: Default: from the front left, a little above.
+        renderer: ``auto``, ``egl`` or ``software``.
+        colours: (V, 3) of the vertices; default: shaded clay.
+
+    Raises:
+        WsdemoError: The renderer is not available.
+    """
+    camera = camera or Camera()
+    colours = shade(mesh, camera) if colours is None else colours
+    draw: Callable[[Mesh, Pixels, Camera, int], Pixels] = draw_software
+    if choose_renderer(renderer)[0] == "egl":
+        from wsdemo.media import opengl
+
+        draw = opengl.draw
+    large = draw(mesh, colours, camera, size * OVERSAMPLING)
+    blocks = large.reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).astype(np.uint16)
+    return np.asarray(blocks.mean((1, 3)).round(), np.uint8)
+
+
+def turntable(mesh: Mesh, views: int = 8, size: int = 128, renderer: str = "auto") -> list[Pixels]:
+    """Pictures from all around, evenly spaced."""
+    start = Camera()
+    return [
+        render(mesh, size, Camera(start.azimuth + 360 * i / views, start.elevation), renderer)
+        for i in range(views)
+    ]

@@ -1,0 +1,189 @@
+"""Trains a weight diffusion model on the fits of a population (train/population.py).
+
+The Gaussian prior is estimated first (a minute), then the network learns what the prior
+leaves open. Conditions are dropped at random, all together or one by one, so that the
+model answers with none, some or all of them given.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wsdemo.checkpoints import load_base
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
+from wsdemo.generate.prior import GaussianPrior
+from wsdemo.generate.tokens import TokenLayout
+from wsdemo.generate.transformer import SUMMARY_TOKEN, TransformerConfig, WeightTransformer
+from wsdemo.train.common import Ema, Run, log, recipe_parser
+from wsdemo.train.population import fits_folder, load_fits
+
+STORED_COORDINATES = 160
+"""Whitened principal coordinates kept per training instance, for the memorisation check."""
+
+Labels = Callable[[str, list[str]], Tensor]
+"""Maps a split and instances' names to their conditions (n, a) in {0, 1}."""
+
+
+def drop_attributes(attributes: Tensor, generator: torch.Generator) -> Tensor:
+    """Sets known attributes (n, a) in {−1, 1} to 0: all in 20 % of rows, else half of them."""
+    n, a = attributes.shape
+    keep_row = torch.rand(n, 1, generator=generator) > 0.2
+    share = torch.rand(n, 1, generator=generator)
+    keep = torch.rand(n, a, generator=generator) < share
+    return attributes * (keep & keep_row)
+
+
+def rate_at(progress: float, peak: float) -> float:
+    """Warm-up over 2 % of the budget, then a cosine to 2 % of the peak."""
+    warm = min(1.0, progress / 0.02 + 0.01)
+    return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def cached_prior(path: Path, instances: Tensor, adapter: Adapter, directions: int) -> GaussianPrior:
+    """The prior of the training weights, estimated once and kept."""
+    if not path.exists():
+        prior = GaussianPrior.fit(instances, adapter.trainable, directions)
+        tensors = {k: v for k, v in vars(prior).items() if isinstance(v, Tensor)}
+        save_file({**tensors, "rest": torch.tensor(prior.rest, dtype=torch.float64)}, path)
+    stored = load_file(path)
+    return GaussianPrior(
+        stored["mean"], stored["std"], stored["basis"], stored["variances"], float(stored["rest"])
+    )
+
+
+@torch.no_grad()
+def validation_loss(model: WeightDiffusion, x: Tensor, attributes: Tensor, seed: int = 1) -> float:
+    """Mean loss on weights of instances that neither base nor diffusion saw, fixed noise."""
+    g = torch.Generator().manual_seed(seed)
+    parts = zip(x.split(64), attributes.split(64), strict=True)
+    return float(torch.cat([model.loss(a, b, g) for a, b in parts]).mean())
+
+
+def diffusion_parser(description: str, directions: int, width: int) -> argparse.ArgumentParser:
+    """The options of a recipe that trains a weight diffusion model."""
+    parser = recipe_parser(description, minutes=45)
+    parser.add_argument("--base", type=Path, default=None, help="default: OUT/SET-base.safetensors")
+    parser.add_argument("--representation", default="mlora-asym")
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--count", type=int, default=None, help="instances; default: all")
+    parser.add_argument(
+        "--directions", type=int, default=directions, help="K of the prior; 0: none"
+    )
+    parser.add_argument("--summary", type=int, default=256, help="coordinates in summary tokens")
+    parser.add_argument("--width", type=int, default=width, help="of the backbone")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--name", default=None, help="of the checkpoint; default: SET-diffusion")
+    return parser
+
+
+def train_diffusion(
+    set_name: str,
+    names: Sequence[str],
+    labels: Labels,
+    meta: dict[str, Any],
+    args: argparse.Namespace,
+    device: torch.device,
+) -> None:
+    """Trains a model for the budget in ``args`` and writes it.
+
+    Args:
+        set_name: Of the population and its base.
+        names: The names of the condition's entries.
+        labels: Conditions of instances.
+        meta: Goes into the checkpoint's metadata.
+        args: Of ``diffusion_parser``.
+        device: Where to train.
+    """
+    name = args.name or f"{set_name}-diffusion"
+    base, base_meta = load_base(args.base or args.out / f"{set_name}-base.safetensors")
+    config = AdapterConfig(args.representation, args.rank, 0)
+    folder = fits_folder(args.runs, set_name, config)
+    adapter = Adapter(base, config)
+
+    def split(which: str) -> tuple[Tensor, Tensor]:
+        instances, files = load_fits(folder / which)
+        instances, files = instances[: args.count].float(), files[: args.count]
+        return instances, labels(which, files).float() * 2 - 1
+
+    instances, attributes = split("train")
+    prior = cached_prior(
+        args.runs / f"{name}-prior.safetensors", instances, adapter, max(1, args.directions)
+    )
+    if args.directions == 0:  # plain standardised weights, as in the papers
+        empty = prior.basis[:, :0]
+        prior = dataclasses.replace(prior, basis=empty, variances=prior.variances[:0], rest=1.0)
+    layout = TokenLayout(adapter)
+    network_config = TransformerConfig(
+        layout.layers,
+        layout.per_layer,
+        layout.token_dim,
+        len(names),
+        token_width=args.width // 2,
+        width=args.width,
+        summary=min(args.summary, prior.basis.shape[1]) // SUMMARY_TOKEN * SUMMARY_TOKEN,
+    )
+    if config.kind == "mlp":  # HyperDiffusion's form: flat tokens, no hierarchy
+        network_config = dataclasses.replace(network_config, flat=True)
+    if args.toy:
+        network_config = dataclasses.replace(network_config, token_width=32, width=64, depth=2)
+    network = WeightTransformer(network_config).to(device)
+    model = WeightDiffusion(adapter, prior, network, names)
+    prior = model.prior
+    count = sum(p.numel() for p in network.parameters())
+    log(f"{name}: {len(instances)} instances, {count / 1e6:.1f} M parameters, {device}")
+    log(f"{args.minutes} minutes; saved in {args.runs} every 90 s")
+
+    x = prior.standardise(instances.to(device))
+    held_out: tuple[Tensor, Tensor] | None = None
+    if (folder / "validation").exists():
+        unseen, conditions = split("validation")
+        held_out = prior.standardise(unseen.to(device)), conditions.to(device)
+
+    ema = Ema(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
+    run = Run(args.runs / f"{name}.pt", args.minutes, args.steps)
+    run.attach(network=network, ema=ema, optimizer=optimizer)
+    ema.to(device)
+    averaged = WeightDiffusion(adapter, prior, ema.model, names)
+    generator = torch.Generator().manual_seed(args.seed + run.step)
+    mean_loss, figures = 0.0, {}
+    while run.running():
+        index = torch.randint(len(x), (args.batch,), generator=generator)
+        given = drop_attributes(attributes[index], generator).to(device)
+        loss = model.loss(x[index.to(device)], given, generator).mean()
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(run.progress, args.rate)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        ema.update(network)
+        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step, 100)
+        if run.step % 200 == 0:
+            text = f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f}"
+            if held_out is not None:
+                text += f" validation {validation_loss(averaged, *held_out):.4f}"
+            log(text)
+
+    figures = {"steps": run.step, "minutes": run.seconds / 60, "loss": mean_loss}
+    figures |= {"instances": len(x), "parameters": count, "batch": args.batch}
+    if held_out is not None:
+        figures["validation_loss"] = validation_loss(averaged, *held_out)
+    averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
+    meta = {
+        **meta,
+        "name": name,
+        "toy": args.toy,
+        "base": {"name": base_meta["name"], "hash": base_meta["hash"]},
+        "measured": figures,
+    }
+    save_diffusion(args.out / f"{name}.safetensors", averaged, meta)
