@@ -23,6 +23,10 @@ MAX_DIFFUSION_STEPS = 250
 MAX_GUIDANCE = 8.0
 MAX_FIT_SECONDS = 120.0
 """One visitor's fit on a shared machine."""
+MAX_LORA_BYTES = 2 * 2**30
+"""A LoRA file; the largest real ones, of rank 128 on FLUX, have 1.3 GB."""
+MAX_RANK = 1024
+"""Rank of an adapter; more is no low rank any more."""
 MAX_SEED = 2**31 - 1
 MAX_MESH_BYTES = 80 * 2**20
 """A mesh file; a scan of a million faces in binary PLY takes 20 MB."""

@@ -88,7 +88,7 @@ def read_header(path: Path) -> Header:
         raise _refuse(f"The header is no JSON ({type(error).__name__}).") from error
     if not isinstance(parsed, dict):
         raise _refuse("The header is no JSON object.")
-    metadata = parsed.pop("__metadata__", {})
+    metadata = parsed.pop("__metadata__", None) or {}  # MLX writes null
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _refuse("The metadata are not texts.")
     if len(parsed) > MAX_TENSORS:

@@ -1,0 +1,136 @@
+"""Geometry and arithmetic: equal to the dense computation, invariant to the gauge."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.lora.files import families, rand, write
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
+from wsdemo.lora.geometry import compare, findings, inner, measure, singular_values
+from wsdemo.lora.reader import read_lora
+
+
+def lora_of(tmp_path, seed: int = 0, rank: int = 4, modules: int = 3):
+    tensors = {}
+    for i in range(modules):
+        tensors[f"m{i}.lora_down.weight"] = rand(rank, 20, seed=seed + i)
+        tensors[f"m{i}.lora_up.weight"] = rand(24, rank, seed=seed + i + 9)
+    return read_lora(write(tmp_path / f"l{seed}-{rank}.safetensors", tensors))
+
+
+def dense(lora):
+    return {m.name: m.U @ m.V.T for m in lora.modules}
+
+
+@pytest.mark.parametrize("shape", [(24, 20, 4), (6, 20, 9), (24, 5, 9), (3, 3, 8)])
+def test_singular_values_equal_those_of_the_dense_product(shape):
+    n, m, r = shape
+    U, V = rand(n, r), rand(m, r)
+    expected = torch.linalg.svdvals(U.double() @ V.double().T)
+    found = singular_values(U, V)
+    torch.testing.assert_close(found, expected[: len(found)], rtol=1e-6, atol=1e-8)
+    assert float(expected[len(found) :].abs().sum()) < 1e-5
+
+
+def test_norms_and_ranks(tmp_path):
+    lora = lora_of(tmp_path)
+    geometry = measure(lora)
+    total = sum(float(W.norm() ** 2) for W in dense(lora).values()) ** 0.5
+    assert geometry.frobenius == pytest.approx(total, rel=1e-5)
+    for module, (_, W) in zip(geometry.modules, sorted(dense(lora).items()), strict=True):
+        s = torch.linalg.svdvals(W)
+        assert module.spectral == pytest.approx(float(s[0]), rel=1e-5)
+        assert 1 <= module.effective_rank <= 4
+        assert module.dead_ranks == 0
+
+
+def test_no_op_files_and_dead_columns_are_found(tmp_path):
+    silent = {"m.lora_down.weight": rand(4, 20), "m.lora_up.weight": torch.zeros(24, 4)}
+    lora = read_lora(write(tmp_path / "z.safetensors", silent))
+    assert measure(lora).is_no_op
+    assert "changes nothing" in findings(lora, measure(lora))[0]
+    half = {"m.lora_down.weight": rand(4, 20), "m.lora_up.weight": rand(24, 4)}
+    half["m.lora_up.weight"][:, 2:] = 0
+    lora = read_lora(write(tmp_path / "h.safetensors", half))
+    assert measure(lora).modules[0].dead_ranks == 2
+    assert any("Rank 2 would hold" in text for text in findings(lora, measure(lora)))
+
+
+@pytest.mark.parametrize("label", families())
+def test_regauging_changes_factors_and_nothing_else(label, tmp_path):
+    tensors, _, _ = families()[label]
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    turned = regauge(lora, seed=3)
+    before, after = measure(lora), measure(turned)
+    assert after.frobenius == pytest.approx(before.frobenius, rel=1e-4)
+    for a, b in zip(lora.modules, turned.modules, strict=True):
+        torch.testing.assert_close(a.U @ a.V.T, b.U @ b.V.T, rtol=1e-3, atol=1e-4)
+        assert float((a.U - b.U).abs().max()) > 1e-3
+    assert compare(lora, turned).cosine == pytest.approx(1, abs=1e-4)
+
+
+def test_resizing_keeps_the_wished_energy_and_loses_no_more(tmp_path):
+    U, V = rand(24, 16), rand(20, 16)
+    U *= 0.5 ** torch.arange(16)
+    tensors = {"m.lora_down.weight": V.T, "m.lora_up.weight": U}
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    smaller, kept = resize(lora, 0.99)
+    assert kept >= 0.99
+    assert smaller.modules[0].rank < 8
+    W, small = dense(lora)["m"], dense(smaller)["m"]
+    assert float((W - small).norm() ** 2 / W.norm() ** 2) == pytest.approx(1 - kept, abs=1e-4)
+    with pytest.raises(WsdemoError, match="energy is 0"):
+        resize(lora, 0)
+
+
+def test_comparison_equals_the_dense_one(tmp_path):
+    a, b = lora_of(tmp_path, 0, 4), lora_of(tmp_path, 50, 6)
+    found = compare(a, b)
+    A = torch.cat([W.flatten() for _, W in sorted(dense(a).items())]).double()
+    B = torch.cat([W.flatten() for _, W in sorted(dense(b).items())]).double()
+    assert found.cosine == pytest.approx(float(A @ B / A.norm() / B.norm()), abs=1e-6)
+    assert found.ratio == pytest.approx(float(B.norm() / A.norm()), rel=1e-5)
+    assert compare(a, a).cosine == pytest.approx(1)
+    assert compare(a, a).modules[0].output_angle == pytest.approx(1, abs=1e-6)
+    assert inner(a.modules[0], b.modules[0]) == pytest.approx(
+        float((dense(a)["m0"] * dense(b)["m0"]).sum()), rel=1e-4
+    )
+
+
+def test_loras_without_a_common_module_do_not_compare(tmp_path):
+    a = lora_of(tmp_path)
+    b = dataclasses.replace(
+        a, modules=tuple(dataclasses.replace(m, name=f"x{m.name}") for m in a.modules)
+    )
+    with pytest.raises(WsdemoError, match="share no module"):
+        compare(a, b)
+    multiplicative = tuple(dataclasses.replace(m, kind="multiplicative") for m in a.modules)
+    with pytest.raises(WsdemoError, match="One is additive"):
+        compare(a, dataclasses.replace(a, modules=multiplicative))
+
+
+def test_merging_is_addition(tmp_path):
+    a, b = lora_of(tmp_path, 0, 4), lora_of(tmp_path, 50, 6, modules=2)
+    merged = merge([a, b], [1.0, -0.5])
+    for name, W in dense(merged).items():
+        expected = dense(a)[name] - 0.5 * dense(b).get(name, torch.zeros_like(W))
+        torch.testing.assert_close(W, expected, rtol=1e-3, atol=1e-4)
+    multiplicative = tuple(dataclasses.replace(m, kind="multiplicative") for m in a.modules)
+    with pytest.raises(WsdemoError, match="do not add"):
+        merge([a, dataclasses.replace(a, modules=multiplicative)], [1, 1])
+
+
+@pytest.mark.parametrize("style", ["kohya", "peft"])
+@pytest.mark.parametrize("label", ["kohya", "convolution", "LoHa", "AdaLoRA"])
+def test_written_files_read_back_as_the_same_update(style, label, tmp_path):
+    tensors, _, expected = families()[label]
+    lora = read_lora(write(tmp_path / "in" / "x.safetensors", tensors))
+    path = tmp_path / "out" / "y.safetensors"
+    path.parent.mkdir()
+    assert save_lora(lora, path, style) == path.stat().st_size
+    again = read_lora(path)
+    torch.testing.assert_close(dense(again)[lora.modules[0].name], expected, rtol=1e-3, atol=1e-4)
+    assert again.modules[0].shape == lora.modules[0].shape
+    assert again.is_exact

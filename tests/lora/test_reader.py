@@ -1,0 +1,233 @@
+"""Every family → the ΔW that its formula gives; what is no LoRA is refused by its name."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from tests.lora.files import M, N, R, families, peft_folder, rand, write
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.convert import truncated
+from wsdemo.lora.keys import split_key
+from wsdemo.lora.reader import read_lora
+
+CASES = families()
+
+
+def product(module) -> torch.Tensor:
+    return module.U @ module.V.T
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_each_family_gives_the_update_of_its_formula(label, tmp_path):
+    tensors, name, expected = CASES[label]
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    assert [m.name for m in lora.modules] == [name]
+    torch.testing.assert_close(product(lora.modules[0]), expected, rtol=1e-4, atol=1e-5)
+    assert lora.used_keys == len(tensors)
+    assert not lora.ignored
+    assert lora.family != "unknown"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_read_as_float32(dtype, tmp_path):
+    tensors, _, expected = CASES["kohya"]
+    lora = read_lora(
+        write(tmp_path / "x.safetensors", {k: v.to(dtype) for k, v in tensors.items()})
+    )
+    assert lora.modules[0].U.dtype == torch.float32
+    torch.testing.assert_close(product(lora.modules[0]), expected, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        ({"r": R, "lora_alpha": 6}, 2.0),
+        ({"r": R, "lora_alpha": 6, "use_rslora": True}, 6 / math.sqrt(R)),
+        ({"r": R, "lora_alpha": 6, "alpha_pattern": {"layers.0.q_proj": 12}}, 4.0),
+        ({"r": R, "lora_alpha": 6, "alpha_pattern": {r"^model\.layers\.0\.q_proj$": 3}}, 1.0),
+        ({"r": R, "lora_alpha": 6, "alpha_pattern": {"layers.9.q_proj": 12}}, 2.0),
+    ],
+)
+def test_peft_scale_follows_the_configuration(config, scale, tmp_path):
+    path, BA = peft_folder(tmp_path, config)
+    lora = read_lora(path)
+    first = next(m for m in lora.modules if m.name.endswith("q_proj"))
+    torch.testing.assert_close(product(first), BA * scale, rtol=1e-4, atol=1e-5)
+    assert lora.is_exact
+    assert not lora.warnings
+
+
+def test_without_its_configuration_a_peft_file_is_read_and_that_is_said(tmp_path):
+    path, BA = peft_folder(tmp_path, {})
+    path.with_name("adapter_config.json").unlink()
+    lora = read_lora(path)
+    assert not lora.is_exact
+    assert "scale is taken as 1" in lora.warnings[0]
+    torch.testing.assert_close(product(lora.modules[0]), BA, rtol=1e-4, atol=1e-5)
+
+
+def test_a_configuration_of_another_rank_is_pointed_out(tmp_path):
+    path, BA = peft_folder(tmp_path, {"r": 8, "lora_alpha": 6})
+    lora = read_lora(path)
+    assert "says rank 8; 2 modules have rank 3" in lora.warnings[0]
+    torch.testing.assert_close(product(lora.modules[0]), BA * 2, rtol=1e-4, atol=1e-5)
+
+
+def test_diffusers_metadata_give_the_scale(tmp_path):
+    tensors, _, expected = CASES["diffusers PEFT layers"]
+    meta = {"lora_adapter_metadata": json.dumps({"unet.r": R, "unet.lora_alpha": 9})}
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors, meta))
+    torch.testing.assert_close(product(lora.modules[0]), 3 * expected, rtol=1e-4, atol=1e-5)
+    assert lora.is_exact
+
+
+def test_multiplicative_adapters_are_never_called_additive(tmp_path):
+    path, _ = peft_folder(tmp_path, {"r": R, "lora_alpha": R, "use_mlora": True})
+    assert read_lora(path).kind == "multiplicative"
+
+
+def test_our_own_instances_are_read(tmp_path):
+    from wsdemo import pipelines
+
+    adapter = pipelines.face_adapter("mlora-asym", 8, 0)
+    path = tmp_path / "face.safetensors"
+    pipelines.face_instance(adapter, adapter.start, {}).save(path)
+    lora = read_lora(path)
+    assert (lora.kind, lora.ranks) == ("multiplicative", {8: 6})
+
+
+def test_dora_reports_its_magnitude(tmp_path):
+    tensors, name, _ = CASES["kohya"]
+    lora = read_lora(
+        write(tmp_path / "x.safetensors", {**tensors, f"{name}.dora_scale": rand(N, 1)})
+    )
+    assert lora.modules[0].magnitude.shape == (N,)
+    assert any("DoRA" in w for w in lora.warnings)
+
+
+def test_nothing_is_dropped_silently(tmp_path):
+    tensors, _, _ = CASES["kohya"]
+    others = {
+        "base_model.model.classifier.weight": "head",
+        "text.embed_tokens.weight": "text embedding",
+        "lonely.lora_down.weight": "no pair",
+        "x.lora_A.bias": "bias of the adapter",
+        "something.odd": "not a key of any",
+    }
+    lora = read_lora(
+        write(tmp_path / "x.safetensors", {**tensors, **{k: rand(4, 4) for k in others}})
+    )
+    assert lora.used_keys + len(lora.ignored) == len(tensors) + len(others)
+    for key, why in others.items():
+        assert why in next(i.why for i in lora.ignored if i.key == key), key
+
+
+def test_pairs_are_found_by_name_in_any_order(tmp_path):
+    tensors, expected = {}, {}
+    for i in range(12):
+        a, b = rand(R, M, seed=i), rand(N, R, seed=i + 50)
+        tensors[f"m{i}.lora_up.weight"], tensors[f"m{11 - i}.lora_down.weight"] = b, a
+    for i in range(12):
+        expected[f"m{i}"] = tensors[f"m{i}.lora_up.weight"] @ tensors[f"m{i}.lora_down.weight"]
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    for module in lora.modules:
+        torch.testing.assert_close(product(module), expected[module.name], rtol=1e-4, atol=1e-5)
+
+
+def test_factors_that_do_not_fit_are_left_out_with_the_reason(tmp_path):
+    tensors, _, _ = CASES["kohya"]
+    bad = {"b.lora_down.weight": rand(3, 5), "b.lora_up.weight": rand(6, 4)}
+    lora = read_lora(write(tmp_path / "x.safetensors", {**tensors, **bad}))
+    assert len(lora.modules) == 1
+    assert all("no rank in common" in i.why for i in lora.ignored)
+    assert any("b:" in w for w in lora.warnings)
+
+
+REFUSED = {
+    "IA3": ({"m.ia3_l": rand(4, 1)}, "IA3"),
+    "VeRA": ({"m.vera_lambda_b": rand(4), "m.vera_lambda_d": rand(4)}, "VeRA"),
+    "OFT": ({"m.oft_r": rand(4, 4, 4)}, "OFT"),
+    "embedding": ({"emb_params": rand(2, 768)}, "text embedding"),
+    "SD checkpoint": ({"model.diffusion_model.x.weight": rand(4, 4)}, "full Stable Diffusion"),
+    "language model": ({"model.layers.0.mlp.up.weight": rand(4, 4)}, "full language model"),
+    "other": ({"weights": rand(4, 4)}, "no adapter that this app knows"),
+    "half pairs": ({"m.lora_down.weight": rand(4, 4)}, "no adapter that this app knows"),
+    "NaN": ({"m.lora_down.weight": rand(2, 4) * float("nan"), "m.lora_up.weight": rand(4, 2)},
+            "NaN or infinite"),
+    "infinite": ({"m.lora_down.weight": rand(2, 4), "m.lora_up.weight": rand(4, 2) / 0.0},
+                 "NaN or infinite"),
+    "rank": ({"m.lora_down.weight": rand(1025, 2), "m.lora_up.weight": rand(2, 1025)},
+             "rank 1025"),
+    "MLP instance": ({"block0.0.weight": rand(4, 4)}, "MLP of its own"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("label", REFUSED)
+def test_what_is_no_lora_is_refused_by_its_name(label, tmp_path):
+    tensors, message = REFUSED[label]
+    with pytest.raises(WsdemoError, match=message) as caught:
+        read_lora(write(tmp_path / "x.safetensors", tensors))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("meta", "config", "name", "disagreement"),
+    [
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, None, "sdxl_base_v1-0", ""),
+        ({"modelspec.architecture": "stable-diffusion-v1/lora",
+          "ss_base_model_version": "sdxl_base_v1-0"}, None, "stable-diffusion-v1/lora", "SDXL"),
+        ({}, {"base_model_name_or_path": "org/llama"}, "org/llama", ""),
+    ],
+)  # fmt: skip
+def test_base_model_is_named_with_its_evidence(meta, config, name, disagreement, tmp_path):
+    tensors, _, _ = CASES["kohya"]
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors, meta), config)
+    assert lora.base.name == name
+    assert disagreement in lora.base.disagreement
+    assert lora.base.evidence
+
+
+def test_truncation_keeps_the_product_and_drops_dead_columns():
+    U, V = rand(20, 3), rand(15, 3)
+    wide_U, wide_V = torch.cat([U, U], 1), torch.cat([V, V], 1)
+    a, b, kept = truncated(wide_U, wide_V)
+    assert a.shape[1] == 3
+    assert kept == pytest.approx(1)
+    torch.testing.assert_close(a @ b.T, 2 * U @ V.T, rtol=1e-4, atol=1e-4)
+
+
+@given(st.text(max_size=120))
+@settings(max_examples=300, deadline=None)
+def test_any_key_is_judged_without_trouble(key):
+    part = split_key(key)
+    assert part is None or part.role
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["m.lora_down.weight", "m.lora_up.weight", "m.alpha", "m.lora_mid.weight", "m.diff",
+             "m.hada_w1_a", "m.hada_w1_b", "m.hada_w2_a", "m.hada_w2_b", "m.hada_t1",
+             "m.lokr_w1", "m.lokr_w2_a", "m.lokr_w2_b", "m.lokr_t2", "m.lora_A.weight",
+             "m.lora_B.weight", "m.lora_E", "m.dora_scale", "w_a_000", "w_b_000"]
+        ),
+        st.lists(st.integers(1, 5), max_size=4),
+        min_size=1,
+        max_size=8,
+    )
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_any_shapes_are_read_or_refused(tmp_path_factory, shapes):
+    path = tmp_path_factory.mktemp("any") / "x.safetensors"
+    save_file({k: torch.ones(s) for k, s in shapes.items()}, path)
+    try:
+        lora = read_lora(path)
+    except WsdemoError:
+        return
+    assert all(torch.isfinite(m.U).all() for m in lora.modules)
+    assert lora.used_keys + len(lora.ignored) == len(shapes)

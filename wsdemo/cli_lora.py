@@ -1,0 +1,112 @@
+"""The command line's verbs for LoRAs: inspect, compare, resize, merge, regauge, convert."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
+from wsdemo.lora.geometry import compare, findings, measure
+from wsdemo.lora.modules import Lora
+from wsdemo.lora.reader import read_lora
+
+Result = dict[str, Any]
+
+
+def passport(lora: Lora) -> Result:
+    """What ``inspect`` says of a LoRA, but for the time."""
+    geometry = measure(lora)
+    return {
+        "family": lora.family,
+        "kind": lora.kind,
+        "base_model": {
+            "name": lora.base.name,
+            "evidence": [{"source": s, "says": text} for s, text in lora.base.evidence],
+            "disagreement": lora.base.disagreement,
+        },
+        "modules": len(lora.modules),
+        "ranks": {str(r): n for r, n in lora.ranks.items()},
+        "alphas": list(lora.alphas),
+        "dtypes": lora.dtypes,
+        "frobenius_norm": geometry.frobenius,
+        "energy_rank": geometry.energy_rank,
+        "no_op": geometry.is_no_op,
+        "exact": lora.is_exact,
+        "used_keys": lora.used_keys,
+        "ignored_keys": [{"key": i.key, "why": i.why} for i in lora.ignored],
+        "warnings": [*lora.warnings, *findings(lora, geometry)],
+    }
+
+
+def run_inspect(args: argparse.Namespace) -> Result:
+    """``inspect FILE``: the passport and geometry of a LoRA."""
+    started = time.monotonic()
+    return passport(read_lora(args.input)) | {"seconds": time.monotonic() - started}
+
+
+def run_compare(args: argparse.Namespace) -> Result:
+    """``compare A B``: how alike two LoRAs are."""
+    found = compare(read_lora(args.first), read_lora(args.second))
+    return {
+        "cosine": found.cosine,
+        "ratio": found.ratio,
+        "shared": len(found.modules),
+        "only_first": list(found.only_first),
+        "only_second": list(found.only_second),
+        "modules": [vars(m) for m in found.modules],
+    }
+
+
+def run_resize(args: argparse.Namespace, out: Path) -> Result:
+    """``resize FILE``: the same update from fewer ranks."""
+    lora = read_lora(args.input)
+    smaller, kept = resize(lora, args.energy)
+    size = save_lora(smaller, out, args.style)
+    return {
+        "file": str(out),
+        "energy": kept,
+        "ranks_before": {str(r): n for r, n in lora.ranks.items()},
+        "ranks": {str(r): n for r, n in smaller.ranks.items()},
+        "bytes_before": args.input.stat().st_size,
+        "bytes": size,
+    }
+
+
+def run_merge(args: argparse.Namespace, out: Path) -> Result:
+    """``merge A:1.0 B:-0.5``: a weighted sum of updates."""
+    files, weights = [], []
+    for text in args.inputs:
+        name, colon, weight = text.rpartition(":")
+        try:
+            value = float(weight) if colon else 1.0
+        except ValueError:
+            name, value = text, 1.0
+        files.append(Path(name if colon and name else text))
+        weights.append(value)
+    for file in files:
+        if not file.is_file():
+            raise WsdemoError("File not found", f"{file} is not a file.", "Check the path.")
+    merged = merge([read_lora(f) for f in files], weights, args.energy)
+    size = save_lora(merged, out, args.style)
+    return {
+        "file": str(out),
+        "inputs": [{"file": str(f), "weight": w} for f, w in zip(files, weights, strict=True)],
+        "modules": len(merged.modules),
+        "ranks": {str(r): n for r, n in merged.ranks.items()},
+        "frobenius_norm": measure(merged).frobenius,
+        "bytes": size,
+    }
+
+
+def run_regauge(args: argparse.Namespace, out: Path) -> Result:
+    """``regauge FILE``: the same update from other factors."""
+    lora = read_lora(args.input)
+    turned = regauge(lora, args.seed)
+    size = save_lora(turned, out, args.style)
+    return {
+        "file": str(out),
+        "bytes": size,
+        "frobenius_before": measure(lora).frobenius,
+        "frobenius_norm": measure(turned).frobenius,
+    }

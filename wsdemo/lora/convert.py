@@ -1,0 +1,180 @@
+"""From the tensors of one module to U and V, per family.
+
+Each function names its formula. ΔW is never multiplied out, except by LoKr's and a full
+difference's small or unavoidable singular value decompositions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsdemo.limits import MAX_RANK
+
+KEPT_ENERGY = 0.999
+"""Share of ‖ΔW‖² that a truncated decomposition keeps."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """U (n, r) and V (m, r) before scaling; what r counts in the file; how they came about."""
+
+    U: Tensor
+    V: Tensor
+    stored_rank: int
+    shape: tuple[int, ...]
+    note: str = ""
+    is_exact: bool = True
+
+
+class Unusable(Exception):
+    """The tensors of a module do not fit together; the text says how."""
+
+
+def _require(condition: bool, text: str) -> None:
+    if not condition:
+        raise Unusable(text)
+
+
+def _sides(*tensors: Tensor) -> str:
+    return " and ".join("x".join(map(str, t.shape)) for t in tensors)
+
+
+def pair(down: Tensor, up: Tensor, mid: Tensor | None = None) -> Factors:
+    """ΔW = up · down; convolutions flattened to (out, in · kernel).
+
+    With a Tucker core: ΔW[o, i, k] = Σ_ab up[o, a] mid[a, b, k] down[b, i].
+    """
+    r = down.shape[0]
+    if mid is not None:
+        _require(
+            mid.dim() >= 3 and mid.shape[1] == r and mid.shape[0] == up.shape[1],
+            f"the Tucker core {_sides(mid)} does not fit the factors {_sides(down, up)}",
+        )
+        core = torch.einsum("abk,bi->ika", mid.flatten(2), down.reshape(r, -1))
+        shape = (up.shape[0], down.reshape(r, -1).shape[1], *mid.shape[2:])
+        return Factors(
+            up.reshape(up.shape[0], -1), core.reshape(-1, mid.shape[0]), r, shape, "Tucker core"
+        )
+    _require(
+        down.dim() >= 2 and up.dim() >= 2 and up.reshape(up.shape[0], -1).shape[1] == r,
+        f"the factors {_sides(down, up)} have no rank in common",
+    )
+    shape = (up.shape[0], *down.shape[1:])
+    return Factors(up.reshape(up.shape[0], r), down.reshape(r, -1).T, r, shape)
+
+
+def embedding(A: Tensor, B: Tensor) -> Factors:
+    """PEFT's embedding: ΔW (entries, width) = (B A)ᵀ with A (r, entries), B (width, r)."""
+    _require(A.dim() == B.dim() == 2 and A.shape[0] == B.shape[1], _sides(A, B))
+    return Factors(A.T, B, A.shape[0], (A.shape[1], B.shape[0]), "embedding")
+
+
+def mlx(a: Tensor, b: Tensor) -> Factors:
+    """MLX: y = x a b, so ΔW = (a b)ᵀ with a (m, r), b (r, n)."""
+    _require(a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0], _sides(a, b))
+    return Factors(b.T, a, a.shape[1], (b.shape[1], a.shape[0]))
+
+
+def adalora(A: Tensor, B: Tensor, E: Tensor) -> Factors:
+    """AdaLoRA: ΔW = B diag(E) A."""
+    _require(A.dim() == B.dim() == 2 and A.shape[0] == B.shape[1] == E.numel(), _sides(A, B, E))
+    return Factors(B * E.flatten(), A.T, A.shape[0], (B.shape[0], A.shape[1]), "AdaLoRA")
+
+
+def _tucker_factors(a: Tensor, b: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One half of a LoHa: (n, r) and (m, r) of a b, or of the Tucker form with core t."""
+    if t is None:
+        return a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1).T
+    # LyCORIS: rebuilt[i, j, k] = Σ_pq t[p, q, k] a[p, i] b[q, j].
+    return a.T, torch.einsum("pqk,qj->jkp", t.flatten(2), b).reshape(-1, t.shape[0])
+
+
+def loha(parts: dict[str, Tensor]) -> Factors:
+    """LoHa: ΔW = (a₁ b₁) ⊙ (a₂ b₂) = Σ_ij (a₁ᵢ ⊙ a₂ⱼ)(b₁ᵢ ⊙ b₂ⱼ)ᵀ, of rank r² at most."""
+    needed = [parts.get(f"hada_{k}") for k in ("w1_a", "w1_b", "w2_a", "w2_b")]
+    _require(all(t is not None for t in needed), "a LoHa needs w1_a, w1_b, w2_a and w2_b")
+    a1, b1, a2, b2 = (t for t in needed if t is not None)
+    t1, t2 = parts.get("hada_t1"), parts.get("hada_t2")
+    (U1, V1), (U2, V2) = _tucker_factors(a1, b1, t1), _tucker_factors(a2, b2, t2)
+    _require(U1.shape == U2.shape and V1.shape == V2.shape, _sides(a1, b1, a2, b2))
+    r = U1.shape[1]
+    U = (U1[:, :, None] * U2[:, None, :]).reshape(len(U1), r * r)
+    V = (V1[:, :, None] * V2[:, None, :]).reshape(len(V1), r * r)
+    shape = (len(U), len(V)) if t1 is None else (len(U), b1.shape[1], *t1.shape[2:])
+    note = f"product of two rank-{r} factors"
+    if r * r > min(len(U), len(V), MAX_RANK):
+        U, V, kept = truncated(U, V)
+        return Factors(U, V, r, shape, f"{note}; kept {kept:.2%} of its energy", kept > 1 - 1e-9)
+    return Factors(U, V, r, shape, note)
+
+
+def lokr(parts: dict[str, Tensor]) -> Factors:
+    """LoKr: ΔW = w₁ ⊗ w₂, so U = U₁ ⊗ U₂ and V = V₁ ⊗ V₂ for w = U Vᵀ each."""
+    first = _half(parts, "w1")
+    second = _half(parts, "w2")
+    (U1, V1), (U2, V2) = first[:2], second[:2]
+    U = torch.kron(U1.contiguous(), U2.contiguous())
+    V = torch.kron(V1.contiguous(), V2.contiguous())
+    shape = (len(U), len(V))
+    note = f"Kronecker product of ranks {U1.shape[1]} and {U2.shape[1]}"
+    r = first[2] or second[2] or U.shape[1]
+    if U.shape[1] > min(len(U), len(V), MAX_RANK):
+        U, V, kept = truncated(U, V)
+        return Factors(U, V, r, shape, f"{note}; kept {kept:.2%} of its energy", kept > 1 - 1e-9)
+    return Factors(U, V, r, shape, note)
+
+
+def _half(parts: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor, int]:
+    """One factor of a LoKr as (U, V, its rank in the file; 0 if it is stored whole)."""
+    whole, a, b = (parts.get(f"lokr_{name}{k}") for k in ("", "_a", "_b"))
+    core = parts.get("lokr_t2") if name == "w2" else None
+    if a is not None and b is not None:
+        U, V = _tucker_factors(a, b, core)
+        return U, V, b.shape[0]
+    _require(whole is not None, f"a LoKr needs {name}, or {name}_a and {name}_b")
+    assert whole is not None
+    U, V, _ = decompose(whole.reshape(whole.shape[0], -1), 1.0)
+    return U, V, 0
+
+
+def decompose(W: Tensor, energy: float = KEPT_ENERGY) -> tuple[Tensor, Tensor, float]:
+    """U, V with U Vᵀ ≈ W (n, m) by singular values, and the share of ‖W‖² kept."""
+    left, s, right = torch.linalg.svd(W.float(), full_matrices=False)
+    r, kept = _kept(s, energy)
+    root = s[:r].sqrt()
+    return left[:, :r] * root, right[:r].T * root, kept
+
+
+def _kept(s: Tensor, energy: float) -> tuple[int, float]:
+    """How many of the singular values s are needed, and the share of energy they hold."""
+    total = s.double().square().cumsum(0)
+    if float(total[-1]) == 0:
+        return 1, 1.0
+    share = total / total[-1]
+    # Values below rounding are noise whatever the wish.
+    real = int((s > s[0] * 1e-7 * math.sqrt(len(s))).sum())
+    r = min(int((share < energy).sum()) + 1, max(1, real), MAX_RANK)
+    return r, float(share[r - 1])
+
+
+def truncated(U: Tensor, V: Tensor, energy: float = 1.0) -> tuple[Tensor, Tensor, float]:
+    """The same product U Vᵀ with fewer columns: thin QRs and the SVD of an (r, r) matrix.
+
+    Returns:
+        U (n, k), V (m, k), and the share of ‖U Vᵀ‖² kept, at least ``energy`` (but k is at
+        most MAX_RANK).
+    """
+    Qu, Ru = torch.linalg.qr(U.float())
+    Qv, Rv = torch.linalg.qr(V.float())
+    a, b, kept = decompose(Ru @ Rv.T, energy)
+    return Qu @ a, Qv @ b, kept
+
+
+def difference(W: Tensor) -> Factors:
+    """A full difference ΔW by its leading singular values, KEPT_ENERGY of it."""
+    matrix = W.reshape(W.shape[0], -1)
+    U, V, kept = decompose(matrix)
+    note = f"full difference; {U.shape[1]} singular values keep {kept:.2%} of its energy"
+    return Factors(U, V, min(matrix.shape), tuple(W.shape), note, kept > 1 - 1e-9)

@@ -1,0 +1,241 @@
+"""What a LoRA does to its base, measured without the base and without multiplying it out.
+
+With thin QRs U = Q_u R_u and V = Q_v R_v, the singular values of ΔW = U Vᵀ are those of the
+(r, r) matrix R_u R_vᵀ: O((n + m) r²) a module.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.modules import Lora, LoraModule
+
+NEGLIGIBLE = 1e-6
+"""A singular value below this share of the largest is dead; a module below this share of the
+file's median norm does next to nothing."""
+
+
+@dataclass(frozen=True)
+class ModuleGeometry:
+    """The update of one module.
+
+    Attributes:
+        name: Of the module.
+        shape: Of the adapted weight.
+        rank: Columns of its factors.
+        singular_values: (min(rank, n, m),) of ΔW, descending.
+        frobenius: ‖ΔW‖_F.
+        spectral: The largest singular value.
+        effective_rank: exp of the entropy of σ² / Σσ² (Roy and Vetterli 2007).
+        energy_rank: Singular values that hold 99.9 % of ‖ΔW‖².
+        dead_ranks: Columns of the factors that add nothing.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rank: int
+    singular_values: Tensor
+    frobenius: float
+    spectral: float
+    effective_rank: float
+    energy_rank: int
+    dead_ranks: int
+
+    @property
+    def is_no_op(self) -> bool:
+        """Whether the module changes nothing at all."""
+        return self.spectral == 0.0
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The updates of all modules.
+
+    Attributes:
+        modules: One a module, in the order of the LoRA.
+        frobenius: ‖ΔW‖_F over all modules together.
+    """
+
+    modules: tuple[ModuleGeometry, ...]
+    frobenius: float
+
+    @property
+    def is_no_op(self) -> bool:
+        """Whether the whole file changes nothing."""
+        return self.frobenius == 0.0
+
+    @property
+    def energy_rank(self) -> int:
+        """The rank that would hold 99.9 % of every module's energy."""
+        return max((m.energy_rank for m in self.modules), default=0)
+
+
+def singular_values(U: Tensor, V: Tensor) -> Tensor:
+    """Singular values of U Vᵀ, (n, r) and (m, r) → (min(n, m, r),), descending, float64."""
+    if min(U.shape) < U.shape[1] or min(V.shape) < V.shape[1]:  # more columns than rows
+        return torch.linalg.svdvals(U.double() @ V.double().T)[: min(U.shape + V.shape)]
+    Ru = torch.linalg.qr(U.double(), mode="r").R
+    Rv = torch.linalg.qr(V.double(), mode="r").R
+    return torch.linalg.svdvals(Ru @ Rv.T)
+
+
+def measure_module(module: LoraModule) -> ModuleGeometry:
+    """All measures of one module."""
+    s = singular_values(module.U, module.V)
+    square = s.square()
+    total = float(square.sum())
+    if total == 0:
+        return ModuleGeometry(
+            module.name, module.shape, module.rank, s, 0.0, 0.0, 0.0, 0, module.rank
+        )
+    share = square / total
+    entropy = float(-(share * share.clamp(min=1e-300).log()).sum())
+    alive = int((s > s[0] * NEGLIGIBLE).sum())
+    return ModuleGeometry(
+        module.name,
+        module.shape,
+        module.rank,
+        s,
+        total**0.5,
+        float(s[0]),
+        float(torch.tensor(entropy).exp()),
+        int((share.cumsum(0) < 0.999).sum()) + 1,
+        module.rank - alive,
+    )
+
+
+def measure(lora: Lora) -> Geometry:
+    """The geometry of a LoRA; of a multiplicative one, of its factor U Vᵀ."""
+    modules = tuple(measure_module(m) for m in lora.modules)
+    return Geometry(modules, sum(m.frobenius**2 for m in modules) ** 0.5)
+
+
+def findings(lora: Lora, geometry: Geometry) -> list[str]:
+    """What its author should know, in sentences."""
+    texts = []
+    if geometry.is_no_op:
+        return ["Every update is zero: this file changes nothing (B was never trained)."]
+    silent = [m.name for m in geometry.modules if m.is_no_op]
+    if silent:
+        texts.append(f"{len(silent)} of {len(geometry.modules)} modules are zero: {silent[0]} …")
+    norms = torch.tensor([m.frobenius for m in geometry.modules if not m.is_no_op])
+    faint = int((norms < 1e-3 * norms.median()).sum())
+    if faint:
+        texts.append(f"{faint} modules do a thousand times less than the median one.")
+    stored = max(m.rank for m in geometry.modules)
+    if geometry.energy_rank < stored:
+        texts.append(
+            f"Rank {geometry.energy_rank} would hold 99.9 % of every module's energy; the file has"
+            f" rank {stored}."
+        )
+    dead = sum(m.dead_ranks for m in geometry.modules)
+    if dead:
+        texts.append(f"{dead} columns of its factors add nothing.")
+    return texts
+
+
+# ---- two LoRAs -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModuleComparison:
+    """One module of two LoRAs.
+
+    Attributes:
+        name: Of the module.
+        cosine: ⟨ΔW_a, ΔW_b⟩ / (‖ΔW_a‖ ‖ΔW_b‖), 0 if one is zero.
+        output_angle: Mean cosine of the principal angles between the columns of U_a and U_b.
+        input_angle: The same for V.
+    """
+
+    name: str
+    cosine: float
+    output_angle: float
+    input_angle: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two LoRAs side by side.
+
+    Attributes:
+        modules: Those that both have, with equal shapes.
+        only_first: Names that only the first has.
+        only_second: Names that only the second has.
+        cosine: Over all modules together, absent ones counting as zero.
+        ratio: ‖ΔW_b‖ / ‖ΔW_a‖.
+    """
+
+    modules: tuple[ModuleComparison, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    cosine: float
+    ratio: float
+
+
+def inner(a: LoraModule, b: LoraModule) -> float:
+    """⟨U_a V_aᵀ, U_b V_bᵀ⟩ = Σ (U_aᵀ U_b) ⊙ (V_aᵀ V_b): O((n + m) r_a r_b)."""
+    left, right = a.U.double().T @ b.U.double(), a.V.double().T @ b.V.double()
+    return float((left * right).sum())
+
+
+def principal_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines of the principal angles between the column spaces of (n, r) and (n, s)."""
+
+    def basis(x: Tensor) -> Tensor:
+        left, s, _ = torch.linalg.svd(x.double(), full_matrices=False)
+        return left[:, s > s[:1] * NEGLIGIBLE]
+
+    return torch.linalg.svdvals(basis(a).T @ basis(b)).clamp(max=1)
+
+
+def compare(a: Lora, b: Lora) -> Comparison:
+    """Compares two LoRAs module by module.
+
+    Raises:
+        WsdemoError: They share no module of equal shape, or one multiplies and one adds.
+    """
+    if a.kind != b.kind:
+        raise WsdemoError(
+            "These two do not compare",
+            f"One is {a.kind}, the other {b.kind}.",
+            "Compare adapters of the same kind.",
+        )
+    first, second = ({m.name: m for m in x.modules} for x in (a, b))
+    shared = [
+        n
+        for n in first
+        if n in second
+        and (len(first[n].U), len(first[n].V)) == (len(second[n].U), len(second[n].V))
+    ]
+    if not shared:
+        raise WsdemoError(
+            "These two do not compare",
+            f"They share no module: one has {a.modules[0].name[:60]!r}, the other"
+            f" {b.modules[0].name[:60]!r}.",
+            "Compare LoRAs of the same base model, in the same format.",
+        )
+    rows, product = [], 0.0
+    for name in shared:
+        x, y = first[name], second[name]
+        dot, nx, ny = inner(x, y), inner(x, x) ** 0.5, inner(y, y) ** 0.5
+        product += dot
+        alive = nx > 0 and ny > 0
+        rows.append(
+            ModuleComparison(
+                name,
+                max(-1.0, min(1.0, dot / (nx * ny))) if alive else 0.0,
+                float(principal_cosines(x.U, y.U).mean()) if alive else 0.0,
+                float(principal_cosines(x.V, y.V).mean()) if alive else 0.0,
+            )
+        )
+    norm_a, norm_b = (sum(inner(m, m) for m in x.modules) ** 0.5 for x in (a, b))
+    return Comparison(
+        tuple(rows),
+        tuple(sorted(set(first) - set(shared))),
+        tuple(sorted(set(second) - set(shared))),
+        product / (norm_a * norm_b) if norm_a > 0 and norm_b > 0 else 0.0,
+        norm_b / norm_a if norm_a > 0 else float("inf"),
+    )

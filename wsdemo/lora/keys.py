@@ -1,0 +1,113 @@
+"""The spellings of LoRA keys: which module a tensor belongs to, and what part of it.
+
+Every family writes its tensors as MODULE + suffix. The rules below are tried in order; the
+first that matches names module, part and family. Pairing is by these names, never by order.
+"""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor's place: the module that it adapts and its role there."""
+
+    module: str
+    role: str
+    family: str
+
+
+_RULES: tuple[tuple[str, str, str, str], ...] = (
+    # pattern, module template, role, family
+    (r"^(.*)\.processor\.(\w+?)_lora(\d*)\.(down|up)\.weight$", r"\1.\2\3", r"\4",
+     "diffusers (attention processors)"),
+    (r"^(.*)\.lora(?:_linear_layer)?\.(down|up)\.weight$", r"\1", r"\2", "diffusers (layers)"),
+    (r"^(.*)\.lora_(down|up|mid)\.weight$", r"\1", r"\2", "kohya"),
+    (r"^(.*)\.lora_embedding_([AB])(?:\.\w+)?$", r"\1", r"embedding_\2", "PEFT"),
+    (r"^(.*)\.lora_([AB])(?:\.\w+)?\.weight$", r"\1", r"\2", "PEFT"),
+    (r"^(.*)\.lora_E(?:\.\w+)?$", r"\1", "E", "AdaLoRA"),
+    (r"^(.*)\.ranknum(?:\.\w+)?$", r"\1", "ranknum", "AdaLoRA"),
+    (r"^(.*)\.lora_magnitude_vector(?:\.\w+)*$", r"\1", "magnitude", "DoRA"),
+    (r"^(.*)\.(?:dora_scale)$", r"\1", "magnitude", "DoRA"),
+    (r"^(.*)\.lora_([AB])$", r"\1", r"\2", "loralib"),
+    (r"^(.*)\.lora_([ab])$", r"\1", r"mlx_\2", "MLX"),
+    (r"^(.*)\.hada_(w1_a|w1_b|w2_a|w2_b|t1|t2)$", r"\1", r"hada_\2", "LyCORIS LoHa"),
+    (r"^(.*)\.lokr_(w1|w1_a|w1_b|w2|w2_a|w2_b|t2)$", r"\1", r"lokr_\2", "LyCORIS LoKr"),
+    (r"^(.*)\.diff$", r"\1", "diff", "full difference"),
+    (r"^(.*)\.alpha$", r"\1", "alpha", ""),
+    (r"^(.*):(\d+):(up|down)$", r"\1:\2", r"\3", "cloneofsimo"),
+    (r"^w_([ab])_(\d+)$", r"layer\2", r"vit_\1", "LoRA-ViT / SAM"),
+    (r"^(input|output|block\d+\.\d+)\.([AB])$", r"\1", r"own_\2", "wsdemo instance"),
+)  # fmt: skip
+RULES = tuple((re.compile(p), m, r, f) for p, m, r, f in _RULES)
+
+_PREFIXES = ("base_model.model.",)
+
+REFUSED: tuple[tuple[str, str], ...] = (
+    (r"^(input|output|block\d+\.\d+)\.weight$", "a wsdemo instance that is an MLP of its own"),
+    (r"\.ia3_l(\.|$)", "an IA3 adapter, which rescales activations"),
+    (r"vera_lambda_", "a VeRA adapter, whose random matrices are not in the file"),
+    (r"\.(oft_r|oft_R|oft_blocks|oft_diag)", "an OFT adapter, which rotates weights"),
+    (r"unilora_", "a UniLoRA adapter, whose projections are not in the file"),
+    (r"\.boft_[RSs]", "a BOFT adapter, which rotates weights"),
+    (r"\.(a1|a2)\.weight$|glora_", "a GLoRA adapter"),
+    (r"(^|\.)prompt_embeddings$|prompt_encoder", "prompt-tuning embeddings"),
+    (r"^(emb_params|string_to_param|clip_l|clip_g|<.+>)$", "a text embedding (textual inversion)"),
+    (r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.",
+     "a full Stable Diffusion checkpoint"),
+    (r"(^|\.)(transformer|model)\.(h|layers)\.\d+\..*\.weight$", "a full language model"),
+    (r"(^|\.)(down_blocks|up_blocks|mid_block|transformer_blocks|double_blocks)\..*\.weight$",
+     "a full diffusion network"),
+)  # fmt: skip
+"""What is no LoRA, by its keys: (pattern, what it is)."""
+
+IGNORED: tuple[tuple[str, str], ...] = (
+    (r"(^|\.)(classifier|score|lm_head|pooler|classification_head)\.",
+     "a head that was trained whole (modules_to_save), no low-rank update"),
+    (r"(modules_to_save|original_module)\.", "a module that was trained whole (modules_to_save)"),
+    (r"\.(lora_[AB])(\.\w+)?\.bias$", "a bias of the adapter"),
+    (r"\.diff_b$", "the difference of a bias"),
+    (r"(^|\.)w_norm$|\.b_norm$|norm\d*\.(weight|bias)$", "a normalisation layer, trained whole"),
+    (r"\.bias$", "a bias, trained whole"),
+    (r"^<.+>$|emb_params|token_embedding|embed_tokens", "a text embedding beside the adapter"),
+    (r"(^|\.)(lora_te|text_encoder).*position", "a position embedding"),
+    (r"\.(initial_norm|scale_weight|scaled_fp8)$", "a quantisation scale"),
+    (r"ranknum", "AdaLoRA's count of kept ranks"),
+)  # fmt: skip
+"""Why a tensor beside the update is left out: (pattern, reason)."""
+
+
+def split_key(key: str) -> Part | None:
+    """The place of a tensor, None if its key is no adapter's."""
+    for pattern, module, role, family in RULES:
+        found = pattern.match(key)
+        if found:
+            return Part(bare_name(found.expand(module)), found.expand(role), family)
+    return None
+
+
+def bare_name(name: str) -> str:
+    """A module's name without PEFT's wrappers, which some files carry twice."""
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in _PREFIXES:
+            if name.startswith(prefix):
+                name, stripped = name[len(prefix) :], True
+    return name
+
+
+def what_else(keys: list[str]) -> str:
+    """What a file without any LoRA holds, judged by its keys."""
+    for pattern, what in REFUSED:
+        if any(re.search(pattern, key) for key in keys):
+            return what
+    return "no adapter that this app knows"
+
+
+def why_ignored(key: str) -> str:
+    """The reason why a tensor is no part of the update."""
+    for pattern, why in (*REFUSED, *IGNORED):
+        if re.search(pattern, key):
+            return why
+    return "not a key of any adapter format known here"

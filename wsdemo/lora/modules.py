@@ -1,0 +1,110 @@
+"""What every LoRA is here: pairs U, V per module, scale folded in, never multiplied out."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LoraModule:
+    """The update of one weight matrix, ΔW = U Vᵀ (or, multiplicative, W' = W ⊙ (U Vᵀ)).
+
+    Attributes:
+        name: Of the module that it adapts, as the file spells it.
+        U: (n, r) float32, with the scale folded in.
+        V: (m, r) float32. For a convolution m = channels · kernel size.
+        scale: What was folded into U, α/r or as the family defines it.
+        stored_rank: r in the file.
+        shape: Of the adapted weight, with kernel sides if it is a convolution.
+        kind: ``additive`` or ``multiplicative``.
+        note: How it was converted, if it was no plain pair; empty if it was.
+        is_exact: Whether U Vᵀ is the update itself and not an approximation.
+        magnitude: (n,) DoRA's magnitudes, reported but not applied.
+    """
+
+    name: str
+    U: Tensor
+    V: Tensor
+    scale: float
+    stored_rank: int
+    shape: tuple[int, ...]
+    kind: str = "additive"
+    note: str = ""
+    is_exact: bool = True
+    magnitude: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        """Columns of U and V."""
+        return self.U.shape[1]
+
+
+@dataclass(frozen=True)
+class IgnoredKey:
+    """A tensor that is no part of the update, and why it was left out."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """What the adapter was made for.
+
+    Attributes:
+        name: The best guess; empty if there is no evidence.
+        evidence: Where it was read, strongest first: (source, what it says).
+        disagreement: Says so if the sources contradict each other.
+    """
+
+    name: str
+    evidence: tuple[tuple[str, str], ...] = ()
+    disagreement: str = ""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file, read.
+
+    Attributes:
+        family: Which program's format it is.
+        modules: In order of name.
+        base: What it was made for.
+        alphas: The distinct α that the file gives; empty if it gives none.
+        dtypes: Tensors per data type.
+        used_keys: How many tensors are part of the update.
+        ignored: Those that are not, with the reason.
+        warnings: What its author should know.
+        metadata: The file's own texts.
+        config: adapter_config.json, if there was one.
+    """
+
+    family: str
+    modules: tuple[LoraModule, ...]
+    base: BaseModel
+    alphas: tuple[float, ...]
+    dtypes: dict[str, int]
+    used_keys: int
+    ignored: tuple[IgnoredKey, ...]
+    warnings: tuple[str, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every module is the update itself and nothing of it was left out."""
+        return all(m.is_exact for m in self.modules)
+
+    @property
+    def kind(self) -> str:
+        """``additive`` or ``multiplicative``."""
+        return self.modules[0].kind
+
+    @property
+    def ranks(self) -> dict[int, int]:
+        """Stored rank → modules."""
+        found: dict[int, int] = {}
+        for module in self.modules:
+            found[module.stored_rank] = found.get(module.stored_rank, 0) + 1
+        return dict(sorted(found.items()))

@@ -1,0 +1,232 @@
+"""Tab LoRA evaluator: drop a file, read its passport, see its geometry, compare two."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.arithmetic import regauge, resize, save_lora
+from wsdemo.lora.geometry import Geometry, compare, findings, measure
+from wsdemo.lora.modules import Lora
+from wsdemo.lora.reader import read_lora
+from wsdemo.ui.events import QUICK, download_file, guarded
+
+INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
+loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured here, without its
+base model, in a second or two. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them
+can run code: `python -m wsdemo convert` turns one into safetensors safely."""
+SHOWN_IGNORED = 12
+
+
+def text_of(value: object, limit: int = 160) -> str:
+    """A text from a file, made harmless for Markdown."""
+    safe = html.escape(str(value)[:limit], quote=False)
+    return "".join(f"\\{c}" if c in "\\`*_[]()#|!<>" else c for c in safe).replace("\n", " ")
+
+
+def passport(lora: Lora, geometry: Geometry) -> str:
+    """The passport as Markdown."""
+    ranks = ", ".join(
+        f"{r} ({n})" if len(lora.ranks) > 1 else f"{r}" for r, n in lora.ranks.items()
+    )
+    alphas = ", ".join(f"{a:g}" for a in lora.alphas[:6]) or "none in the file"
+    dtypes = ", ".join(f"{d} ({n:,})" for d, n in lora.dtypes.items())
+    rows = [
+        ("Format", lora.family + ("" if lora.kind == "additive" else ", multiplicative")),
+        ("Base model", text_of(lora.base.name) or "no evidence in the file"),
+        *[(f"· by {text_of(s)}", text_of(t)) for s, t in lora.base.evidence],
+        ("Modules", f"{len(lora.modules):,}"),
+        ("Rank", ranks),
+        ("α", alphas),
+        ("Precision", dtypes),
+        ("Size of the update, ‖ΔW‖", f"{geometry.frobenius:.4g}"),
+        ("Rank that holds 99.9 %", f"{geometry.energy_rank}"),
+        ("Tensors", f"{lora.used_keys:,} used, {len(lora.ignored):,} ignored"),
+        ("Read exactly", "yes" if lora.is_exact else "no, see below"),
+    ]
+    parts = ["| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)]
+    notes = [*lora.warnings, *findings(lora, geometry)]
+    if lora.base.disagreement:
+        notes.insert(0, f"The sources disagree on the base: {lora.base.disagreement}.")
+    if notes:
+        parts.append("\n".join(f"- {text_of(note, 400)}" for note in notes))
+    if lora.ignored:
+        listed = [f"- {text_of(i.key)}: {i.why}" for i in lora.ignored[:SHOWN_IGNORED]]
+        more = len(lora.ignored) - SHOWN_IGNORED
+        if more > 0:
+            listed.append(f"- and {more:,} more")
+        parts.append("Ignored:\n\n" + "\n".join(listed))
+    return "\n\n".join(parts)
+
+
+def strip(geometry: Geometry) -> str:
+    """A heat strip over the network: one bar a module, as dark as its update is large."""
+    largest = max((m.frobenius for m in geometry.modules), default=0.0) or 1.0
+    width = 1000 / max(1, len(geometry.modules))
+    bars = [
+        f'<rect x="{i * width:.2f}" width="{width + 0.2:.2f}" height="36" fill="#312e81"'
+        f' fill-opacity="{0.04 + 0.96 * m.frobenius / largest:.3f}"><title>'
+        f"{html.escape(m.name[:120])}: {m.frobenius:.4g}</title></rect>"
+        for i, m in enumerate(geometry.modules)
+    ]
+    label = f"Size of the update in each of {len(geometry.modules)} modules, in order of name"
+    return (
+        f'<svg viewBox="0 0 1000 36" width="100%" height="36" preserveAspectRatio="none" role="img"'
+        f' aria-label="{label}"><rect width="1000" height="36" fill="#eef2ff"/>'
+        f"{''.join(bars)}</svg>"
+    )
+
+
+def table(geometry: Geometry) -> Any:
+    """The geometry, one row a module, for sorting."""
+    rows = [
+        (m.name[:120], "x".join(map(str, m.shape)), m.rank, m.frobenius, m.spectral,
+         m.effective_rank, m.energy_rank, m.dead_ranks)
+        for m in geometry.modules
+    ]  # fmt: skip
+    names = ["module", "shape", "rank", "norm", "largest σ", "effective rank", "99.9 % rank",
+             "dead ranks"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names).round(4)
+
+
+def opened(path: str | None, config: str | None = None) -> Lora:
+    """The LoRA that a visitor dropped, with adapter_config.json if that was dropped too."""
+    if path is None:
+        raise WsdemoError("No file", "There is nothing to read yet.", "Drop a .safetensors file.")
+    if config is None:
+        return read_lora(Path(path))
+    import json
+
+    try:
+        found = json.loads(Path(config).read_text(encoding="utf-8")[: 2**20])
+    except (ValueError, RecursionError) as error:
+        raise WsdemoError(
+            "Not a configuration",
+            f"adapter_config.json is no JSON ({type(error).__name__}).",
+            "Take it from the adapter's folder.",
+        ) from error
+    if not isinstance(found, dict):
+        raise WsdemoError("Not a configuration", "It is no JSON object.", "Take PEFT's own.")
+    return read_lora(Path(path), found)
+
+
+@guarded
+def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
+    """Passport, heat strip and table of a dropped file."""
+    if path is None:
+        return "", "", None, None
+    lora = opened(path, config)
+    geometry = measure(lora)
+    csv = table(geometry).to_csv(index=False).encode()
+    return (
+        passport(lora, geometry),
+        strip(geometry),
+        table(geometry),
+        download_file(csv, "geometry.csv"),
+    )
+
+
+@guarded
+def shrink(path: str | None, config: str | None, energy: float) -> tuple[Any, str]:
+    """The same update from fewer ranks, as a kohya-style file."""
+    lora = opened(path, config)
+    smaller, kept = resize(lora, energy / 100)
+    file = _written(smaller, "resized.safetensors")
+    before, after = Path(str(path)).stat().st_size, Path(file).stat().st_size
+    text = (
+        f"Keeps {kept:.3%} of the update's energy. Largest rank {max(lora.ranks)} → "
+        f"{max(smaller.ranks)}; {before:,} → {after:,} bytes in float32."
+    )
+    return file, text
+
+
+def _written(lora: Lora, name: str) -> str:
+    place = Path(download_file(b"", name))
+    save_lora(lora, place)
+    return str(place)
+
+
+@guarded
+def turn(path: str | None, config: str | None, seed: float | None) -> tuple[Any, str]:
+    """Re-gauges by a random R: other factors, the same update."""
+    lora = opened(path, config)
+    turned = regauge(lora, int(seed or 0))
+    before, after = measure(lora).frobenius, measure(turned).frobenius
+    moved = max(
+        float((a.U - b.U).abs().max()) for a, b in zip(lora.modules, turned.modules, strict=True)
+    )
+    text = (
+        f"‖ΔW‖ {before:.6g} → {after:.6g}, cosine of the updates "
+        f"{compare(lora, turned).cosine:.6f}; factors moved by up to {moved:.3g}."
+    )
+    return _written(turned, "regauged.safetensors") if lora.kind == "additive" else None, text
+
+
+@guarded
+def both(a: str | None, b: str | None) -> tuple[str, Any]:
+    """How alike two LoRAs are."""
+    if a is None or b is None:
+        raise WsdemoError("Two files are needed", "One of them is missing.", "Drop two LoRAs.")
+    found = compare(read_lora(Path(a)), read_lora(Path(b)))
+    text = (
+        f"Cosine of the two updates **{found.cosine:.4f}** over {len(found.modules):,} shared "
+        f"modules; the second is {found.ratio:.3g} times as large. Only in the first: "
+        f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
+    )
+    rows = [(m.name[:120], m.cosine, m.output_angle, m.input_angle) for m in found.modules]
+    names = ["module", "cosine", "outputs (cos of angles)", "inputs (cos of angles)"]
+    return text, pd.DataFrame(rows, columns=names).round(4)
+
+
+def build() -> None:
+    """Lays out the tab inside the current Blocks."""
+    gr.Markdown(INTRO)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            file = gr.File(
+                label="LoRA (.safetensors)", file_types=[".safetensors"], height=130, elem_id="lora"
+            )
+            config = gr.File(
+                label="adapter_config.json (PEFT only: it holds the scale)",
+                file_types=[".json"],
+                height=100,
+            )
+            words = gr.Markdown("Nothing dropped yet.", elem_id="passport")
+        with gr.Column(scale=3, min_width=400):
+            gr.Markdown("### Where in the network it acts")
+            heat = gr.HTML()
+            rows = gr.Dataframe(
+                label="Geometry of every module",
+                interactive=False,
+                max_height=420,
+                elem_id="geometry",
+            )
+            csv = gr.DownloadButton("Download as CSV")
+            with gr.Row():
+                with gr.Column():
+                    energy = gr.Slider(50, 100, 99.9, step=0.1, label="Energy to keep (%)")
+                    smaller = gr.Button("Resize")
+                    resized = gr.File(label="Resized", interactive=False, height=90)
+                    said = gr.Markdown()
+                with gr.Column():
+                    seed = gr.Number(1, label="Seed of R", precision=0)
+                    gauge = gr.Button("Re-gauge by a random R")
+                    turned = gr.File(label="Re-gauged", interactive=False, height=90)
+                    told = gr.Markdown()
+    gr.Markdown("## Compare two LoRAs of the same base")
+    with gr.Row():
+        first = gr.File(label="First", file_types=[".safetensors"], height=110)
+        second = gr.File(label="Second", file_types=[".safetensors"], height=110)
+    against = gr.Button("Compare")
+    verdict = gr.Markdown()
+    angles = gr.Dataframe(label="Module by module", interactive=False, max_height=360)
+
+    outputs = [words, heat, rows, csv]
+    file.change(inspect, [file, config], outputs, api_name="inspect_lora", **QUICK)
+    config.change(inspect, [file, config], outputs, api_visibility="private", **QUICK)
+    smaller.click(shrink, [file, config, energy], [resized, said], api_name="resize_lora", **QUICK)
+    gauge.click(turn, [file, config, seed], [turned, told], api_name="regauge_lora", **QUICK)
+    against.click(both, [first, second], [verdict, angles], api_name="compare_loras", **QUICK)
