@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from wsdemo.runtime import tune_allocator
 
@@ -16,7 +17,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks understand."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
+    parser.add_argument("--data", type=Path, help="CelebA archive, or folder of meshes")
     parser.add_argument("--threads", type=int, default=None)
     return parser
 
@@ -42,3 +43,14 @@ def store_result(name: str, command: str, values: dict[str, Any]) -> None:
     )
     content = {"command": command, "machine": machine, "values": values}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+class Silent(nn.Module):
+    """A network that adds nothing to the prior."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.config = network.config
+
+    def forward(self, tokens: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        return torch.zeros_like(tokens), None

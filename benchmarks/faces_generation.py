@@ -10,9 +10,9 @@ which is the best that the weights allow; and other real faces (validation), the
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.common import benchmark_parser, start, store_result
+from benchmarks.common import Silent, benchmark_parser, start, store_result
 from wsdemo.analysis.features import face_features
 from wsdemo.analysis.generation import (
     coverage,
@@ -26,17 +26,6 @@ from wsdemo.pipelines import face_diffusion, render_faces
 from wsdemo.train.faces_data import load_faces
 
 NAME = "faces-generation"
-
-
-class Silent(nn.Module):
-    """A network that adds nothing to the prior."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.config = network.config
-
-    def forward(self, tokens: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        return torch.zeros_like(tokens), None
 
 
 def draw(count: int, steps: int) -> Tensor:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from benchmarks.common import benchmark_parser, load_result, start, store_result
 from wsdemo.analysis.reconstruction import psnr, ssim
-from wsdemo.checkpoints import shipped_base
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.fit import FitConfig, fit_to_end, warm_start
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.pipelines import face_start
@@ -91,14 +91,16 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--faces", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--weights", type=int, default=WEIGHTS, help="of an instance, about")
     parser.add_argument("--only", nargs="*", default=None)
     args = parser.parse_args()
     start(args)
     images = load_faces(args.data, "test").images[: args.faces]
     validation = load_faces(args.data, "validation").images[:8]
     base = shipped_base("faces-base")[0]
-    rows = load_result(NAME).get("values", {}).get("rows", {})
-    budgets = equal_budget(base.config, WEIGHTS)
+    key = NAME if args.weights == WEIGHTS else f"{NAME}-{args.weights}"
+    rows = load_result(key).get("values", {}).get("rows", {})
+    budgets = equal_budget(base.config, args.weights)
     variants = {name: (budgets[name], False) for name in REPRESENTATIONS}
     variants[WITH_ENCODER] = (budgets["mlora-asym"], True)
     for name, (config, encoder) in variants.items():
@@ -109,7 +111,9 @@ def main() -> None:
         print(name, rows[name], flush=True)
         values = {"faces": len(images), "seeds": args.seeds, "steps": STEPS, "points": POINTS}
         command = "python -m benchmarks.faces_reconstruction --data celeba.zip"
-        store_result(NAME, command, {**values, "rows": rows})
+        if args.weights != WEIGHTS:
+            command += f" --weights {args.weights} --faces {args.faces} --seeds {args.seeds}"
+        store_result(key, command, {**values, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -2,17 +2,61 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from wsdemo.errors import WsdemoError
 from wsdemo.media.images import contact_sheet, to_picture
+from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
+from wsdemo.media.render import render
 from wsdemo.pipelines import face_diffusion, render_faces
 from wsdemo.runtime import tune_allocator
+from wsdemo.shape_pipelines import SETS, decode_shape, shape_diffusion
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "wsdemo" / "ui" / "examples"
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def shape_sheet(name: str, per_category: int = 4) -> None:
+    """Samples of a set: rows of two categories each, unselected."""
+    model = shape_diffusion(name)
+    if model.attribute_names:
+        wishes = [{n: n == w for n in model.attribute_names} for w in model.attribute_names]
+        conditions = [model.condition(wish, per_category) for wish in wishes]
+    else:
+        conditions = [model.condition({}, per_category)] * 6
+    pictures = []
+    for i, condition in enumerate(conditions):
+        drawn = model.draw(per_category, 100 + i, steps=50, guidance=2.0, attributes=condition)
+        for weights in drawn:
+            try:
+                picture = render(decode_shape(weights, model.adapter), 160)
+            except WsdemoError:
+                picture = np.full((160, 160, 3), 255, dtype=np.uint8)
+            pictures.append(torch.from_numpy(picture).permute(2, 0, 1))
+    sheet = contact_sheet(torch.stack(pictures), columns=2 * per_category)
+    to_picture(sheet).save(DOCS / f"samples-{name}.png")
+
+
+def example_meshes() -> None:
+    """Our own samples as meshes to try in the app."""
+    for name, category, seed in (
+        ("airplane", "", 3),
+        ("shapes", "car", 1),
+        ("shapes", "vessel", 1),
+    ):
+        model = shape_diffusion(name)
+        condition = model.condition({n: n == category for n in model.attribute_names}, 1)
+        weights = model.draw(1, seed, steps=50, guidance=2.0, attributes=condition)[0]
+        mesh = reduce_mesh(decode_shape(weights, model.adapter, 128, largest=True), 8_000)
+        (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))
 
 
 def main() -> None:
     tune_allocator()
+    example_meshes()
+    for name in SETS:
+        shape_sheet(name)
     model = face_diffusion()
     drawn = torch.cat([model.draw(1, seed=seed, steps=50) for seed in range(32)])
     sheet = contact_sheet(render_faces(drawn, model.adapter, 96), columns=8)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.media.shapes import torus
 from wsdemo import cli
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import open_picture
+from wsdemo.media.mesh_files import mesh_bytes, open_mesh
 from wsdemo.pipelines import open_instance
 
 
@@ -149,3 +151,77 @@ def test_module_runs_as_a_command():
     )  # fmt: skip
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["title"] == "File not found"
+
+
+# ---- shapes --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mesh") / "ring.glb"
+    path.write_bytes(mesh_bytes(torus(), "glb"))
+    return path
+
+
+def test_sampled_shapes_have_equal_bytes_for_equal_seeds(capsys, tmp_path):
+    results = []
+    for name in ("a", "b"):
+        given = ["--count", "1", "--seed", "7", "--steps", "6", "--resolution", "64"]
+        given += ["--category", "car", "--out", str(tmp_path / name)]
+        status, result = run(capsys, "sample", "shapes", *given)
+        assert status == 0
+        assert {"seed", "files", "instances", "seconds"} <= set(result)
+        results.append(result)
+    assert results[0]["files"][0].endswith(".glb")
+    for key in ("files", "instances"):
+        first, second = (Path(r[key][0]).read_bytes() for r in results)
+        assert first == second
+
+
+def test_fitting_decoding_and_rendering_a_mesh(capsys, mesh, tmp_path):
+    out = tmp_path / "x.safetensors"
+    status, result = run(capsys, "fit", str(mesh), "--seconds", "3", "--out", str(out))
+    assert status == 0
+    assert result["domain"] == "sdf"
+    assert {"chamfer", "fscore", "iou", "weights", "bytes", "seconds", "file"} <= set(result)
+    assert 0 < result["iou"] <= 1
+    for kind in ("glb", "obj", "ply", "stl"):
+        target = tmp_path / f"y.{kind}"
+        given = ["--resolution", "64", "--out", str(target)]
+        status, result = run(capsys, "decode", str(out), *given)
+        assert status == 0
+        assert result["mesh"]["faces"] > 100
+        decoded, _ = open_mesh(target)
+        assert abs(float(decoded.vertices.max()) - 0.73) < 0.15
+    status, result = run(capsys, "decode", str(out), "--out", str(tmp_path / "y.fbx"))
+    assert status == 2
+    assert "expected glb" in result["error"]["message"]
+    picture = tmp_path / "p.png"
+    given = ["--renderer", "software", "--size", "96", "--out", str(picture)]
+    status, result = run(capsys, "render", str(mesh), *given)
+    assert status == 0
+    assert result["renderer"] == "software"
+    assert open_picture(picture)[0].size == (96, 96)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["sample", "shapes", "--category", "spoon"], "this model knows"),
+        (["sample", "shapes", "--resolution", "100"], "expected one of"),
+        (["sample", "shapes", "--attribute", "Smiling"], "no attributes"),
+        (["sample", "faces", "--category", "chair"], "no categories"),
+    ],
+)
+def test_unusable_wishes_for_shapes_are_refused(capsys, given, message, tmp_path):
+    status, result = run(capsys, *given, "--out", str(tmp_path))
+    assert status == 2
+    assert message in result["error"]["message"]
+
+
+def test_a_bad_mesh_is_refused(capsys, tmp_path):
+    path = tmp_path / "bad.obj"
+    path.write_text("v 0 0 0\n")
+    status, result = run(capsys, "fit", str(path))
+    assert status == 2
+    assert result["error"]["hint"]

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +13,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.fields.base import FieldConfig, FrozenBase
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "checkpoints"
 """Where the shipped checkpoints lie."""
@@ -82,42 +80,3 @@ def config_from(cls: type[T], values: Mapping[str, Any]) -> T:
             "The file was written by a newer wsdemo: update this one.",
         )
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def base_tensors(base: FrozenBase) -> dict[str, Tensor]:
-    """Names the tensors of a frozen base."""
-    tensors = {"frequencies": base.frequencies}
-    for (name, _, _), W, b in zip(
-        base.config.layer_shapes(), base.weights, base.biases, strict=True
-    ):
-        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = W, b
-    return tensors
-
-
-def save_base(path: Path, base: FrozenBase, meta: Mapping[str, Any]) -> None:
-    """Writes a frozen base; its hash goes into the metadata of every instance."""
-    tensors = base_tensors(base)
-    config = dataclasses.asdict(base.config)
-    save_checkpoint(
-        path, tensors, {**meta, "kind": "base", "config": config, "hash": tensors_hash(tensors)}
-    )
-
-
-def load_base(path: Path) -> tuple[FrozenBase, dict[str, Any]]:
-    """Reads a frozen base and its metadata."""
-    tensors, meta = load_checkpoint(path)
-    config = config_from(FieldConfig, meta["config"])
-    names = [name for name, _, _ in config.layer_shapes()]
-    base = FrozenBase(
-        config,
-        tensors["frequencies"],
-        tuple(tensors[f"{n}.weight"] for n in names),
-        tuple(tensors[f"{n}.bias"] for n in names),
-    )
-    return base, meta
-
-
-@cache
-def shipped_base(name: str) -> tuple[FrozenBase, dict[str, Any]]:
-    """The base ``checkpoints/NAME.safetensors``, loaded once a process."""
-    return load_base(DIRECTORY / f"{name}.safetensors")

@@ -9,7 +9,8 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,11 @@ from wsdemo.errors import WsdemoError
 from wsdemo.runtime import tune_allocator
 
 Result = dict[str, Any]
+LIBRARIES = (
+    "torch", "gradio", "numpy", "scipy", "pillow", "safetensors", "huggingface_hub",
+    "scikit-image", "trimesh", "pyrender", "libigl",
+)  # fmt: skip
+"""What ``doctor`` looks for."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -177,34 +183,82 @@ def run_canonical(args: argparse.Namespace) -> Result:
     return {"file": str(out), "bytes": size, "moved": moved}
 
 
+def mismatches() -> list[str]:
+    """Checkpoints that were not made for each other."""
+    from wsdemo import pipelines
+    from wsdemo import shape_pipelines as shapes
+
+    checks: list[Callable[[], Any]] = [
+        pipelines.face_start,
+        lambda: pipelines.neighbours_of(pipelines.face_diffusion(), pipelines.NEIGHBOURS),
+    ]
+    for name in shapes.SETS:
+        checks.append(partial(shapes.shape_start, name))
+        checks.append(partial(shapes.neighbours_of, name))
+    found = []
+    for check in checks:
+        try:
+            check()
+        except WsdemoError as error:
+            found.append(str(error))
+    return found
+
+
+def run_lora(args: argparse.Namespace) -> Result:
+    """The verbs of LoRAs: see cli_lora."""
+    from wsdemo import cli_lora
+
+    if args.verb == "compare":
+        existing(args.first), existing(args.second)
+        return cli_lora.run_compare(args)
+    if args.verb == "merge":
+        return cli_lora.run_merge(args, make_parent(args.out))
+    existing(args.input)
+    if args.verb == "inspect":
+        return cli_lora.run_inspect(args)
+    run = cli_lora.run_resize if args.verb == "resize" else cli_lora.run_regauge
+    return run(args, make_parent(args.out))
+
+
+def run_convert(args: argparse.Namespace) -> Result:
+    """``convert FILE``: a pickled adapter as safetensors."""
+    from wsdemo.lora.pickles import convert_pickle
+
+    out = make_parent(args.out or fresh(existing(args.input).with_suffix(".safetensors")))
+    count = convert_pickle(existing(args.input), out)
+    return {"file": str(out), "tensors": count, "bytes": out.stat().st_size}
+
+
 def run_doctor(args: argparse.Namespace) -> Result:
     """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
+    from wsdemo import shape_pipelines as shapes
     from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
+    from wsdemo.generate.diffusion import part_paths
     from wsdemo.media.render import choose_renderer
-    from wsdemo.pipelines import BASE, DIFFUSION, ENCODER, EXAMPLES, NEIGHBOURS
 
     versions = {"wsdemo": __version__, "python": platform.python_version()}
-    for name in ("torch", "gradio", "numpy", "pillow", "safetensors", "scikit-image"):
+    for name in LIBRARIES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "missing"
-    parts = 1
     checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
+    kinds = ("base", "encoder", "diffusion", "neighbours", "examples")
+    wanted = {f"{s}-{kind}.safetensors" for s in ("faces", *shapes.SETS) for kind in kinds}
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         try:
             tensors, meta = load_checkpoint(path)
-            parts = max(parts, int(meta.get("parts", 1)))
-            checkpoints[path.name] = {
-                "bytes": path.stat().st_size,
-                "hash": tensors_hash(tensors)[:16],
-            }
         except WsdemoError as error:
             problems.append(str(error))
-    names = [BASE, ENCODER, DIFFUSION, NEIGHBOURS, EXAMPLES]
-    names += [f"{DIFFUSION}-{i}" for i in range(2, parts + 1)]
-    wanted = {f"{n}.safetensors" for n in names}
-    problems += [f"{name} is missing" for name in sorted(wanted - set(checkpoints))]
+            continue
+        if path.stem.endswith("-diffusion"):
+            wanted |= {part.name for part in part_paths(path, int(meta["parts"]))}
+        file = {"bytes": path.stat().st_size, "hash": tensors_hash(tensors)[:16]}
+        checkpoints[path.name] = file
+    missing = sorted(wanted - set(checkpoints))
+    problems += [f"{name} is missing" for name in missing]
+    if not missing:
+        problems += mismatches()
     renderer, reason = choose_renderer()
     result: Result = {
         "ok": not problems,
@@ -341,6 +395,31 @@ def build_parser() -> Parser:
     canonical = verb("canonical", run_canonical, "Write an instance with canonical factors.")
     canonical.add_argument("input", type=Path, metavar="INSTANCE")
     canonical.add_argument("--out", type=Path, default=None, help="instance file")
+
+    inspect = verb("inspect", run_lora, "Say what a LoRA file holds, and measure it.")
+    inspect.add_argument("input", type=Path, metavar="FILE")
+    compare = verb("compare", run_lora, "Say how alike two LoRAs are.")
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+
+    def lora_output(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--style", choices=["kohya", "peft"], default="kohya")
+        sub.add_argument("--out", type=Path, required=True, help=".safetensors file")
+
+    resize = verb("resize", run_lora, "Write a LoRA with as few ranks as hold its energy.")
+    resize.add_argument("input", type=Path, metavar="FILE")
+    resize.add_argument("--energy", type=float, default=0.999, help="share of ‖ΔW‖² to keep")
+    merge = verb("merge", run_lora, "Write a weighted sum of LoRAs.")
+    merge.add_argument("inputs", nargs="+", metavar="FILE[:WEIGHT]")
+    merge.add_argument("--energy", type=float, default=1.0, help="share of ‖ΔW‖² to keep")
+    regauge = verb("regauge", run_lora, "Write the same LoRA from other factors.")
+    regauge.add_argument("input", type=Path, metavar="FILE")
+    regauge.add_argument("--seed", type=int, default=0)
+    for sub in (resize, merge, regauge):
+        lora_output(sub)
+    convert = verb("convert", run_convert, "Turn a pickled adapter into safetensors.")
+    convert.add_argument("input", type=Path, metavar="FILE")
+    convert.add_argument("--out", type=Path, default=None, help=".safetensors file")
 
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     return parser

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from wsdemo.analysis.reconstruction import psnr, ssim
-from wsdemo.checkpoints import DIRECTORY, load_checkpoint, shipped_base
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase, pixel_grid
+from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse, warm_start
 from wsdemo.fields.instance import Instance, read_instance
 from wsdemo.fields.signal import image_to_signal
-from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
+from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, prior_hash
 from wsdemo.limits import (
     MAX_DIFFUSION_STEPS,
     MAX_FIT_SECONDS,
@@ -64,7 +65,8 @@ def face_adapter(representation: str, rank: int, seed: int) -> Adapter:
 @cache
 def face_start() -> AmortisedStart:
     """The shipped encoder, which gives mLoRA fits their start."""
-    return load_start(DIRECTORY / f"{ENCODER}.safetensors")
+    path = DIRECTORY / f"{ENCODER}.safetensors"
+    return load_start(path, base_hash=shipped_base(BASE)[1]["hash"])
 
 
 def warm_up() -> None:
@@ -210,17 +212,19 @@ def sample_faces(
 
 @dataclass(frozen=True)
 class Neighbour:
-    """The training face whose weights lie nearest to some weights.
+    """The training instance whose weights lie nearest to some weights.
 
     Attributes:
         index: Its place in the training split.
+        name: Its name in the data.
         distance: Distance of standardised weights, along the stored principal directions.
-        percentile: Share of held-out faces that lie nearer to their nearest training
-            face, in %. A copy of a training face is at 0.
+        percentile: Share of held-out instances that lie nearer to their nearest training
+            instance, in %. A copy of a training instance is at 0.
         weights: (D,) its weights, from the stored principal coordinates.
     """
 
     index: int
+    name: str
     distance: float
     percentile: float
     weights: Tensor
@@ -241,7 +245,33 @@ def nearest_training_face(weights: Tensor, adapter: Adapter) -> Neighbour:
             f" {adapter.config.rank}.",
             "Fit with the default representation.",
         )
-    tensors, _ = load_checkpoint(DIRECTORY / f"{NEIGHBOURS}.safetensors")
+    return nearest_neighbour(weights, model, NEIGHBOURS)
+
+
+def neighbours_of(model: WeightDiffusion, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The checkpoint ``name`` of neighbours, for a model; and the instances' names.
+
+    Raises:
+        WsdemoError: It belongs to another model.
+    """
+    return _neighbours(name, prior_hash(model.prior))
+
+
+@cache
+def _neighbours(name: str, prior: str) -> tuple[dict[str, Tensor], list[str]]:
+    tensors, meta = load_checkpoint(DIRECTORY / f"{name}.safetensors")
+    if meta["prior"] != prior:
+        raise WsdemoError(
+            "Checkpoints do not match",
+            f"{name} belongs to another version of the diffusion model.",
+            "Take both from the same revision, or run the release recipe again.",
+        )
+    return tensors, list(meta["names"])
+
+
+def nearest_neighbour(weights: Tensor, model: WeightDiffusion, name: str) -> Neighbour:
+    """The training instance nearest to (D,) weights, by the checkpoint ``name`` of neighbours."""
+    tensors, names = neighbours_of(model, name)
     stored = tensors["coordinates"].float()
     own = model.prior.coordinates(weights[None], stored.shape[1])
     # Principal coordinates weighted by their spread: plain distance of weights, in the span.
@@ -251,7 +281,7 @@ def nearest_training_face(weights: Tensor, adapter: Adapter) -> Neighbour:
     distance = float(distances[index])
     percentile = 100 * float((tensors["held_out_distances"] < distance).float().mean())
     nearest = model.prior.from_coordinates(stored[index : index + 1])[0]
-    return Neighbour(index, distance, percentile, nearest)
+    return Neighbour(index, names[index], distance, percentile, nearest)
 
 
 # ---- fitting ------------------------------------------------------------------

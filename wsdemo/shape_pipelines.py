@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsdemo.analysis.shapes import chamfer_distance, compare_meshes, nearest
-from wsdemo.checkpoints import DIRECTORY, load_checkpoint, shipped_base
+from wsdemo import pipelines
+from wsdemo.analysis.shapes import chamfer_distance, compare_meshes
+from wsdemo.checkpoints import DIRECTORY
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse, warm_start
 from wsdemo.fields.instance import Instance
@@ -43,7 +45,14 @@ from wsdemo.media.surface import (
     largest_component,
     sparse_grid,
 )
-from wsdemo.pipelines import FIT_RATES, Neighbour, SampleStep, blend, check_range
+from wsdemo.pipelines import (
+    FIT_RATES,
+    Neighbour,
+    SampleStep,
+    blend,
+    check_range,
+    nearest_neighbour,
+)
 
 SETS = ("airplane", "shapes")
 """Families of shapes, each with a base, an encoder and a weight diffusion model of its own."""
@@ -89,7 +98,9 @@ def shape_adapter(name: str, representation: str, rank: int, seed: int) -> Adapt
 @cache
 def shape_start(name: str) -> AmortisedStart:
     """The shipped encoder of a set, which gives mLoRA fits their start."""
-    return load_start(DIRECTORY / f"{name}-encoder.safetensors")
+    check_set(name)
+    path = DIRECTORY / f"{name}-encoder.safetensors"
+    return load_start(path, base_hash=shipped_base(f"{name}-base")[1]["hash"])
 
 
 # ---- decoding -----------------------------------------------------------------
@@ -201,8 +212,13 @@ def sample_shapes(
         yield SampleStep(step, steps, instances)
 
 
-def nearest_training_shape(name: str, weights: Tensor, adapter: Adapter) -> tuple[Neighbour, str]:
-    """Finds the nearest training shape of (D,) weights, and its name.
+def neighbours_of(name: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The stored neighbours of a set, and their names; see ``pipelines.neighbours_of``."""
+    return pipelines.neighbours_of(shape_diffusion(name), f"{name}-neighbours")
+
+
+def nearest_training_shape(name: str, weights: Tensor, adapter: Adapter) -> Neighbour:
+    """Finds the nearest training shape of (D,) weights.
 
     Raises:
         WsdemoError: The weights are of another representation than the training shapes.
@@ -215,16 +231,7 @@ def nearest_training_shape(name: str, weights: Tensor, adapter: Adapter) -> tupl
             f" {model.adapter.config.rank}.",
             "Fit with the default representation.",
         )
-    tensors, meta = load_checkpoint(DIRECTORY / f"{name}-neighbours.safetensors")
-    stored = tensors["coordinates"].float()
-    own = model.prior.coordinates(weights[None], stored.shape[1])
-    spread = model.prior.variances[: stored.shape[1]].sqrt()
-    distances = ((stored - own) * spread).norm(dim=1)
-    index = int(distances.argmin())
-    distance = float(distances[index])
-    percentile = 100 * float((tensors["held_out_distances"] < distance).float().mean())
-    near = model.prior.from_coordinates(stored[index : index + 1])[0]
-    return Neighbour(index, distance, percentile, near), str(meta["names"][index])
+    return nearest_neighbour(weights, model, f"{name}-neighbours")
 
 
 # ---- fitting ------------------------------------------------------------------
@@ -440,8 +447,8 @@ FAR_OFF = 0.036
 def overlay(mesh: Mesh, reference: Mesh, size: int) -> Pixels:
     """(size, size, 3) picture of a mesh, from clay where it lies on a reference to red."""
     camera = Camera()
-    points, _ = surface_points(reference, 30_000, 0)
-    off = np.clip(nearest(mesh.vertices, points)[0] / FAR_OFF, 0, 1)[:, None]
+    distances = np.abs(signed_distance(reference, mesh.vertices))
+    off = np.clip(distances / FAR_OFF, 0, 1)[:, None]
     clay = shade(mesh, camera).astype(np.float64)
     red = shade(mesh, camera, colour=(0.86, 0.16, 0.14)).astype(np.float64)
     colours = (clay * (1 - off) + red * off).round().astype(np.uint8)

@@ -1,12 +1,16 @@
 """The diffusion model: seeds, conditions, files, and that training learns a distribution."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from tests.conftest import make_base
-from wsdemo.checkpoints import base_tensors, tensors_hash
+from wsdemo.checkpoints import tensors_hash
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import base_tensors
+from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diffusion
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.tokens import TokenLayout
@@ -119,3 +123,69 @@ def test_unknown_attribute_is_refused():
 def test_condition_says_yes_no_and_unknown():
     model, _ = make_model()
     assert model.condition({"Second": False}, 2).tolist() == [[0, -1], [0, -1]]
+
+
+# ---- a network over principal coordinates ------------------------------------------
+
+
+def coordinate_model(attributes: int = 2) -> tuple[WeightDiffusion, torch.Tensor]:
+    """The same two clusters, kept to the span of the principal directions."""
+    model, instances = make_model(attributes=attributes)
+    prior = dataclasses.replace(model.prior, rest=0.0)
+    config = CoordinateConfig(prior.basis.shape[1], attributes, width=64, depth=2)
+    return (
+        WeightDiffusion(model.adapter, prior, CoordinateNetwork(config), model.attribute_names),
+        instances,
+    )
+
+
+def test_an_untrained_network_adds_nothing_to_the_prior():
+    model, _ = coordinate_model()
+    x = torch.randn(3, model.adapter.size)
+    t, none = torch.tensor([10, 500, 900]), torch.zeros(3, 2)
+    a = model.alphas_bar[t]
+    expected = model.prior.noise(x, model.prior.project(x), a)
+    torch.testing.assert_close(model.predict_noise(x, t, none), expected)
+
+
+def test_coordinate_network_learns_two_clusters_and_their_condition():
+    model, instances = coordinate_model()
+    x = model.prior.standardise(instances)
+    x = model.prior.project(x) @ model.prior.basis.T
+    first = model.prior.project(x)[:, 0].sign()
+    condition = torch.stack([first, torch.zeros(len(x))], 1)
+    g = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.network.parameters(), lr=3e-3)
+    for _ in range(300):
+        index = torch.randint(len(x), (64,), generator=g)
+        given = condition[index] * (torch.rand(64, 1, generator=g) < 0.7)
+        loss = model.loss(x[index], given, g).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    spread = model.prior.project(x)[:, 0].abs().mean()
+    for wish, sign in ((True, 1), (False, -1)):
+        drawn = model.draw(24, 3, steps=25, attributes=model.condition({"First": wish}, 24))
+        along = model.prior.project(model.prior.standardise(drawn))[:, 0] / spread
+        assert float((along * sign > 0.4).float().mean()) > 0.85
+    free = model.draw(48, 4, steps=25)
+    along = (model.prior.project(model.prior.standardise(free))[:, 0] / spread).abs()
+    assert float((along < 0.5).float().mean()) < 0.25  # a Gaussian: 0.38
+
+
+def test_samples_stay_in_the_span_of_the_principal_directions():
+    model, _ = coordinate_model()
+    x = model.prior.standardise(model.draw(2, 1, steps=6))
+    outside = x - model.prior.project(x) @ model.prior.basis.T
+    assert float(outside.norm()) < 1e-3 * float(x.norm())
+
+
+def test_a_coordinate_model_goes_through_its_file(tmp_path):
+    model, _ = coordinate_model()
+    torch.nn.init.normal_(model.network.write.weight, std=0.01)
+    save_diffusion(tmp_path / "m.safetensors", model, META)
+    again, _ = load_diffusion(tmp_path / "m.safetensors", BASE)
+    assert isinstance(again.network, CoordinateNetwork)
+    torch.testing.assert_close(
+        again.draw(2, 3, steps=5), model.draw(2, 3, steps=5), rtol=0.05, atol=0.05
+    )

@@ -5,10 +5,11 @@ import shutil
 import pytest
 import torch
 
-from wsdemo.checkpoints import load_base, load_checkpoint
+from wsdemo.checkpoints import load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import load_start
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.generate.diffusion import load_diffusion

@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.lora.files import families, rand, write
+from tests.media.shapes import torus
+from wsdemo.media.mesh_files import mesh_bytes
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MUST_RUN = os.environ.get("CI") == "true"
 
@@ -211,6 +215,80 @@ def test_two_visitors_see_their_own_faces(browser, address):
         page.context.close()
 
 
+def open_shapes(page) -> None:
+    page.get_by_role("tab", name="Shapes").click()
+    page.locator("#shapes img").first.wait_for()
+
+
+def test_shapes_are_drawn_and_one_can_be_turned_around(page, tmp_path):
+    open_shapes(page)
+    page.get_by_role("button", name="Draw shapes").click()
+    wait_for_status(page, r"8 shapes, seed 7")
+    page.locator("#shapes button:has(img)").nth(1).click()
+    page.get_by_text("Nearest training shape in weight space").wait_for(timeout=60_000)
+    page.get_by_text("shape.stl").first.wait_for(timeout=30_000)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download its weights").or_(
+            page.get_by_role("link", name="Download its weights")
+        ).locator("visible=true").first.click()
+    saved = tmp_path / "shape.safetensors"
+    download.value.save_as(saved)
+    from wsdemo.pipelines import open_instance
+
+    assert open_instance(saved).domain == "sdf"
+
+
+def test_a_mesh_becomes_weights_while_one_watches(page, mesh):
+    page.get_by_role("tab", name="Fit").click()
+    page.get_by_role("tab", name="A mesh").click()
+    upload(page, "mesh", mesh)
+    page.get_by_text("watertight").first.wait_for(timeout=30_000)
+    page.get_by_role("button", name="Fit the mesh").click()
+    wait_for_status(page, r"dB after \d+ steps, \d+ s left")
+    page.locator("#surface img").wait_for()
+    wait_for_status(page, r"Done: F-score [\d.]+%, IoU [\d.]+%")
+    page.get_by_text("Chamfer distance").first.wait_for()
+
+
+def test_a_file_that_is_no_mesh_is_refused(page, tmp_path):
+    bad = tmp_path / "bad.obj"
+    bad.write_text("v 0 0 0\n")
+    page.get_by_role("tab", name="Fit").click()
+    page.get_by_role("tab", name="A mesh").click()
+    upload(page, "mesh", bad)
+    page.get_by_text(re.compile("No faces|Mesh unreadable|Empty mesh")).first.wait_for(
+        timeout=30_000
+    )
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mesh") / "ring.glb"
+    path.write_bytes(mesh_bytes(torus(), "glb"))
+    return path
+
+
+def test_a_lora_shows_its_passport_and_markup_in_it_stays_text(page, tmp_path):
+    tensors, _, _ = families()["kohya"]
+    meta = {"ss_base_model_version": "sdxl <img src=x onerror=alert(1)>"}
+    lora = write(tmp_path / "lora.safetensors", tensors, meta)
+    page.on("dialog", lambda dialog: pytest.fail("a text of the file ran as script"))
+    page.get_by_role("tab", name="LoRA evaluator").click()
+    upload(page, "lora", lora)
+    page.get_by_text("Size of the update").wait_for(timeout=30_000)
+    page.get_by_text("sdxl <img src=x onerror").first.wait_for()
+    assert page.locator("#passport img").count() == 0
+    page.get_by_role("button", name="Re-gauge by a random R").click()
+    page.get_by_text("cosine of the updates 1.0000").wait_for(timeout=30_000)
+
+
+def test_what_is_no_lora_is_refused_in_the_tab(page, tmp_path):
+    path = write(tmp_path / "x.safetensors", {"m.ia3_l": rand(4, 1)})
+    page.get_by_role("tab", name="LoRA evaluator").click()
+    upload(page, "lora", path)
+    page.get_by_text("IA3 adapter").first.wait_for(timeout=30_000)
+
+
 def test_named_endpoints_answer(address):
     """The API that other programs use: draw, and fit to the end."""
     from gradio_client import Client, handle_file
@@ -223,13 +301,15 @@ def test_named_endpoints_answer(address):
     preset = "Fast: 4 s, rank 8"
     result = client.predict(handle_file(photo), 0.5, 0.5, 1, preset, api_name="/fit_picture")
     assert "Done" in result[2]
+    gallery, text = client.predict("Airplanes", "any", 1, 5, 5, 1.0, api_name="/sample_shapes")
+    assert "1 shapes, seed 5" in text
     assert Path(result[5]).stat().st_size > 10_000
 
 
 def test_no_accessibility_violations(page):
     from axe_playwright_python.sync_playwright import Axe
 
-    for tab in ("Sample", "Fit"):
+    for tab in ("Sample", "Shapes", "Fit", "A mesh", "LoRA evaluator"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(800)
         found = Axe().run(page).response["violations"]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
+from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.base import BaseField, FieldConfig
 
@@ -85,9 +86,21 @@ def save_start(path: Path, start: AmortisedStart, base_hash: str) -> None:
     save_checkpoint(path, {**tensors, "mean": start.mean}, meta)
 
 
-def load_start(path: Path, device: torch.device | str = "cpu") -> AmortisedStart:
-    """Reads what save_start wrote."""
+def load_start(
+    path: Path, device: torch.device | str = "cpu", base_hash: str | None = None
+) -> AmortisedStart:
+    """Reads what save_start wrote.
+
+    Raises:
+        WsdemoError: It was made for a base of another hash than the given one.
+    """
     tensors, meta = load_checkpoint(path)
+    if base_hash is not None and meta["base_hash"] != base_hash:
+        raise WsdemoError(
+            "Checkpoints do not match",
+            f"{path.name} was trained with another version of its base.",
+            "Take both from the same revision, or train them again.",
+        )
     config = config_from(FieldConfig, meta["config"])
     encoder = Encoder(config.latent_dim, config.in_dim)
     field = BaseField(config, torch.Generator())

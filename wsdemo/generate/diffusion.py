@@ -8,16 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsdemo.checkpoints import (
-    base_tensors,
-    config_from,
-    load_checkpoint,
-    save_checkpoint,
-    tensors_hash,
-)
+from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint, tensors_hash
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
+from wsdemo.fields.base_files import base_tensors
+from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.schedule import STEPS, add_noise, alphas_bar, ddim_times
 from wsdemo.generate.tokens import TokenLayout
@@ -38,7 +34,7 @@ class WeightDiffusion:
         self,
         adapter: Adapter,
         prior: GaussianPrior,
-        network: WeightTransformer,
+        network: WeightTransformer | CoordinateNetwork,
         attribute_names: Sequence[str] = (),
     ) -> None:
         self.adapter, self.network = adapter, network
@@ -60,8 +56,11 @@ class WeightDiffusion:
         """
         a = self.alphas_bar[t]
         y = self.prior.project(x_t)
+        config = self.network.config
+        known = self.prior.whitened(y, a)[:, : config.summary]
+        if isinstance(self.network, CoordinateNetwork):
+            return self.prior.noise(x_t, y, a, None, self.network(known, t, attributes))
         tokens = self.layout.to_tokens(self.prior.estimate(x_t, y, a))
-        known = self.prior.whitened(y, a)[:, : self.network.config.summary]
         output, summary = self.network(tokens, known, t, attributes)
         return self.prior.noise(x_t, y, a, self.layout.from_tokens(output), summary)
 
@@ -164,6 +163,12 @@ def part_paths(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{name}.safetensors") for name in names]
 
 
+def prior_hash(prior: GaussianPrior) -> str:
+    """Identity of a prior as it is stored: principal coordinates mean nothing with another."""
+    tensors = {"mean": prior.mean, "std": prior.std, "variances": prior.variances}
+    return tensors_hash({**tensors, "basis": prior.basis.half()})
+
+
 _PART_BYTES = 9_000_000
 
 
@@ -173,9 +178,11 @@ def save_diffusion(path: Path, model: WeightDiffusion, meta: Mapping[str, Any]) 
     tensors: dict[str, Tensor] = {
         f"network.{k}": v.half() for k, v in model.network.state_dict().items()
     }
-    # Columns in blocks, so that parts can be packed.
+    # Columns in blocks, so that parts can be packed; a byte an entry is as good as two.
     for i, block in enumerate(prior.basis.split(128, dim=1)):
-        tensors[f"prior.basis.{i:03d}"] = block.half()
+        scale = block.abs().amax(0).clamp(min=1e-12) / 127
+        tensors[f"prior.basis.{i:03d}"] = (block / scale).round().to(torch.int8)
+        tensors[f"prior.scale.{i:03d}"] = scale
     tensors |= {
         "prior.mean": prior.mean,
         "prior.std": prior.std,
@@ -222,12 +229,20 @@ def load_diffusion(
     tensors = {k: v.float() for k, v in tensors.items()}
     adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))
     adapter.start = tensors["start"]
-    network = WeightTransformer(config_from(TransformerConfig, meta["network"]))
+    network: WeightTransformer | CoordinateNetwork
+    if "coordinates" in meta["network"]:
+        network = CoordinateNetwork(config_from(CoordinateConfig, meta["network"]))
+    else:
+        network = WeightTransformer(config_from(TransformerConfig, meta["network"]))
     prefix = "network."
     network.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
-    blocks = [tensors[k] for k in sorted(tensors) if k.startswith("prior.basis.")]
+    blocks = [
+        tensors[k] * tensors[k.replace("basis", "scale")]
+        for k in sorted(tensors)
+        if k.startswith("prior.basis.")
+    ]
     prior = GaussianPrior(
         tensors["prior.mean"],
         tensors["prior.std"],

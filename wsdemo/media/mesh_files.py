@@ -255,9 +255,9 @@ def mesh_bytes(mesh: Mesh, kind: str, normals: Floats | None = None) -> bytes:
         raise _refuse("Unknown format", f"Found {kind[:12]!r}.", f"Use {', '.join(WRITABLE)}.")
     material = trimesh.visual.material.PBRMaterial(
         name="clay",
-        baseColorFactor=[204, 201, 196, 255],
+        baseColorFactor=[118, 117, 114, 255],
         metallicFactor=0.0,
-        roughnessFactor=0.7,
+        roughnessFactor=0.9,
         doubleSided=True,
     )
     exported = trimesh.Trimesh(

@@ -85,18 +85,19 @@ def solidity(mesh: Mesh, seed: int = 0) -> Solidity:
     """Looks a little way in from the surface, on both sides, for an inside.
 
     A closed mesh, even with holes or flipped faces, has one on one side nearly everywhere. If
-    even at a tenth of THIN that fails for most of the surface, the mesh is a sheet.
+    even at a tenth of THIN that fails for most of the surface, the mesh is a sheet: close to a
+    sheet the winding number is about one half on either side, inside a solid about one.
     """
     points, face = surface_points(mesh, 4096, seed)
     normals = face_normals(mesh)[0][face]
 
-    def without_inside(depth: float) -> float:
+    def without_inside(depth: float, level: float) -> float:
         sides = np.concatenate([points - depth * normals, points + depth * normals])
-        inside = (np.abs(winding_numbers(mesh, sides)) > 0.5).reshape(2, -1)
+        inside = (np.abs(winding_numbers(mesh, sides)) > level).reshape(2, -1)
         return float((~inside.any(0)).mean())
 
-    is_sheet = without_inside(THIN / 10) > 0.5
-    return Solidity(SHELL if is_sheet else 0.0, without_inside(THIN))
+    is_sheet = without_inside(THIN / 10, 0.75) > 0.5
+    return Solidity(SHELL if is_sheet else 0.0, without_inside(THIN, 0.5))
 
 
 def sample_sdf(

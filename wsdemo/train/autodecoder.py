@@ -22,8 +22,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from wsdemo.checkpoints import base_tensors, save_base, tensors_hash
+from wsdemo.checkpoints import tensors_hash
 from wsdemo.fields.base import BaseField, FieldConfig
+from wsdemo.fields.base_files import base_tensors, save_base
 from wsdemo.fields.encoder import AmortisedStart, Encoder, save_start
 from wsdemo.train.common import Ema, Run, log
 

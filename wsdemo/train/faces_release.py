@@ -1,7 +1,6 @@
 """Writes what the app needs besides the models: ``python -m wsdemo.train.faces_release``.
 
-- ``faces-neighbours``: principal coordinates of every training face's weights, and how
-  far unseen real faces are from their nearest training face (memorisation check).
+- ``faces-neighbours``: see train/release.py.
 - ``faces-weights``: the fitted weights of the first training faces, whole, with their
   CelebA attributes.
 - ``faces-examples``: samples that are on screen before the first click.
@@ -9,14 +8,11 @@
 
 from pathlib import Path
 
-import torch
-
-from wsdemo.checkpoints import load_base, save_checkpoint
-from wsdemo.generate.diffusion import load_diffusion
-from wsdemo.train.common import log, recipe_parser, start
+from wsdemo.checkpoints import save_checkpoint
+from wsdemo.train.common import recipe_parser, start
 from wsdemo.train.faces_data import load_faces, toy_faces
-from wsdemo.train.population import fits_folder, load_fits
-from wsdemo.train.weight_diffusion import STORED_COORDINATES
+from wsdemo.train.population import load_fits
+from wsdemo.train.release import load_model, save_neighbours
 
 WHOLE = 400
 """Faces whose weights ship whole: 9 MB in fp16."""
@@ -28,24 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     args = parser.parse_args(arguments)
     start(args)
-    base, _ = load_base(args.out / "faces-base.safetensors")
-    model, _ = load_diffusion(args.out / "faces-diffusion.safetensors", base)
-    config = model.adapter.config
-    folder = fits_folder(args.runs, "faces", config)
-    train, files = load_fits(folder / "train")
-    held_out, _ = load_fits(folder / "validation")
-
-    count = min(STORED_COORDINATES, model.prior.basis.shape[1])
-    spread = model.prior.variances[:count].sqrt()
-    stored = model.prior.coordinates(train.float(), count).half()
-    unseen = model.prior.coordinates(held_out.float(), count)
-    distances = torch.cdist(unseen * spread, stored.float() * spread).min(1).values
-    log(f"unseen faces lie {distances.median():.1f} from the nearest training face (median)")
-    save_checkpoint(
-        args.out / "faces-neighbours.safetensors",
-        {"coordinates": stored, "held_out_distances": distances},
-        {"name": "faces-neighbours", "kind": "neighbours", "split": "train"},
-    )
+    model, folder = load_model("faces", args)
+    train = save_neighbours("faces", model, folder, args.out)
+    _, files = load_fits(folder / "train")
     faces = (toy_faces(64) if args.toy else load_faces(args.data, "train")).pick(files)
     save_checkpoint(
         args.out / "faces-weights.safetensors",
@@ -55,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
             "kind": "weights",
             "files": files[:WHOLE],
             "attributes": list(faces.attribute_names),
-            "adapter": vars(config),
+            "adapter": vars(model.adapter.config),
         },
     )
     save_checkpoint(

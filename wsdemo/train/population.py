@@ -17,8 +17,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wsdemo.checkpoints import load_base, load_checkpoint, save_checkpoint
+from wsdemo.checkpoints import load_checkpoint, save_checkpoint
 from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit_to_end, psnr_from_mse, warm_start
 from wsdemo.train.common import log, recipe_parser
@@ -114,7 +115,8 @@ def run_population(
     folder = fits_folder(args.runs, name, config) / args.split
     folder.mkdir(parents=True, exist_ok=True)
     count = min(len(collection.names), args.count or len(collection.names))
-    log(f"fitting {count} instances of {name}, {args.representation} rank {args.rank}")
+    if args.part == "0/1":  # once, not in every worker
+        log(f"fitting {count} instances of {name}, {args.representation} rank {args.rank}")
     if args.workers > 1:
         command = [sys.executable, "-m", *recipe, "--workers=1", "--threads=1"]
         workers = [

@@ -118,9 +118,10 @@ def _archives(folder: Path) -> Iterator[NamedMesh]:
 
 
 def _folders(folder: Path) -> Iterator[NamedMesh]:
-    from wsdemo.media.mesh_files import open_mesh  # trimesh, only where it is needed
+    from wsdemo.media.mesh_files import READABLE, open_mesh  # trimesh, only where it is needed
 
-    for path in sorted(p for p in folder.glob("*/*") if p.is_file()):
+    kinds = {f".{kind}" for kind in READABLE}
+    for path in sorted(p for p in folder.glob("*/*") if p.suffix.lower() in kinds):
         name = f"{path.parent.name}/{path.stem}"
         held_out = zlib.crc32(name.encode()) % 10 == 0
         split = "test" if held_out else _training_split(name)
@@ -207,15 +208,15 @@ def toy_shapes(count: int, seed: int = 0) -> Shapes:
     rows = []
     for i in range(count):
         half = rng.uniform(0.3, 0.85, 3)
-        near = rng.uniform(-1, 1, (2048, 3))
-        both = np.concatenate([grid, near])
+        points = np.concatenate([grid, rng.uniform(-1, 1, (20_000, 3))])
         if i % 2:  # an exact box, a first-order ellipsoid
-            q = np.abs(both) - half
+            q = np.abs(points) - half
             d = np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0)
         else:
-            k = np.linalg.norm(both / half, axis=1)
-            d = k * (k - 1) / np.maximum(np.linalg.norm(both / half**2, axis=1), 1e-9)
-        rows.append((d[: GRID**3].reshape(GRID, GRID, GRID), near, d[GRID**3 :]))
+            k = np.linalg.norm(points / half, axis=1)
+            d = k * (k - 1) / np.maximum(np.linalg.norm(points / half**2, axis=1), 1e-9)
+        near = GRID**3 + np.argsort(np.abs(d[GRID**3 :]))[:2048]
+        rows.append((d[: GRID**3].reshape(GRID, GRID, GRID), points[near], d[near]))
     return Shapes(
         tuple(f"toy/{i:04d}" for i in range(count)),
         torch.arange(count) % 2,

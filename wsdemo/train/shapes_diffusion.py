@@ -2,7 +2,9 @@
 
     python -m wsdemo.train.shapes_diffusion shapes --minutes 45
 
-How: train/weight_diffusion.py. The condition is the category, one entry each.
+How: train/weight_diffusion.py. The condition is the category, one entry each. With so few
+shapes the weights are kept to 128 principal directions, and the network reads and writes these
+alone (generate/coordinates.py).
 """
 
 import torch
@@ -14,7 +16,8 @@ from wsdemo.train.weight_diffusion import diffusion_parser, train_diffusion
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = diffusion_parser(str(__doc__), directions=256, width=192)
+    parser = diffusion_parser(str(__doc__), directions=128, width=512)
+    parser.set_defaults(coordinates=True, batch=128)
     parser.add_argument("set", choices=sorted(SETS))
     args = parser.parse_args(arguments)
     device = start(args)

@@ -16,7 +16,7 @@ from wsdemo.train.common import start
 from wsdemo.train.population import population_parser, run_population
 from wsdemo.train.shapes_data import SETS, Shapes, load_shapes, signals, toy_shapes
 
-POPULATION = FitConfig(steps=100, points=768, learning_rate=0.02, pull=1.0, absolute=True)
+POPULATION = FitConfig(steps=100, points=768, learning_rate=0.02, pull=2.0, absolute=True)
 """How the instances of the shipped diffusion models were fitted; --steps and --rate override."""
 NEAR, VOLUME = 24_576, 6_144
 """Points of a shape that its fit draws from, near the surface and of the coarse grid."""

@@ -1,7 +1,9 @@
 """Trains a weight diffusion model on the fits of a population (train/population.py).
 
 The Gaussian prior is estimated first (a minute), then the network learns what the prior
-leaves open. Conditions are dropped at random, all together or one by one, so that the
+leaves open, within the leading K principal directions: what lies outside them is what a
+fit left to chance, which nobody could learn and which would drown the rest of the loss.
+Conditions are dropped at random, all together or one by one, so that the
 model answers with none, some or all of them given.
 """
 
@@ -16,8 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wsdemo.checkpoints import load_base
 from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import load_base
+from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.tokens import TokenLayout
@@ -78,11 +81,37 @@ def diffusion_parser(description: str, directions: int, width: int) -> argparse.
         "--directions", type=int, default=directions, help="K of the prior; 0: none"
     )
     parser.add_argument("--summary", type=int, default=256, help="coordinates in summary tokens")
+    parser.add_argument(
+        "--coordinates", action="store_true", help="a network over principal coordinates alone"
+    )
     parser.add_argument("--width", type=int, default=width, help="of the backbone")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--name", default=None, help="of the checkpoint; default: SET-diffusion")
     return parser
+
+
+def build_network(
+    adapter: Adapter, prior: GaussianPrior, attributes: int, args: argparse.Namespace
+) -> WeightTransformer | CoordinateNetwork:
+    """The network that a run trains, by its options."""
+    width = 64 if args.toy else args.width
+    if args.coordinates:
+        return CoordinateNetwork(CoordinateConfig(prior.basis.shape[1], attributes, width))
+    layout = TokenLayout(adapter)
+    config = TransformerConfig(
+        layout.layers,
+        layout.per_layer,
+        layout.token_dim,
+        attributes,
+        token_width=width // 2,
+        width=width,
+        depth=2 if args.toy else TransformerConfig.depth,
+        summary=min(args.summary, prior.basis.shape[1]) // SUMMARY_TOKEN * SUMMARY_TOKEN,
+        # HyperDiffusion's form for an MLP: flat tokens, no hierarchy.
+        flat=adapter.config.kind == "mlp",
+    )
+    return WeightTransformer(config)
 
 
 def train_diffusion(
@@ -121,32 +150,24 @@ def train_diffusion(
     if args.directions == 0:  # plain standardised weights, as in the papers
         empty = prior.basis[:, :0]
         prior = dataclasses.replace(prior, basis=empty, variances=prior.variances[:0], rest=1.0)
-    layout = TokenLayout(adapter)
-    network_config = TransformerConfig(
-        layout.layers,
-        layout.per_layer,
-        layout.token_dim,
-        len(names),
-        token_width=args.width // 2,
-        width=args.width,
-        summary=min(args.summary, prior.basis.shape[1]) // SUMMARY_TOKEN * SUMMARY_TOKEN,
-    )
-    if config.kind == "mlp":  # HyperDiffusion's form: flat tokens, no hierarchy
-        network_config = dataclasses.replace(network_config, flat=True)
-    if args.toy:
-        network_config = dataclasses.replace(network_config, token_width=32, width=64, depth=2)
-    network = WeightTransformer(network_config).to(device)
+    else:
+        prior = dataclasses.replace(prior, rest=0.0)
+    network = build_network(adapter, prior, len(names), args).to(device)
     model = WeightDiffusion(adapter, prior, network, names)
     prior = model.prior
     count = sum(p.numel() for p in network.parameters())
     log(f"{name}: {len(instances)} instances, {count / 1e6:.1f} M parameters, {device}")
     log(f"{args.minutes} minutes; saved in {args.runs} every 90 s")
 
-    x = prior.standardise(instances.to(device))
+    def standardised(weights: Tensor) -> Tensor:
+        x = prior.standardise(weights.to(device))
+        return x if args.directions == 0 else prior.project(x) @ prior.basis.T
+
+    x = standardised(instances)
     held_out: tuple[Tensor, Tensor] | None = None
     if (folder / "validation").exists():
         unseen, conditions = split("validation")
-        held_out = prior.standardise(unseen.to(device)), conditions.to(device)
+        held_out = standardised(unseen), conditions.to(device)
 
     ema = Ema(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
@@ -155,7 +176,7 @@ def train_diffusion(
     ema.to(device)
     averaged = WeightDiffusion(adapter, prior, ema.model, names)
     generator = torch.Generator().manual_seed(args.seed + run.step)
-    mean_loss, figures = 0.0, {}
+    mean_loss, figures, resumed_at = 0.0, {}, run.step
     while run.running():
         index = torch.randint(len(x), (args.batch,), generator=generator)
         given = drop_attributes(attributes[index], generator).to(device)
@@ -167,7 +188,7 @@ def train_diffusion(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         ema.update(network)
-        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step, 100)
+        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step - resumed_at, 100)
         if run.step % 200 == 0:
             text = f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f}"
             if held_out is not None:

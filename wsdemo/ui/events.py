@@ -1,5 +1,6 @@
 """What every event handler needs: our errors shown as messages, files for download."""
 
+import atexit
 import contextlib
 import functools
 import html
@@ -76,15 +77,23 @@ def stop_button(button: gr.Button, run: Any, status: gr.Markdown) -> None:
     )
 
 
+@functools.cache
+def cache_folder() -> Path:
+    """Where this process keeps what it may need again; nobody else writes there."""
+    path = Path(tempfile.mkdtemp(prefix="wsdemo-cache-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
 def download_file(content: bytes, name: str) -> str:
     """Writes content to a new folder of its own and returns the path, for a download.
 
     Gradio copies it to its own cache, which it empties; what is older than an hour here goes.
     """
-    for old in Path(tempfile.gettempdir()).glob("wsdemo-*"):
+    for old in Path(tempfile.gettempdir()).glob("wsdemo-file-*"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > 3600:
                 shutil.rmtree(old)
-    path = Path(tempfile.mkdtemp(prefix="wsdemo-")) / name
+    path = Path(tempfile.mkdtemp(prefix="wsdemo-file-")) / name
     path.write_bytes(content)
     return str(path)

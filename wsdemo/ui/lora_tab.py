@@ -19,6 +19,10 @@ loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured
 base model, in a second or two. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them
 can run code: `python -m wsdemo convert` turns one into safetensors safely."""
 SHOWN_IGNORED = 12
+MEASURED = ["module", "shape", "rank", "norm", "largest σ", "effective rank", "99.9 % rank",
+            "dead ranks"]  # fmt: skip
+WIDTHS = ["300px", "130px", "70px", "100px", "100px", "130px", "110px", "100px"]
+COMPARED = ["module", "cosine", "outputs (cos of angles)", "inputs (cos of angles)"]
 
 
 def text_of(value: object, limit: int = 160) -> str:
@@ -87,9 +91,7 @@ def table(geometry: Geometry) -> Any:
          m.effective_rank, m.energy_rank, m.dead_ranks)
         for m in geometry.modules
     ]  # fmt: skip
-    names = ["module", "shape", "rank", "norm", "largest σ", "effective rank", "99.9 % rank",
-             "dead ranks"]  # fmt: skip
-    return pd.DataFrame(rows, columns=names).round(4)
+    return pd.DataFrame(rows, columns=MEASURED).round(4)
 
 
 def opened(path: str | None, config: str | None = None) -> Lora:
@@ -140,7 +142,7 @@ def shrink(path: str | None, config: str | None, energy: float) -> tuple[Any, st
         f"Keeps {kept:.3%} of the update's energy. Largest rank {max(lora.ranks)} → "
         f"{max(smaller.ranks)}; {before:,} → {after:,} bytes in float32."
     )
-    return file, text
+    return gr.File(file, visible=True), text
 
 
 def _written(lora: Lora, name: str) -> str:
@@ -162,7 +164,9 @@ def turn(path: str | None, config: str | None, seed: float | None) -> tuple[Any,
         f"‖ΔW‖ {before:.6g} → {after:.6g}, cosine of the updates "
         f"{compare(lora, turned).cosine:.6f}; factors moved by up to {moved:.3g}."
     )
-    return _written(turned, "regauged.safetensors") if lora.kind == "additive" else None, text
+    if lora.kind != "additive":  # no other program reads multiplicative factors
+        return gr.File(visible=False), text
+    return gr.File(_written(turned, "regauged.safetensors"), visible=True), text
 
 
 @guarded
@@ -177,8 +181,7 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
         f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
     )
     rows = [(m.name[:120], m.cosine, m.output_angle, m.input_angle) for m in found.modules]
-    names = ["module", "cosine", "outputs (cos of angles)", "inputs (cos of angles)"]
-    return text, pd.DataFrame(rows, columns=names).round(4)
+    return text, pd.DataFrame(rows, columns=COMPARED).round(4)
 
 
 def build() -> None:
@@ -199,6 +202,8 @@ def build() -> None:
             gr.Markdown("### Where in the network it acts")
             heat = gr.HTML()
             rows = gr.Dataframe(
+                headers=MEASURED,
+                column_widths=WIDTHS,
                 label="Geometry of every module",
                 interactive=False,
                 max_height=420,
@@ -209,12 +214,12 @@ def build() -> None:
                 with gr.Column():
                     energy = gr.Slider(50, 100, 99.9, step=0.1, label="Energy to keep (%)")
                     smaller = gr.Button("Resize")
-                    resized = gr.File(label="Resized", interactive=False, height=90)
+                    resized = gr.File(label="Resized", interactive=False, visible=False)
                     said = gr.Markdown()
                 with gr.Column():
                     seed = gr.Number(1, label="Seed of R", precision=0)
                     gauge = gr.Button("Re-gauge by a random R")
-                    turned = gr.File(label="Re-gauged", interactive=False, height=90)
+                    turned = gr.File(label="Re-gauged", interactive=False, visible=False)
                     told = gr.Markdown()
     gr.Markdown("## Compare two LoRAs of the same base")
     with gr.Row():
@@ -222,7 +227,9 @@ def build() -> None:
         second = gr.File(label="Second", file_types=[".safetensors"], height=110)
     against = gr.Button("Compare")
     verdict = gr.Markdown()
-    angles = gr.Dataframe(label="Module by module", interactive=False, max_height=360)
+    angles = gr.Dataframe(
+        headers=COMPARED, label="Module by module", interactive=False, max_height=360
+    )
 
     outputs = [words, heat, rows, csv]
     file.change(inspect, [file, config], outputs, api_name="inspect_lora", **QUICK)

@@ -15,7 +15,15 @@ from wsdemo.fields.instance import Instance
 from wsdemo.media.mesh_files import READABLE, WRITABLE, mesh_bytes
 from wsdemo.media.meshes import Mesh
 from wsdemo.media.render import render
-from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream, stop_button
+from wsdemo.ui.events import (
+    COMPUTE,
+    QUICK,
+    cache_folder,
+    download_file,
+    guarded,
+    guarded_stream,
+    stop_button,
+)
 
 PRESETS = {
     "Fast: 15 s, rank 8": (8, 15.0),
@@ -81,7 +89,7 @@ def fit(path: str | None, base: str, preset: str) -> Iterator[tuple[Any, ...]]:
     options = shapes.ShapeFitOptions(BASES.get(base, base), rank=rank, seconds=seconds)
     curve: list[tuple[float, float]] = []
     step = None
-    for step in shapes.fit_mesh(source, options):
+    for step in shapes.fit_mesh(source, options, cache_folder()):
         curve.append((step.seconds, step.psnr))
         table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
         if not step.is_last:

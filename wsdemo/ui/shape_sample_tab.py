@@ -92,14 +92,14 @@ def inspect(
     normals = shapes.shape_normals(own, adapter, mesh)
     files = [download_file(mesh_bytes(mesh, kind, normals), f"shape.{kind}") for kind in WRITABLE]
     instance = shapes.shape_instance(name, adapter, own, {}, Pose())
-    near, label = shapes.nearest_training_shape(name, own, adapter)
+    near = shapes.nearest_training_shape(name, own, adapter)
     facts = statistics(mesh)
     text = (
         f"**Shape {index + 1}** · {adapter.weight_count:,} weights, rank {adapter.config.rank} "
         f"{adapter.config.representation} · mesh of {facts['faces']:,} faces in "
         f"{facts['parts']} part{'s' if facts['parts'] > 1 else ''}.\n\nNearest training shape in "
-        f"weight space: {label}, distance {near.distance:.1f}. {near.percentile:.0f} % of unseen "
-        "real shapes lie closer to a training shape than this one does; a copy would be at 0 %."
+        f"weight space: {near.name}, distance {near.distance:.1f}. {near.percentile:.0f} % of "
+        "unseen real shapes lie closer to one than this one does; a copy would be at 0 %."
     )
     views = np.concatenate(turntable(mesh, 6, 128), axis=1)
     return (
@@ -125,9 +125,10 @@ def build() -> None:
     drawn, chosen = gr.State(shipped), gr.State(None)
     known = shapes.shape_diffusion("shapes").attribute_names
     gr.Markdown(
-        "Each shape below is **about 10,000 neural-network weights**, drawn by a diffusion "
-        "transformer. The shared base field turns them into a distance at every point of space, "
-        "and marching cubes into a mesh at any resolution."
+        "Each shape below is **about 10,000 neural-network weights**, drawn by a diffusion model. "
+        "The shared base field turns them into a distance at every point of space, and marching "
+        "cubes into a mesh at any resolution. The models have seen 153 airplanes and 970 shapes of "
+        "ten categories, so look at the nearest training shape: some samples are near-copies."
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=300):

@@ -1,0 +1,102 @@
+"""Do sampled shapes match unseen real shapes? HyperDiffusion's protocol.
+
+    python -m benchmarks.shapes_generation airplane --data MESHES
+    python -m benchmarks.shapes_generation shapes --data MESHES
+
+References: all meshes that no model has seen (validation and test). As many samples, drawn
+without condition. Rows: the shipped model; the Gaussian prior alone (the network silenced);
+the fits of as many training shapes; and those training shapes themselves, the floor.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import Silent, benchmark_parser, start, store_result
+from wsdemo.analysis.shapes import (
+    coverage_of,
+    minimum_matching_distance,
+    one_nearest_neighbour_accuracy,
+    pairwise_chamfer,
+    standard_cloud,
+)
+from wsdemo.errors import WsdemoError
+from wsdemo.media.meshes import Floats, Mesh
+from wsdemo.shape_pipelines import decode_shape, shape_diffusion
+from wsdemo.train.population import fits_folder, load_fits
+from wsdemo.train.shapes_data import SETS, load_meshes
+
+
+def decoded(weights: torch.Tensor, name: str) -> tuple[list[Mesh], int]:
+    """Meshes of weights (n, D) at 96³, and how many had no surface."""
+    meshes = []
+    for ε in weights:
+        try:
+            meshes.append(decode_shape(ε, shape_diffusion(name).adapter, 96))
+        except WsdemoError:
+            continue
+    return meshes, len(weights) - len(meshes)
+
+
+def clouds(meshes: list[Mesh]) -> list[Floats]:
+    return [standard_cloud(mesh, seed=i) for i, mesh in enumerate(meshes)]
+
+
+def compare(samples: list[Floats], references: list[Floats]) -> dict[str, Any]:
+    """MMD, COV and 1-NNA of clouds against reference clouds."""
+    across = pairwise_chamfer(samples, references)
+    return {
+        "count": len(samples),
+        "mmd": minimum_matching_distance(across),
+        "cov": coverage_of(across),
+        "nna": one_nearest_neighbour_accuracy(
+            pairwise_chamfer(samples, samples), pairwise_chamfer(references, references), across
+        ),
+    }
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    start(args)
+    name = args.set
+    model = shape_diffusion(name)
+    unseen = [m.mesh for s in ("validation", "test") for m in load_meshes(args.data, SETS[name], s)]
+    train = {m.name: m.mesh for m in load_meshes(args.data, SETS[name], "train")}
+    picked = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    chosen = [list(train)[i] for i in picked[: len(unseen)].tolist()]
+    references = clouds(unseen)
+    count = len(unseen)
+
+    def draw() -> torch.Tensor:
+        parts = [
+            model.draw(min(16, count - i), seed=10_000 + i, steps=args.steps)
+            for i in range(0, count, 16)
+        ]
+        return torch.cat(parts)
+
+    rows = {}
+    meshes, empty = decoded(draw(), name)
+    rows["diffusion"] = compare(clouds(meshes), references) | {"empty": empty}
+    network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
+    meshes, empty = decoded(draw(), name)
+    model.network = network
+    rows["gaussian"] = compare(clouds(meshes), references) | {"empty": empty}
+    weights, names = load_fits(fits_folder(args.runs, name, model.adapter.config) / "train")
+    place = {n: i for i, n in enumerate(names)}
+    fits = weights[[place[n] for n in chosen if n in place]].float()
+    meshes, empty = decoded(fits, name)
+    rows["fits"] = compare(clouds(meshes), references) | {"empty": empty}
+    rows["real"] = compare(clouds([train[n] for n in chosen]), references) | {"empty": 0}
+    print(rows)
+    command = f"python -m benchmarks.shapes_generation {name} --data MESHES"
+    values = {"steps": args.steps, "references": count, "rows": rows}
+    store_result(f"{name}-generation", command, values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Which representation reconstructs unseen shapes best, at equal size?
+
+    python -m benchmarks.shapes_reconstruction airplane --data MESHES
+    python -m benchmarks.shapes_reconstruction shapes --data MESHES
+
+Meshes of the test split, fitted in batches from one shared start; the learning rate of each
+representation is chosen on validation meshes. The last row starts at the encoder's guess.
+Surfaces are extracted at 128³. Finished rows are kept; a second call continues.
+"""
+
+import statistics
+from pathlib import Path
+
+import torch
+
+from benchmarks.common import benchmark_parser, load_result, start, store_result
+from wsdemo.analysis.shapes import compare_meshes
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig, equal_budget
+from wsdemo.fields.base_files import shipped_base
+from wsdemo.fields.fit import FitConfig, fit_to_end
+from wsdemo.fields.signal import grid_to_inputs
+from wsdemo.media.meshes import Mesh
+from wsdemo.shape_pipelines import decode_shape, shape_adapter, shape_start
+from wsdemo.train.shapes_data import SETS, Shapes, load_meshes, load_shapes, signals
+
+WEIGHTS = 27_000
+STEPS, POINTS = 200, 1024
+RATES = (0.003, 0.01, 0.03)
+WITH_ENCODER = "mlora-asym, encoder start"
+MEASURES = ("chamfer", "chamfer_2048", "fscore", "iou", "normals")
+NOTHING = {"chamfer": 1.0, "chamfer_2048": 1.0, "fscore": 0.0, "iou": 0.0, "normals": 0.0}
+"""What a fit without any surface scores."""
+
+
+def reconstruct(
+    name: str, config: AdapterConfig, shapes: Shapes, rate: float, encoder: bool
+) -> tuple[torch.Tensor, Adapter, float]:
+    """Fits shapes; returns their weights, the adapter, and the mean absolute error."""
+    adapter = shape_adapter(name, config.representation, config.rank, config.seed)
+    fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate, absolute=True)
+    parts, errors = [], []
+    for index in torch.arange(len(shapes)).split(16):
+        points, targets = signals(shapes, index, 24_576, 6_144, torch.Generator().manual_seed(0))
+        inputs = grid_to_inputs(shapes.grids[index])
+        origin = shape_start(name)(adapter, inputs) if encoder else None
+        generator = torch.Generator().manual_seed(config.seed)
+        ε = fit_to_end(adapter, points, targets, fitting, generator, origin)
+        parts.append(ε)
+        with torch.no_grad():
+            some = adapter.features(points[:, -8192:])
+            errors.append((adapter.decode(ε, some) - targets[:, -8192:]).abs().mean((1, 2)))
+    return torch.cat(parts), adapter, float(torch.cat(errors).mean())
+
+
+def measure(weights: torch.Tensor, adapter: Adapter, meshes: list[Mesh]) -> list[dict[str, float]]:
+    """Compares decoded weights (n, D) with their meshes."""
+    rows = []
+    for ε, mesh in zip(weights, meshes, strict=True):
+        try:
+            rows.append(compare_meshes(mesh, decode_shape(ε, adapter)))
+        except WsdemoError:
+            rows.append(NOTHING)
+    return rows
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("--count", type=int, default=30, help="meshes, spread over categories")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    start(args)
+    name, cache = args.set, args.runs / "shapes-samples"
+    test = load_shapes(args.data, name, "test", cache)
+    items = {m.name: m.mesh for m in load_meshes(args.data, SETS[name], "test")}
+    # Every k-th of the list, which is in order of category within its source.
+    chosen = sorted({round(i) for i in torch.linspace(0, len(test) - 1, args.count).tolist()})
+    test = test.pick(chosen)
+    meshes = [items[n] for n in test.names]
+    validation = load_shapes(args.data, name, "validation", cache)
+    validation = validation.pick(range(min(8, len(validation))))
+    configs = equal_budget(shipped_base(f"{name}-base")[0].config, WEIGHTS)
+    configs[WITH_ENCODER] = configs["mlora-asym"]
+    key = f"{name}-reconstruction"
+    rows = load_result(key).get("values", {}).get("rows", {})
+    for label, config in configs.items():
+        if label in rows:
+            continue
+        encoder = label == WITH_ENCODER
+        tried = {r: reconstruct(name, config, validation, r, encoder)[2] for r in RATES}
+        rate = min(tried, key=lambda r: tried[r])
+        weights, adapter, _ = reconstruct(name, config, test, rate, encoder)
+        measured = measure(weights, adapter, meshes)
+        rows[label] = {"rank": config.rank, "weights": adapter.weight_count, "rate": rate}
+        for m in MEASURES:
+            values = [r[m] for r in measured]
+            rows[label][m] = [statistics.mean(values), statistics.stdev(values)]
+        print(label, rows[label], flush=True)
+        command = f"python -m benchmarks.shapes_reconstruction {name} --data MESHES"
+        values = {"meshes": len(meshes), "steps": STEPS, "points": POINTS, "rows": rows}
+        store_result(key, command, values)
+
+
+if __name__ == "__main__":
+    main()

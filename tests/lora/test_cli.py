@@ -1,0 +1,132 @@
+"""The command line's verbs for LoRAs, and pickles opened without harm."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.lora.files import families, peft_folder, rand, write
+from wsdemo import cli
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.pickles import convert_pickle
+from wsdemo.lora.reader import read_lora
+
+
+def run(capsys, *arguments) -> tuple[int, dict]:
+    status = cli.main([*map(str, arguments), "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def lora(tmp_path):
+    return write(tmp_path / "a.safetensors", families()["kohya"][0])
+
+
+def test_inspect_gives_the_passport(capsys, tmp_path):
+    path, BA = peft_folder(
+        tmp_path, {"r": 3, "lora_alpha": 6, "base_model_name_or_path": "org/llama-x"}
+    )
+    status, result = run(capsys, "inspect", path)
+    assert status == 0
+    assert result["family"] == "PEFT"
+    assert result["base_model"]["name"] == "org/llama-x"
+    assert result["base_model"]["evidence"][0]["source"] == "adapter_config.json"
+    assert (result["modules"], result["ranks"]) == (2, {"3": 2})
+    second = rand(12, 3, seed=6) @ rand(3, 10, seed=1)
+    expected = 2 * float(BA.norm() ** 2 + second.norm() ** 2) ** 0.5
+    assert result["frobenius_norm"] == pytest.approx(expected, rel=1e-5)
+    assert (result["exact"], result["no_op"], result["ignored_keys"]) == (True, False, [])
+
+
+def test_what_is_no_lora_ends_with_the_reason(capsys, tmp_path):
+    path = write(tmp_path / "x.safetensors", {"m.ia3_l": rand(4, 1)})
+    status, result = run(capsys, "inspect", path)
+    assert status == 2
+    assert "IA3" in result["error"]["message"]
+    status, result = run(capsys, "inspect", tmp_path / "none.safetensors")
+    assert (status, result["error"]["title"]) == (2, "File not found")
+
+
+def test_regauge_resize_merge_and_compare(capsys, lora, tmp_path):
+    before = read_lora(lora)
+    turned, small, sum_ = (
+        tmp_path / n for n in ("t.safetensors", "s.safetensors", "m.safetensors")
+    )
+    status, result = run(capsys, "regauge", lora, "--seed", 1, "--out", turned)
+    assert status == 0
+    assert result["frobenius_norm"] == pytest.approx(result["frobenius_before"], rel=1e-4)
+    assert not torch.allclose(read_lora(turned).modules[0].U, before.modules[0].U)
+    status, result = run(capsys, "compare", lora, turned)
+    assert result["cosine"] == pytest.approx(1, abs=1e-5)
+    status, result = run(capsys, "resize", lora, "--energy", 0.9, "--out", small)
+    assert status == 0
+    assert 0.9 <= result["energy"] <= 1
+    status, result = run(capsys, "merge", f"{lora}:1.0", f"{turned}:-1.0", "--out", sum_)
+    assert status == 0
+    assert result["frobenius_norm"] < 1e-4
+    status, result = run(capsys, "merge", lora, "--style", "peft", "--out", sum_)
+    assert result["frobenius_norm"] == pytest.approx(
+        float((before.modules[0].U @ before.modules[0].V.T).norm()), rel=1e-4
+    )
+    assert (tmp_path / "adapter_config.json").is_file()
+
+
+def test_pickles_are_converted_and_never_run(capsys, tmp_path):
+    tensors, _, expected = families()["loralib"]
+    source, target = tmp_path / "a.bin", tmp_path / "b.safetensors"
+    torch.save(tensors, source)
+    status, result = run(capsys, "convert", source, "--out", target)
+    assert (status, result["tensors"]) == (0, 2)
+    module = read_lora(target).modules[0]
+    torch.testing.assert_close(module.U @ module.V.T, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cloneofsimo_lists_keep_their_pairs(tmp_path):
+    up, down = rand(6, 2), rand(2, 5)
+    torch.save([up, down, up * 2, down], tmp_path / "l.pt")
+    assert convert_pickle(tmp_path / "l.pt", tmp_path / "l.safetensors") == 4
+    lora = read_lora(tmp_path / "l.safetensors")
+    assert lora.family == "cloneofsimo"
+    torch.testing.assert_close(lora.modules[1].U @ lora.modules[1].V.T, 2 * up @ down)
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):
+    evil = Evil()
+    evil.path = tmp_path / "ran"
+    (tmp_path / "e.pt").write_bytes(pickle.dumps({"x": evil}))
+    torch.save({"x": 1}, tmp_path / "n.pt")
+    for name in ("e.pt", "n.pt"):
+        with pytest.raises(WsdemoError, match="more than tensors, or is damaged"):
+            convert_pickle(tmp_path / name, tmp_path / "o.safetensors")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_named_safetensors_is_refused_by_the_reader(tmp_path):
+    torch.save({"m.lora_A.weight": rand(2, 2)}, tmp_path / "p.safetensors")
+    with pytest.raises(WsdemoError, match="pickle"):
+        read_lora(tmp_path / "p.safetensors")
+
+
+def test_reading_a_large_file_needs_little_memory_beyond_it(tmp_path):
+    """200 MB in bfloat16: read and measured within 1.5 GB."""
+    tensors = {}
+    for i in range(64):
+        tensors[f"m{i}.lora_down.weight"] = rand(128, 6000, seed=i).bfloat16()
+        tensors[f"m{i}.lora_up.weight"] = rand(6000, 128, seed=i).bfloat16()
+    path = write(tmp_path / "big.safetensors", tensors)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from wsdemo.lora.reader import read_lora; from wsdemo.lora.geometry import measure\n"
+        f"measure(read_lora(Path({str(path)!r})))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert int(done.stdout) < 1500

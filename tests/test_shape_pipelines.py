@@ -1,0 +1,174 @@
+"""What the app does with shapes, on the shipped checkpoints."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.media.shapes import ball, box, torus
+from wsdemo import pipelines
+from wsdemo import shape_pipelines as shapes
+from wsdemo.analysis.shapes import compare_meshes
+from wsdemo.errors import WsdemoError
+from wsdemo.media.mesh_files import mesh_bytes
+from wsdemo.media.meshes import Mesh, Pose, statistics
+from wsdemo.shape_pipelines import ShapeFitOptions
+
+
+@pytest.fixture(scope="module")
+def examples():
+    from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+
+    tensors, _ = load_checkpoint(DIRECTORY / "shapes-examples.safetensors")
+    return tensors["instances"].float()
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    return shapes.shape_diffusion("shapes").adapter
+
+
+def source(tmp_path, mesh: Mesh, name: str = "m.ply") -> shapes.MeshInput:
+    path = tmp_path / name
+    path.write_bytes(mesh_bytes(mesh, name.rsplit(".")[-1]))
+    return shapes.load_mesh(path)
+
+
+@pytest.mark.parametrize("name", shapes.SETS)
+def test_samples_decode_to_surfaces_and_seeds_repeat(name):
+    first, again = (list(shapes.sample_shapes(name, 2, 5, 8))[-1].instances for _ in range(2))
+    assert torch.equal(first, again)
+    meshes = [shapes.decode_shape(w, shapes.shape_diffusion(name).adapter, 64) for w in first]
+    assert all(len(m.faces) > 200 for m in meshes)
+    assert meshes[0].hash != meshes[1].hash
+
+
+def test_the_category_changes_the_sample():
+    chair, car = (
+        list(shapes.sample_shapes("shapes", 1, 3, 8, category=c))[-1].instances
+        for c in ("chair", "car")
+    )
+    assert float((chair - car).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ships", 1, 0), "expected airplane or shapes"),
+        (("shapes", 0, 0), "count is 0"),
+        (("shapes", 1, -1), "seed is -1"),
+        (("shapes", 1, 0, 50, 1.0, "spoon"), "this model knows"),
+        (("airplane", 1, 0, 50, 1.0, "chair"), "airplanes only"),
+    ],
+)
+def test_unusable_wishes_are_refused(arguments, message):
+    with pytest.raises(WsdemoError, match=message):
+        list(shapes.sample_shapes(*arguments))
+
+
+def test_coarse_to_fine_equals_dense_on_a_trained_field(examples, adapter):
+    from wsdemo.media.surface import dense_grid, extract
+
+    field = shapes.field_of(examples[0], adapter)
+    dense = extract(dense_grid(field, 64))
+    sparse = shapes.decode_shape(examples[0], adapter, 64)
+    assert len(dense.faces) == len(sparse.faces)
+    np.testing.assert_allclose(dense.vertices, sparse.vertices, atol=1e-4)
+
+
+def test_decoding_is_deterministic_and_resolution_refines(examples, adapter):
+    first, again = (shapes.decode_shape(examples[0], adapter, 64) for _ in range(2))
+    assert first.hash == again.hash
+    fine = shapes.decode_shape(examples[0], adapter, 96)
+    assert len(fine.faces) > 1.5 * len(first.faces)
+    with pytest.raises(WsdemoError, match="expected one of"):
+        shapes.decode_shape(examples[0], adapter, 65)
+
+
+def test_weights_that_are_not_finite_are_refused(adapter):
+    with pytest.raises(WsdemoError, match="not finite"):
+        shapes.decode_shape(torch.full((adapter.size,), float("nan")), adapter, 32)
+
+
+def test_a_sample_has_a_nearest_training_shape_and_a_training_shape_is_its_own(examples, adapter):
+    near = shapes.nearest_training_shape("shapes", examples[0], adapter)
+    assert near.distance > 0
+    assert "/" in near.name
+    own = shapes.nearest_training_shape("shapes", near.weights, adapter)
+    assert (own.index, own.percentile) == (near.index, 0)
+
+
+def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
+    mesh = Mesh(box(8, 4, 3).vertices + np.array([100, -7, 3]), box().faces)
+    given = source(tmp_path, mesh)
+    reports = list(shapes.fit_mesh(given, ShapeFitOptions(seconds=6)))
+    assert [r.is_last for r in reports] == [False] * (len(reports) - 1) + [True]
+    last = reports[-1]
+    assert last.instance.measured["iou"] > 0.7
+    path = tmp_path / "x.safetensors"
+    last.instance.save(path)
+    again = pipelines.open_instance(path, "sdf")
+    decoded = shapes.decode_shape(again.weights, again.adapter)
+    assert decoded.hash == last.mesh.hash
+    placed = shapes.pose_of(again).undo(decoded)
+    np.testing.assert_allclose(placed.vertices.mean(0), [100, -7, 3], atol=0.9)
+    assert statistics(placed)["width"] == pytest.approx(8, rel=0.12)
+    with pytest.raises(WsdemoError, match="holds a shape; expected a picture"):
+        pipelines.open_instance(path, "image")
+
+
+def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
+    mesh, rng = torus(0.6, 0.25), np.random.default_rng(0)
+    faces = mesh.faces[rng.random(len(mesh.faces)) > 0.1]
+    flip = rng.random(len(faces)) < 0.1
+    faces[flip] = faces[flip][:, ::-1]
+    given = source(tmp_path, Mesh(mesh.vertices, faces))
+    assert any("winding number" in line for line in given.describe())
+    last = list(shapes.fit_mesh(given, ShapeFitOptions(seconds=6)))[-1]
+    whole = source(tmp_path, mesh, "w.ply").mesh
+    assert compare_meshes(whole, last.mesh)["iou"] > 0.75
+
+
+def test_a_sheet_becomes_a_shell_and_that_is_said(tmp_path):
+    corners = np.array([[x, y, 0.1 * x * y] for x in range(4) for y in range(4)], dtype=float)
+    faces = [
+        f
+        for x in range(3)
+        for y in range(3)
+        for f in ((4 * x + y, 4 * x + y + 1, 4 * x + y + 4),
+                  (4 * x + y + 1, 4 * x + y + 5, 4 * x + y + 4))
+    ]  # fmt: skip
+    given = source(tmp_path, Mesh(corners, np.array(faces)))
+    assert any("shell" in line for line in given.describe())
+    assert statistics(shapes.reference_surface(given))["volume"] > 0.02
+
+
+def test_a_walk_begins_and_ends_at_its_ends(examples, adapter):
+    a, b = (shapes.shape_instance("shapes", adapter, w, {}, Pose()) for w in examples[:2])
+    steps = list(shapes.walk_shapes(a, b, 3))
+    assert [s.share for s in steps] == [0, 0.5, 1]
+    assert steps[0].to_first < 0.002 < steps[0].to_second
+    assert steps[2].to_second < 0.002 < steps[2].to_first
+
+
+def test_instances_of_two_bases_do_not_mix(examples, adapter):
+    a = shapes.shape_instance("shapes", adapter, examples[0], {}, Pose())
+    other = shapes.shape_adapter("airplane", "mlora-asym", 8, 0)
+    b = shapes.shape_instance("airplane", other, other.start, {}, Pose())
+    with pytest.raises(WsdemoError, match="do not mix"):
+        pipelines.blend(a, b, 0.5)
+
+
+def test_the_overlay_reddens_what_is_off():
+    near = shapes.overlay(ball(0.6), ball(0.6), 64).astype(int)
+    far = shapes.overlay(ball(0.6), ball(0.5), 64).astype(int)
+    redness = [(p[..., 0] - p[..., 1])[(p != 245).any(-1)].mean() for p in (near, far)]
+    assert redness[0] < 12
+    assert redness[1] > 60
+
+
+def test_pictures_and_shapes_are_told_apart_on_dropping(tmp_path):
+    face = pipelines.face_adapter("mlora-asym", 8, 0)
+    path = tmp_path / "f.safetensors"
+    pipelines.face_instance(face, face.start, {}).save(path)
+    with pytest.raises(WsdemoError, match="holds a picture; expected a shape"):
+        pipelines.open_instance(path, "sdf")

@@ -1,0 +1,145 @@
+"""The recipes of shapes run on made-up data in seconds and write working checkpoints."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.media.shapes import ball, box
+from wsdemo.checkpoints import load_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import load_base
+from wsdemo.fields.encoder import load_start
+from wsdemo.fields.signal import grid_to_inputs
+from wsdemo.generate.diffusion import load_diffusion
+from wsdemo.media.mesh_files import mesh_bytes
+from wsdemo.media.sdf import GRID
+from wsdemo.train import shapes_base, shapes_diffusion, shapes_fit, shapes_release
+from wsdemo.train.population import load_fits
+from wsdemo.train.shapes_data import (
+    CATEGORIES,
+    NamedMesh,
+    load_meshes,
+    load_shapes,
+    signals,
+    stretched,
+    toy_shapes,
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The outputs of all recipes of the set ``shapes`` in their toy form."""
+    root = tmp_path_factory.mktemp("shapes")
+    common = ["shapes", "--toy", "--runs", str(root / "runs"), "--out", str(root / "out")]
+    shapes_base.main([*common, "--steps", "300"])
+    shapes_fit.main([*common, "--rank", "4", "--steps", "30"])
+    shapes_fit.main([*common, "--rank", "4", "--steps", "30", "--split", "validation"])
+    shapes_diffusion.main([*common, "--rank", "4", "--directions", "16", "--steps", "20"])
+    shapes_release.main(common)
+    return root
+
+
+def test_base_and_encoder_learn_distances(folders):
+    base, meta = load_base(folders / "out/shapes-base.safetensors")
+    assert (meta["domain"], meta["toy"], base.config.in_dim) == ("sdf", True, 3)
+    start = load_start(folders / "out/shapes-encoder.safetensors", base_hash=meta["hash"])
+    with pytest.raises(WsdemoError, match="another version"):
+        load_start(folders / "out/shapes-encoder.safetensors", base_hash="0" * 64)
+    shapes = toy_shapes(16)  # of the training set: does it learn at all?
+    adapter = Adapter(base, AdapterConfig("mlora", 4))
+    weights = start(adapter, grid_to_inputs(shapes.grids))
+    points, targets = signals(shapes, torch.arange(16), 256, 256, torch.Generator().manual_seed(0))
+    shown = adapter.decode(weights, adapter.features(points)).clamp(-1, 1)
+    guess = float((shown - targets).abs().mean())
+    blind = float((targets - targets.median()).abs().mean())
+    assert guess < 0.92 * blind
+
+
+def test_fits_are_stored_by_name(folders):
+    weights, names = load_fits(folders / "runs/shapes-fit/mlora-asym-r4/train")
+    assert len(weights) == len(names) == 32
+    assert names[0] == "toy/0000"
+
+
+def test_diffusion_model_samples_and_knows_categories(folders):
+    base, _ = load_base(folders / "out/shapes-base.safetensors")
+    model, meta = load_diffusion(folders / "out/shapes-diffusion.safetensors", base)
+    assert meta["domain"] == "sdf"
+    assert model.attribute_names == CATEGORIES
+    assert bool(torch.isfinite(model.draw(2, seed=1, steps=3)).all())
+
+
+def test_release_writes_neighbours_and_examples(folders):
+    tensors, meta = load_checkpoint(folders / "out/shapes-neighbours.safetensors")
+    assert len(tensors["coordinates"]) == len(meta["names"]) == 32
+    assert len(tensors["held_out_distances"]) == 32
+    tensors, meta = load_checkpoint(folders / "out/shapes-examples.safetensors")
+    assert len(tensors["instances"]) == len(tensors["pictures"]) == 8
+
+
+# ---- data ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A folder of meshes, one folder a category."""
+    for i in range(30):
+        mesh = ball(0.3 + 0.01 * i, 1) if i % 2 else box(1, 0.5, 0.02 * i + 0.1)
+        category = "chair" if i % 2 else "table"
+        (tmp_path / category).mkdir(exist_ok=True)
+        (tmp_path / category / f"m{i:02d}.ply").write_bytes(mesh_bytes(mesh, "ply"))
+    return tmp_path
+
+
+def test_a_folder_of_meshes_is_split_by_name_without_overlap(collection):
+    parts = {
+        split: {m.name for m in load_meshes(collection, ("chair", "table"), split)}
+        for split in ("train", "test")
+    }
+    assert len(parts["train"]) > len(parts["test"]) > 0
+    assert not parts["train"] & parts["test"]
+    with pytest.raises(WsdemoError, match="holds no train meshes of car"):
+        load_meshes(collection, ("car",), "train")
+
+
+def test_samples_are_the_same_from_one_process_and_two_and_from_the_cache(collection):
+    cache = collection / "cache"
+    alone = load_shapes(collection, "shapes", "test", cache)
+    cached = load_shapes(collection, "shapes", "test", cache)
+    pair = load_shapes(collection, "shapes", "test", collection / "other", workers=2)
+    for other in (cached, pair):
+        assert alone.names == other.names
+        assert torch.equal(alone.points, other.points)
+        torch.testing.assert_close(alone.distances, other.distances, atol=1e-3, rtol=0)
+
+
+def test_stretched_copies_belong_to_training_only(collection):
+    train = load_shapes(collection, "shapes", "train", collection / "cache")
+    assert sum("+1" in n for n in train.names) == len(train) // 2
+    assert not any("+" in n for n in load_shapes(collection, "shapes", "test", collection).names)
+
+
+def test_a_stretched_copy_changes_proportions_the_same_way_every_time():
+    item = NamedMesh("chair/a", "chair", "train", ball())
+    first, again, other = stretched(item, 1), stretched(item, 1), stretched(item, 2)
+    assert first.name == "chair/a+1"
+    np.testing.assert_array_equal(first.mesh.vertices, again.mesh.vertices)
+    sizes = [np.ptp(i.mesh.vertices, axis=0) for i in (first, other)]
+    assert sizes[0].min() / sizes[0].max() < 0.98
+    assert np.abs(sizes[0] - sizes[1]).max() > 0.01
+
+
+def test_signals_are_the_shapes_own_distances():
+    shapes = toy_shapes(4)
+    index = torch.tensor([2, 0])
+    points, values = signals(shapes, index, 50, 70, torch.Generator().manual_seed(0))
+    assert points.shape == (2, 120, 3)
+    assert values.shape == (2, 120, 1)
+    assert float(values.abs().max()) <= 1
+    # The first is an ellipsoid: the sign tells inside from outside.
+    nodes = points[0, 50:]
+    grid = shapes.grids[2]
+    place = ((nodes + 1) / 2 * (GRID - 1)).round().long()
+    stored = grid[place[:, 0], place[:, 1], place[:, 2]]
+    assert torch.equal(stored < 0, values[0, 50:, 0] < 0)
