@@ -19,6 +19,8 @@ loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured
 base model, in a second or two. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them
 can run code: `python -m wsdemo convert` turns one into safetensors safely."""
 SHOWN_IGNORED = 12
+SHOWN_NAME = 34
+"""Characters of a module's name in a table."""
 MEASURED = ["module", "shape", "rank", "norm", "largest σ", "effective rank", "99.9 % rank",
             "dead ranks"]  # fmt: skip
 WIDTHS = ["300px", "130px", "70px", "100px", "100px", "130px", "110px", "100px"]
@@ -84,10 +86,15 @@ def strip(geometry: Geometry) -> str:
     )
 
 
+def short(name: str) -> str:
+    """A module's name from its end, which tells modules apart."""
+    return name if len(name) <= SHOWN_NAME else "…" + name[1 - SHOWN_NAME :]
+
+
 def table(geometry: Geometry) -> Any:
     """The geometry, one row a module, for sorting."""
     rows = [
-        (m.name[:120], "x".join(map(str, m.shape)), m.rank, m.frobenius, m.spectral,
+        (m.name, "x".join(map(str, m.shape)), m.rank, m.frobenius, m.spectral,
          m.effective_rank, m.energy_rank, m.dead_ranks)
         for m in geometry.modules
     ]  # fmt: skip
@@ -122,11 +129,12 @@ def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
         return "", "", None, None
     lora = opened(path, config)
     geometry = measure(lora)
-    csv = table(geometry).to_csv(index=False).encode()
+    rows = table(geometry)
+    csv = rows.to_csv(index=False).encode()
     return (
         passport(lora, geometry),
         strip(geometry),
-        table(geometry),
+        rows.assign(module=rows["module"].map(short)),
         download_file(csv, "geometry.csv"),
     )
 
@@ -180,7 +188,7 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
         f"modules; the second is {found.ratio:.3g} times as large. Only in the first: "
         f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
     )
-    rows = [(m.name[:120], m.cosine, m.output_angle, m.input_angle) for m in found.modules]
+    rows = [(short(m.name), m.cosine, m.output_angle, m.input_angle) for m in found.modules]
     return text, pd.DataFrame(rows, columns=COMPARED).round(4)
 
 

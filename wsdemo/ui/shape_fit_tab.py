@@ -123,14 +123,18 @@ def fit(path: str | None, base: str, preset: str) -> Iterator[tuple[Any, ...]]:
 def open_file(path: str | None, resolution: int, largest: bool) -> tuple[Any, str, Any]:
     """Decodes an instance file that a visitor dropped."""
     if path is None:
-        return None, "", None
+        return None, "", gr.File(visible=False)
     instance = pipelines.open_instance(Path(path), "sdf")
     mesh = shapes.decode_shape(instance.weights, instance.adapter, resolution, largest)
     normals = shapes.shape_normals(instance.weights, instance.adapter, mesh)
     placed = shapes.pose_of(instance).undo(mesh)
     files = [download_file(mesh_bytes(placed, k, normals), f"shape.{k}") for k in WRITABLE]
     shown = download_file(mesh_bytes(mesh, "glb", normals), "shape.glb")
-    return shown, describe(instance, Path(path).stat().st_size), files
+    return (
+        shown,
+        describe(instance, Path(path).stat().st_size),
+        gr.File(files, visible=True),
+    )
 
 
 def _ends(a: str | None, b: str | None) -> tuple[Instance, Instance] | None:
@@ -204,7 +208,7 @@ def build() -> None:
             with gr.Row():
                 viewer = gr.Model3D(
                     label="Fitted mesh", height=320, clear_color=(0.96, 0.96, 0.96, 1.0),
-                    interactive=False,
+                    interactive=False, visible=False,
                 )  # fmt: skip
                 compare = gr.ImageSlider(
                     label="Mesh · fitted", interactive=False, format="png", height=320
@@ -220,14 +224,19 @@ def build() -> None:
                     files = gr.File(
                         label="Download the fitted mesh", file_count="multiple", interactive=False
                     )
-    last = gr.State(None)
+    last, fitted = gr.State(None), gr.State(None)
     mesh.change(look, mesh, [seen, report], api_visibility="private", **QUICK)
     run = go.click(
         fit,
         [mesh, base, preset],
-        [preview, curve, status, viewer, compare, off, facts, file, files, last],
+        [preview, curve, status, fitted, compare, off, facts, file, files, last],
         api_name="fit_mesh",
         **COMPUTE,
+    )
+    # Shown first and filled in a step of its own: a viewer that a stream fills, or that appears
+    # together with its mesh, stays empty (seen with gradio 6.31).
+    run.success(lambda: gr.Model3D(visible=True), None, viewer, api_visibility="private").then(
+        lambda path: path, fitted, viewer, api_visibility="private"
     )
     stop_button(stop, run, status)
     _build_files(last)
@@ -245,10 +254,13 @@ def _build_files(last: gr.State) -> None:
                 resolution = gr.Radio([64, 128, 256], value=128, label="Cells a side")
                 largest = gr.Checkbox(False, label="Largest piece only")
             viewer = gr.Model3D(
-                label="Decoded", height=320, clear_color=(0.96, 0.96, 0.96, 1.0), interactive=False
-            )
+                label="Decoded", height=320, clear_color=(0.96, 0.96, 0.96, 1.0),
+                interactive=False, visible=False,
+            )  # fmt: skip
             facts = gr.Markdown()
-            files = gr.File(label="Download the mesh", file_count="multiple", interactive=False)
+            files = gr.File(
+                label="Download the mesh", file_count="multiple", interactive=False, visible=False
+            )
         with gr.Column():
             gr.Markdown("## Walk from one shape to another, through weight space")
             with gr.Row():
@@ -268,7 +280,10 @@ def _build_files(last: gr.State) -> None:
             )  # fmt: skip
     inputs: list[Any] = [dropped, resolution, largest]
     outputs = [viewer, facts, files]
-    dropped.change(open_file, inputs, outputs, api_name="decode_shape", **QUICK)
+    dropped.change(
+        lambda path: gr.Model3D(visible=path is not None), dropped, viewer,
+        api_visibility="private",
+    ).then(open_file, inputs, outputs, api_name="decode_shape", **QUICK)  # fmt: skip
     for component in (resolution, largest):
         component.input(open_file, inputs, outputs, api_visibility="private", **QUICK)
     for button, slot in ((use_a, a), (use_b, b)):
