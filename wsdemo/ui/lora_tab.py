@@ -126,7 +126,7 @@ def opened(path: str | None, config: str | None = None) -> Lora:
 def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
     """Passport, heat strip and table of a dropped file."""
     if path is None:
-        return "", "", None, None
+        return "", "", gr.Dataframe(visible=False), None
     lora = opened(path, config)
     geometry = measure(lora)
     rows = table(geometry)
@@ -134,7 +134,7 @@ def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
     return (
         passport(lora, geometry),
         strip(geometry),
-        rows.assign(module=rows["module"].map(short)),
+        gr.Dataframe(rows.assign(module=rows["module"].map(short)), visible=True),
         download_file(csv, "geometry.csv"),
     )
 
@@ -189,7 +189,7 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
         f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
     )
     rows = [(short(m.name), m.cosine, m.output_angle, m.input_angle) for m in found.modules]
-    return text, pd.DataFrame(rows, columns=COMPARED).round(4)
+    return text, gr.Dataframe(pd.DataFrame(rows, columns=COMPARED).round(4), visible=True)
 
 
 def build() -> None:
@@ -207,7 +207,7 @@ def build() -> None:
             )
             words = gr.Markdown("Nothing dropped yet.", elem_id="passport")
         with gr.Column(scale=3, min_width=400):
-            gr.Markdown("### Where in the network it acts")
+            gr.Markdown("## Where in the network it acts")
             heat = gr.HTML()
             rows = gr.Dataframe(
                 headers=MEASURED,
@@ -216,6 +216,7 @@ def build() -> None:
                 interactive=False,
                 max_height=420,
                 elem_id="geometry",
+                visible=False,  # a table without rows is no table to a screen reader
             )
             csv = gr.DownloadButton("Download as CSV")
             with gr.Row():
@@ -236,7 +237,11 @@ def build() -> None:
     against = gr.Button("Compare")
     verdict = gr.Markdown()
     angles = gr.Dataframe(
-        headers=COMPARED, label="Module by module", interactive=False, max_height=360
+        headers=COMPARED,
+        label="Module by module",
+        interactive=False,
+        max_height=360,
+        visible=False,
     )
 
     outputs = [words, heat, rows, csv]

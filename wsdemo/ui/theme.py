@@ -38,13 +38,16 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 .status { min-height: 1.6em; }
 """
 
-# What gradio leaves unnamed for screen readers: empty pictures and the example buttons.
+# What gradio leaves out for screen readers and keyboards: names of empty pictures and example
+# buttons, and focus for tables that scroll.
 JS = """() => {
   const name = () => {
     document.querySelectorAll(".empty[aria-label]:not([role])").forEach(
       (e) => e.setAttribute("role", "img"));
     document.querySelectorAll("button.gallery-item:not([aria-label])").forEach(
       (b, i) => b.setAttribute("aria-label", `Example ${i + 1}`));
+    document.querySelectorAll(".virtual-table-viewport:not([tabindex])").forEach(
+      (t) => t.setAttribute("tabindex", "0"));
   };
   name();
   new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
