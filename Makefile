@@ -23,14 +23,17 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-# Chromium drives the browser tests; without it they are skipped, by name, at the end.
+# Chromium drives the browser tests, packages.txt lets pyrender draw; without them some tests are
+# skipped, by name, at the end.
 system:
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
-	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	@if (command -v chromium || command -v chromium-browser) >/dev/null && \
+		{ ldconfig -p 2>/dev/null | grep -q libEGL.so.1; }; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null || \
-		echo "WARNING: Chromium could not be installed; browser tests will be skipped."; \
-	else echo "WARNING: no Chromium and no right to install it; browser tests will be skipped."; fi
+		apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core \
+		$$(cat packages.txt) >/dev/null || \
+		echo "WARNING: system packages could not be installed; some tests will be skipped."; \
+	else echo "WARNING: no Chromium or EGL, and no right to install them; some tests will be skipped."; fi
 
 # The docs' pictures and docs/results.md, from the shipped checkpoints and stored results.
 figures: $(VENV)/.run

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import benchmark_parser, start, store_result
+from wsdemo import shape_fitting
 from wsdemo import shape_pipelines as shapes
 from wsdemo.fields.fit import FitConfig, fit_to_end
 from wsdemo.fields.signal import TRUNCATION, grid_to_inputs
@@ -35,8 +36,8 @@ def seconds(run: Callable[[], object]) -> float:
 def fitted(item: NamedMesh, budget: float) -> dict[str, float]:
     """One mesh, fitted as the app does it."""
     report = MeshReport("npz", len(item.mesh.vertices), len(item.mesh.faces), 1, True, ())
-    source = shapes.MeshInput(item.mesh, Pose(), report, solidity(item.mesh))
-    steps = list(shapes.fit_mesh(source, shapes.ShapeFitOptions(seconds=budget)))
+    source = shape_fitting.MeshInput(item.mesh, Pose(), report, solidity(item.mesh))
+    steps = list(shape_fitting.fit_mesh(source, shape_fitting.ShapeFitOptions(seconds=budget)))
     return steps[-1].instance.measured
 
 

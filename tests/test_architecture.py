@@ -13,8 +13,8 @@ LAYERS = {
     "errors": 0, "limits": 0, "runtime": 0, "safetensors_header": 0, "checkpoints": 0,
     "media": 1, "fields": 1,
     "generate": 2, "analysis": 2,
-    "pipelines": 3, "shape_pipelines": 3,
-    "lora": 1, "cli_shapes": 4, "cli_lora": 4, "train": 4, "ui": 5, "cli": 5,
+    "pipelines": 3, "shape_pipelines": 3, "shape_fitting": 3,
+    "lora": 1, "cli_shapes": 4, "cli_lora": 4, "cli_doctor": 4, "train": 4, "ui": 5, "cli": 5,
 }  # fmt: skip
 """A module imports its own layer or a lower one; folders and top-level modules alike."""
 NETWORK = {"socket", "ssl", "http", "urllib", "requests", "httpx", "aiohttp", "huggingface_hub"}

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from tests.media.shapes import ball, box, torus
-from wsdemo import pipelines
+from wsdemo import pipelines, shape_fitting
 from wsdemo import shape_pipelines as shapes
 from wsdemo.analysis.shapes import compare_meshes
 from wsdemo.errors import WsdemoError
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh, Pose, statistics
-from wsdemo.shape_pipelines import ShapeFitOptions
+from wsdemo.shape_fitting import ShapeFitOptions
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def adapter():
     return shapes.shape_diffusion("shapes").adapter
 
 
-def source(tmp_path, mesh: Mesh, name: str = "m.ply") -> shapes.MeshInput:
+def source(tmp_path, mesh: Mesh, name: str = "m.ply") -> shape_fitting.MeshInput:
     path = tmp_path / name
     path.write_bytes(mesh_bytes(mesh, name.rsplit(".")[-1]))
-    return shapes.load_mesh(path)
+    return shape_fitting.load_mesh(path)
 
 
 @pytest.mark.parametrize("name", shapes.SETS)
@@ -100,7 +100,7 @@ def test_a_sample_has_a_nearest_training_shape_and_a_training_shape_is_its_own(e
 def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
     mesh = Mesh(box(8, 4, 3).vertices + np.array([100, -7, 3]), box().faces)
     given = source(tmp_path, mesh)
-    reports = list(shapes.fit_mesh(given, ShapeFitOptions(seconds=6)))
+    reports = list(shape_fitting.fit_mesh(given, ShapeFitOptions(seconds=6)))
     assert [r.is_last for r in reports] == [False] * (len(reports) - 1) + [True]
     last = reports[-1]
     assert last.instance.measured["iou"] > 0.7
@@ -123,7 +123,7 @@ def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     faces[flip] = faces[flip][:, ::-1]
     given = source(tmp_path, Mesh(mesh.vertices, faces))
     assert any("winding number" in line for line in given.describe())
-    last = list(shapes.fit_mesh(given, ShapeFitOptions(seconds=6)))[-1]
+    last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(seconds=6)))[-1]
     whole = source(tmp_path, mesh, "w.ply").mesh
     assert compare_meshes(whole, last.mesh)["iou"] > 0.75
 
@@ -139,12 +139,12 @@ def test_a_sheet_becomes_a_shell_and_that_is_said(tmp_path):
     ]  # fmt: skip
     given = source(tmp_path, Mesh(corners, np.array(faces)))
     assert any("shell" in line for line in given.describe())
-    assert statistics(shapes.reference_surface(given))["volume"] > 0.02
+    assert statistics(shape_fitting.reference_surface(given))["volume"] > 0.02
 
 
 def test_a_walk_begins_and_ends_at_its_ends(examples, adapter):
     a, b = (shapes.shape_instance("shapes", adapter, w, {}, Pose()) for w in examples[:2])
-    steps = list(shapes.walk_shapes(a, b, 3))
+    steps = list(shape_fitting.walk_shapes(a, b, 3))
     assert [s.share for s in steps] == [0, 0.5, 1]
     assert steps[0].to_first < 0.002 < steps[0].to_second
     assert steps[2].to_second < 0.002 < steps[2].to_first
@@ -159,8 +159,8 @@ def test_instances_of_two_bases_do_not_mix(examples, adapter):
 
 
 def test_the_overlay_reddens_what_is_off():
-    near = shapes.overlay(ball(0.6), ball(0.6), 64).astype(int)
-    far = shapes.overlay(ball(0.6), ball(0.5), 64).astype(int)
+    near = shape_fitting.overlay(ball(0.6), ball(0.6), 64).astype(int)
+    far = shape_fitting.overlay(ball(0.6), ball(0.5), 64).astype(int)
     redness = [(p[..., 0] - p[..., 1])[(p != 245).any(-1)].mean() for p in (near, far)]
     assert redness[0] < 12
     assert redness[1] > 60

@@ -6,12 +6,9 @@ Results as JSON on stdout with ``--json``, progress on stderr. Exit status: 0 do
 
 import argparse
 import json
-import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,11 +17,6 @@ from wsdemo.errors import WsdemoError
 from wsdemo.runtime import tune_allocator
 
 Result = dict[str, Any]
-LIBRARIES = (
-    "torch", "gradio", "numpy", "scipy", "pillow", "safetensors", "huggingface_hub",
-    "scikit-image", "trimesh", "pyrender", "libigl",
-)  # fmt: skip
-"""What ``doctor`` looks for."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -183,25 +175,11 @@ def run_canonical(args: argparse.Namespace) -> Result:
     return {"file": str(out), "bytes": size, "moved": moved}
 
 
-def mismatches() -> list[str]:
-    """Checkpoints that were not made for each other."""
-    from wsdemo import pipelines
-    from wsdemo import shape_pipelines as shapes
+def run_doctor(args: argparse.Namespace) -> Result:
+    """``doctor``: see cli_doctor."""
+    from wsdemo import cli_doctor
 
-    checks: list[Callable[[], Any]] = [
-        pipelines.face_start,
-        lambda: pipelines.neighbours_of(pipelines.face_diffusion(), pipelines.NEIGHBOURS),
-    ]
-    for name in shapes.SETS:
-        checks.append(partial(shapes.shape_start, name))
-        checks.append(partial(shapes.neighbours_of, name))
-    found = []
-    for check in checks:
-        try:
-            check()
-        except WsdemoError as error:
-            found.append(str(error))
-    return found
+    return cli_doctor.run_doctor(args)
 
 
 def run_lora(args: argparse.Namespace) -> Result:
@@ -227,51 +205,6 @@ def run_convert(args: argparse.Namespace) -> Result:
     out = make_parent(args.out or fresh(existing(args.input).with_suffix(".safetensors")))
     count = convert_pickle(existing(args.input), out)
     return {"file": str(out), "tensors": count, "bytes": out.stat().st_size}
-
-
-def run_doctor(args: argparse.Namespace) -> Result:
-    """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
-    from wsdemo import shape_pipelines as shapes
-    from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
-    from wsdemo.generate.diffusion import part_paths
-    from wsdemo.media.render import choose_renderer
-
-    versions = {"wsdemo": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "missing"
-    checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
-    kinds = ("base", "encoder", "diffusion", "neighbours", "examples")
-    wanted = {f"{s}-{kind}.safetensors" for s in ("faces", *shapes.SETS) for kind in kinds}
-    for path in sorted(DIRECTORY.glob("*.safetensors")):
-        try:
-            tensors, meta = load_checkpoint(path)
-        except WsdemoError as error:
-            problems.append(str(error))
-            continue
-        if path.stem.endswith("-diffusion"):
-            wanted |= {part.name for part in part_paths(path, int(meta["parts"]))}
-        file = {"bytes": path.stat().st_size, "hash": tensors_hash(tensors)[:16]}
-        checkpoints[path.name] = file
-    missing = sorted(wanted - set(checkpoints))
-    problems += [f"{name} is missing" for name in missing]
-    if not missing:
-        problems += mismatches()
-    renderer, reason = choose_renderer()
-    result: Result = {
-        "ok": not problems,
-        "problems": problems,
-        "versions": versions,
-        "device": "cpu",
-        "renderer": {"name": renderer, "reason": reason},
-        "checkpoints": checkpoints,
-    }
-    if problems:
-        hint = "Clone the repository whole and run make demo."
-        result["error"] = WsdemoError("Not ready", "; ".join(problems), hint).as_dict()
-    return result
 
 
 # ---- files -------------------------------------------------------------------

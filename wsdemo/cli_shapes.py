@@ -70,16 +70,16 @@ def run_sample(args: argparse.Namespace, folder: Path) -> Result:
 
 def run_fit(args: argparse.Namespace, out: Path) -> Result:
     """``fit MESH``: turns a mesh into weights."""
-    from wsdemo import shape_pipelines as shapes
+    from wsdemo import shape_fitting
 
-    source = shapes.load_mesh(args.input)
+    source = shape_fitting.load_mesh(args.input)
     for line in source.describe():
         print(line, file=sys.stderr)
-    options = shapes.ShapeFitOptions(
+    options = shape_fitting.ShapeFitOptions(
         args.base, args.representation, args.rank, args.seed, args.seconds
     )
     last = None
-    for last in shapes.fit_mesh(source, options):
+    for last in shape_fitting.fit_mesh(source, options):
         text = f"\rstep {last.step} {last.psnr:.2f} dB {last.seconds_left:.0f} s left  "
         print(text, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

@@ -8,7 +8,7 @@ import gradio as gr
 import pandas as pd
 from PIL import Image
 
-from wsdemo import pipelines
+from wsdemo import pipelines, shape_fitting
 from wsdemo import shape_pipelines as shapes
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
@@ -61,11 +61,11 @@ def describe(instance: Instance, size: int, mesh_size: int | None = None) -> str
     return "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
 
 
-def opened(path: str | None) -> shapes.MeshInput:
+def opened(path: str | None) -> shape_fitting.MeshInput:
     """The mesh that a visitor dropped."""
     if path is None:
         raise WsdemoError("No mesh", "There is nothing to fit yet.", "Drop or pick a mesh.")
-    return shapes.load_mesh(Path(path))
+    return shape_fitting.load_mesh(Path(path))
 
 
 @guarded
@@ -86,10 +86,10 @@ def fit(path: str | None, base: str, preset: str) -> Iterator[tuple[Any, ...]]:
         )
     source = opened(path)
     rank, seconds = PRESETS[preset]
-    options = shapes.ShapeFitOptions(BASES.get(base, base), rank=rank, seconds=seconds)
+    options = shape_fitting.ShapeFitOptions(BASES.get(base, base), rank=rank, seconds=seconds)
     curve: list[tuple[float, float]] = []
     step = None
-    for step in shapes.fit_mesh(source, options, cache_folder()):
+    for step in shape_fitting.fit_mesh(source, options, cache_folder()):
         curve.append((step.seconds, step.psnr))
         table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
         if not step.is_last:
@@ -111,7 +111,7 @@ def fit(path: str | None, base: str, preset: str) -> Iterator[tuple[Any, ...]]:
         f"Done: F-score {instance.measured['fscore']:.1%}, IoU {instance.measured['iou']:.1%}.",
         shown,
         (picture(source.mesh), picture(mesh)),
-        Image.fromarray(shapes.overlay(mesh, shapes.reference_surface(source), SIZE)),
+        Image.fromarray(shape_fitting.overlay(mesh, shape_fitting.reference_surface(source), SIZE)),
         describe(instance, len(content), Path(path).stat().st_size),
         saved,
         files,
@@ -162,7 +162,7 @@ def barrier(a: str | None, b: str | None) -> Any:
             "Two files are needed", "One end of the walk is empty.", "Drop an instance there."
         )
     rows = []
-    for step in shapes.walk_shapes(*ends):
+    for step in shape_fitting.walk_shapes(*ends):
         rows.append((step.share, step.to_first, "to the first"))
         rows.append((step.share, step.to_second, "to the second"))
     return pd.DataFrame(rows, columns=["share", "Chamfer distance", "distance"])

@@ -1,0 +1,84 @@
+"""``doctor``: what is installed, which checkpoints are there, and whether they fit together."""
+
+import argparse
+import platform
+from collections.abc import Callable
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from wsdemo import __version__
+from wsdemo.errors import WsdemoError
+
+Result = dict[str, Any]
+LIBRARIES = (
+    "torch", "gradio", "numpy", "scipy", "pillow", "safetensors", "huggingface_hub",
+    "scikit-image", "trimesh", "pyrender", "libigl",
+)  # fmt: skip
+"""What ``doctor`` looks for."""
+
+
+def mismatches() -> list[str]:
+    """Checkpoints that were not made for each other."""
+    from wsdemo import pipelines
+    from wsdemo import shape_pipelines as shapes
+
+    checks: list[Callable[[], Any]] = [
+        pipelines.face_start,
+        lambda: pipelines.neighbours_of(pipelines.face_diffusion(), pipelines.NEIGHBOURS),
+    ]
+    for name in shapes.SETS:
+        checks.append(partial(shapes.shape_start, name))
+        checks.append(partial(shapes.neighbours_of, name))
+    found = []
+    for check in checks:
+        try:
+            check()
+        except WsdemoError as error:
+            found.append(str(error))
+    return found
+
+
+def run_doctor(args: argparse.Namespace) -> Result:
+    """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
+    from wsdemo import shape_pipelines as shapes
+    from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
+    from wsdemo.generate.diffusion import part_paths
+    from wsdemo.media.render import choose_renderer
+
+    versions = {"wsdemo": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
+    kinds = ("base", "encoder", "diffusion", "neighbours", "examples")
+    wanted = {f"{s}-{kind}.safetensors" for s in ("faces", *shapes.SETS) for kind in kinds}
+    for path in sorted(DIRECTORY.glob("*.safetensors")):
+        try:
+            tensors, meta = load_checkpoint(path)
+        except WsdemoError as error:
+            problems.append(str(error))
+            continue
+        if path.stem.endswith("-diffusion"):
+            wanted |= {part.name for part in part_paths(path, int(meta["parts"]))}
+        file = {"bytes": path.stat().st_size, "hash": tensors_hash(tensors)[:16]}
+        checkpoints[path.name] = file
+    missing = sorted(wanted - set(checkpoints))
+    problems += [f"{name} is missing" for name in missing]
+    if not missing:
+        problems += mismatches()
+    renderer, reason = choose_renderer()
+    result: Result = {
+        "ok": not problems,
+        "problems": problems,
+        "versions": versions,
+        "device": "cpu",
+        "renderer": {"name": renderer, "reason": reason},
+        "checkpoints": checkpoints,
+    }
+    if problems:
+        hint = "Clone the repository whole and run make demo."
+        result["error"] = WsdemoError("Not ready", "; ".join(problems), hint).as_dict()
+    return result
