@@ -181,7 +181,7 @@ def shape_generation(name: str, result: dict[str, Any]) -> str:
 
 {measured_by(result)}
 
-HyperDiffusion's protocol against all {v["references"]} unseen meshes (validation and test), as
+HyperDiffusion's protocol against {v["references"]} unseen meshes (validation and test), as
 many samples, drawn without condition in {v["steps"]} DDIM steps, surfaces at 96³.
 
 {table(head, rows)}
@@ -221,7 +221,7 @@ def loras(result: dict[str, Any]) -> str:
             continue
         rows.append([
             label, r["family"], r["base"] or "–", str(r["modules"]),
-            ", ".join(map(str, r["ranks"])), "yes" if r["exact"] else "scale not in the file",
+            ", ".join(map(str, r["ranks"])), "yes" if r["exact"] else "no",
             f"{r['ratio']:.1f}",
         ])  # fmt: skip
     head = ["file", "read as", "base", "modules", "ranks", "exact", "time / load_file"]
@@ -231,7 +231,8 @@ def loras(result: dict[str, Any]) -> str:
 
 Public files under Apache-2.0 or MIT (pickles converted first), and key tables of larger files
 filled with random values. The last column is the time to read and measure a file against
-`safetensors.torch.load_file` alone, in one run; small files pay for the singular values.
+`safetensors.torch.load_file` alone, in one run; small files pay for the singular values. *Exact* is
+no where the scale is not in the file, the base's weights are needed (DoRA), or ranks were cut.
 
 {table(head, rows)}
 """

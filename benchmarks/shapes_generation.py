@@ -43,7 +43,9 @@ def clouds(meshes: list[Mesh]) -> list[Floats]:
     return [standard_cloud(mesh, seed=i) for i, mesh in enumerate(meshes)]
 
 
-def compare(samples: list[Floats], references: list[Floats]) -> dict[str, Any]:
+def compare(
+    samples: list[Floats], references: list[Floats], among_references: Floats
+) -> dict[str, Any]:
     """MMD, COV and 1-NNA of clouds against reference clouds."""
     across = pairwise_chamfer(samples, references)
     return {
@@ -51,7 +53,7 @@ def compare(samples: list[Floats], references: list[Floats]) -> dict[str, Any]:
         "mmd": minimum_matching_distance(across),
         "cov": coverage_of(across),
         "nna": one_nearest_neighbour_accuracy(
-            pairwise_chamfer(samples, samples), pairwise_chamfer(references, references), across
+            pairwise_chamfer(samples, samples), among_references, across
         ),
     }
 
@@ -60,16 +62,21 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--count", type=int, default=None, help="references; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
     start(args)
     name = args.set
     model = shape_diffusion(name)
     unseen = [m.mesh for s in ("validation", "test") for m in load_meshes(args.data, SETS[name], s)]
+    if args.count is not None:  # every k-th, over all categories
+        places = torch.linspace(0, len(unseen) - 1, min(args.count, len(unseen))).tolist()
+        unseen = [unseen[round(i)] for i in places]
     train = {m.name: m.mesh for m in load_meshes(args.data, SETS[name], "train")}
     picked = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     chosen = [list(train)[i] for i in picked[: len(unseen)].tolist()]
     references = clouds(unseen)
+    among = pairwise_chamfer(references, references)
     count = len(unseen)
 
     def draw() -> torch.Tensor:
@@ -81,19 +88,21 @@ def main() -> None:
 
     rows = {}
     meshes, empty = decoded(draw(), name)
-    rows["diffusion"] = compare(clouds(meshes), references) | {"empty": empty}
+    rows["diffusion"] = compare(clouds(meshes), references, among) | {"empty": empty}
     network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
     meshes, empty = decoded(draw(), name)
     model.network = network
-    rows["gaussian"] = compare(clouds(meshes), references) | {"empty": empty}
+    rows["gaussian"] = compare(clouds(meshes), references, among) | {"empty": empty}
     weights, names = load_fits(fits_folder(args.runs, name, model.adapter.config) / "train")
     place = {n: i for i, n in enumerate(names)}
     fits = weights[[place[n] for n in chosen if n in place]].float()
     meshes, empty = decoded(fits, name)
-    rows["fits"] = compare(clouds(meshes), references) | {"empty": empty}
-    rows["real"] = compare(clouds([train[n] for n in chosen]), references) | {"empty": 0}
+    rows["fits"] = compare(clouds(meshes), references, among) | {"empty": empty}
+    rows["real"] = compare(clouds([train[n] for n in chosen]), references, among) | {"empty": 0}
     print(rows)
     command = f"python -m benchmarks.shapes_generation {name} --data MESHES"
+    if args.count is not None:
+        command += f" --count {args.count}"
     values = {"steps": args.steps, "references": count, "rows": rows}
     store_result(f"{name}-generation", command, values)
 

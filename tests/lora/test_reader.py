@@ -108,6 +108,7 @@ def test_dora_reports_its_magnitude(tmp_path):
     )
     assert lora.modules[0].magnitude.shape == (N,)
     assert any("DoRA" in w for w in lora.warnings)
+    assert not lora.is_exact
 
 
 def test_nothing_is_dropped_silently(tmp_path):

@@ -85,6 +85,9 @@ def pairwise_chamfer(a: Sequence[Floats], b: Sequence[Floats]) -> Floats:
     result = np.empty((len(a), len(b)))
     for i, x in enumerate(a):
         for j, y in enumerate(b):
+            if a is b and j < i:  # the distance is symmetric
+                result[i, j] = result[j, i]
+                continue
             there, _ = trees_b[j].query(x)
             back, _ = trees_a[i].query(y)
             result[i, j] = (there**2).mean() + (back**2).mean()

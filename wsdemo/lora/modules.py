@@ -19,7 +19,7 @@ class LoraModule:
         shape: Of the adapted weight, with kernel sides if it is a convolution.
         kind: ``additive`` or ``multiplicative``.
         note: How it was converted, if it was no plain pair; empty if it was.
-        is_exact: Whether U Vᵀ is the update itself and not an approximation.
+        is_exact: Whether U Vᵀ is the update itself: no approximation, no assumed scale, no DoRA.
         magnitude: (n,) DoRA's magnitudes, reported but not applied.
     """
 

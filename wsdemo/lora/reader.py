@@ -175,7 +175,7 @@ def assemble(
                 factors.shape,
                 kind=kind,
                 note=factors.note,
-                is_exact=factors.is_exact and scales.is_certain,
+                is_exact=factors.is_exact and scales.is_certain and magnitude is None,
                 magnitude=None if magnitude is None else magnitude.flatten(),
             )
         )
