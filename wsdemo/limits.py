@@ -27,6 +27,10 @@ MAX_LORA_BYTES = 2 * 2**30
 """A LoRA file; the largest real ones, of rank 128 on FLUX, have 1.3 GB."""
 MAX_RANK = 1024
 """Rank of an adapter; more is no low rank any more."""
+MAX_EXPANDED_RANK = 256
+"""Columns that a product of factors (LoHa, LoKr) or a full difference is written in."""
+MAX_FACTOR_NUMBERS = 2**20
+"""Numbers of such a module's U and V together: 4 MB, so that 300 modules take 1.3 GB at most."""
 MAX_SEED = 2**31 - 1
 MAX_MESH_BYTES = 80 * 2**20
 """A mesh file; a scan of a million faces in binary PLY takes 20 MB."""

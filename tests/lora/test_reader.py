@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.lora.files import M, N, R, families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.convert import truncated
+from wsdemo.lora.convert import expanded_rank, truncated
 from wsdemo.lora.keys import split_key
 from wsdemo.lora.reader import read_lora
 
@@ -232,3 +232,17 @@ def test_any_shapes_are_read_or_refused(tmp_path_factory, shapes):
         return
     assert all(torch.isfinite(m.U).all() for m in lora.modules)
     assert lora.used_keys + len(lora.ignored) == len(shapes)
+
+
+def test_a_product_of_large_factors_is_cut_within_bounds_and_that_is_stated(tmp_path):
+    w1 = rand(48, 48) @ torch.diag(0.8 ** torch.arange(48.0))
+    tensors = {"k.lokr_w1": w1, "k.lokr_w2": rand(64, 64), "k.alpha": torch.tensor(1.0)}
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    module = lora.modules[0]
+    assert module.rank == expanded_rank(48 * 64, 48 * 64) < 48 * 64
+    assert "of its energy" in module.note
+    assert not lora.is_exact
+    W = torch.kron(w1, tensors["k.lokr_w2"])
+    left = float((W - module.U @ module.V.T).norm() ** 2 / W.norm() ** 2)
+    stated = float(module.note.rsplit("kept ")[1].split("%")[0]) / 100
+    assert 1 - left == pytest.approx(stated, abs=2e-3)

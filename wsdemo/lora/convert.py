@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsdemo.limits import MAX_RANK
+from wsdemo.limits import MAX_EXPANDED_RANK, MAX_FACTOR_NUMBERS, MAX_RANK
 
 KEPT_ENERGY = 0.999
 """Share of ‖ΔW‖² that a truncated decomposition keeps."""
@@ -104,50 +104,77 @@ def loha(parts: dict[str, Tensor]) -> Factors:
     V = (V1[:, :, None] * V2[:, None, :]).reshape(len(V1), r * r)
     shape = (len(U), len(V)) if t1 is None else (len(U), b1.shape[1], *t1.shape[2:])
     note = f"product of two rank-{r} factors"
-    if r * r > min(len(U), len(V), MAX_RANK):
-        U, V, kept = truncated(U, V)
+    if r * r > expanded_rank(len(U), len(V)):
+        U, V, kept = truncated(U, V, limit=expanded_rank(len(U), len(V)))
         return Factors(U, V, r, shape, f"{note}; kept {kept:.2%} of its energy", kept > 1 - 1e-9)
     return Factors(U, V, r, shape, note)
 
 
 def lokr(parts: dict[str, Tensor]) -> Factors:
-    """LoKr: ΔW = w₁ ⊗ w₂, so U = U₁ ⊗ U₂ and V = V₁ ⊗ V₂ for w = U Vᵀ each."""
-    first = _half(parts, "w1")
-    second = _half(parts, "w2")
-    (U1, V1), (U2, V2) = first[:2], second[:2]
-    U = torch.kron(U1.contiguous(), U2.contiguous())
-    V = torch.kron(V1.contiguous(), V2.contiguous())
-    shape = (len(U), len(V))
-    note = f"Kronecker product of ranks {U1.shape[1]} and {U2.shape[1]}"
-    r = first[2] or second[2] or U.shape[1]
-    if U.shape[1] > min(len(U), len(V), MAX_RANK):
-        U, V, kept = truncated(U, V)
-        return Factors(U, V, r, shape, f"{note}; kept {kept:.2%} of its energy", kept > 1 - 1e-9)
-    return Factors(U, V, r, shape, note)
+    """LoKr: ΔW = w₁ ⊗ w₂, whose singular vectors are the products of those of w₁ and w₂."""
+    (U1, s1, V1, r1), (U2, s2, V2, r2) = _half(parts, "w1"), _half(parts, "w2")
+    n, m = len(U1) * len(U2), len(V1) * len(V2)
+    products = torch.outer(s1, s2)
+    order = products.flatten().argsort(descending=True)
+    total = float(products.double().square().sum())
+    rank = max(1, int((products > 0).sum()))
+    kept = order[: min(rank, expanded_rank(n, m))]
+    first, second = kept // len(s2), kept % len(s2)
+    root = products.flatten()[kept].sqrt()
+    U = (U1[:, None, first] * U2[None, :, second]).reshape(n, -1) * root
+    V = (V1[:, None, first] * V2[None, :, second]).reshape(m, -1) * root
+    share = float(root.double().pow(4).sum()) / total if total > 0 else 1.0
+    note = f"Kronecker product of ranks {len(s1)} and {len(s2)}"
+    if len(kept) < rank:
+        note += f"; kept {share:.2%} of its energy"
+    return Factors(U, V, r1 or r2 or len(kept), (n, m), note, share > 1 - 1e-6)
 
 
-def _half(parts: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor, int]:
-    """One factor of a LoKr as (U, V, its rank in the file; 0 if it is stored whole)."""
+def expanded_rank(n: int, m: int) -> int:
+    """How many columns a product of factors may take: what it costs in memory is bounded."""
+    return max(1, min(MAX_EXPANDED_RANK, MAX_FACTOR_NUMBERS // (n + m), n, m))
+
+
+def _half(parts: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor, Tensor, int]:
+    """One factor of a LoKr: left vectors, singular values, right vectors, rank in the file.
+
+    The rank is 0 if the factor is stored whole.
+    """
     whole, a, b = (parts.get(f"lokr_{name}{k}") for k in ("", "_a", "_b"))
     core = parts.get("lokr_t2") if name == "w2" else None
     if a is not None and b is not None:
         U, V = _tucker_factors(a, b, core)
-        return U, V, b.shape[0]
+        _require(U.shape[1] == V.shape[1], _sides(a, b))
+        r = b.shape[0]
+        if min(len(U), len(V)) < U.shape[1]:
+            return *_svd(U @ V.T), r
+        Qu, Ru = torch.linalg.qr(U)
+        Qv, Rv = torch.linalg.qr(V)
+        left, s, right = _svd(Ru @ Rv.T)
+        return Qu @ left, s, Qv @ right, r
     _require(whole is not None, f"a LoKr needs {name}, or {name}_a and {name}_b")
     assert whole is not None
-    U, V, _ = decompose(whole.reshape(whole.shape[0], -1), 1.0)
-    return U, V, 0
+    return *_svd(whole.reshape(whole.shape[0], -1)), 0
 
 
-def decompose(W: Tensor, energy: float = KEPT_ENERGY) -> tuple[Tensor, Tensor, float]:
+def _svd(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Left vectors (n, k), singular values (k,), right vectors (m, k), without the dead ones."""
+    left, s, right = torch.linalg.svd(W.float(), full_matrices=False)
+    alive = max(1, int((s > s[0] * 1e-7 * math.sqrt(len(s))).sum()))
+    return left[:, :alive], s[:alive], right[:alive].T
+
+
+def decompose(
+    W: Tensor, energy: float = KEPT_ENERGY, limit: int = MAX_RANK
+) -> tuple[Tensor, Tensor, float]:
     """U, V with U Vᵀ ≈ W (n, m) by singular values, and the share of ‖W‖² kept."""
     left, s, right = torch.linalg.svd(W.float(), full_matrices=False)
-    r, kept = _kept(s, energy)
+    r, kept = _kept(s, energy, limit)
     root = s[:r].sqrt()
     return left[:, :r] * root, right[:r].T * root, kept
 
 
-def _kept(s: Tensor, energy: float) -> tuple[int, float]:
+def _kept(s: Tensor, energy: float, limit: int) -> tuple[int, float]:
     """How many of the singular values s are needed, and the share of energy they hold."""
     total = s.double().square().cumsum(0)
     if float(total[-1]) == 0:
@@ -155,26 +182,28 @@ def _kept(s: Tensor, energy: float) -> tuple[int, float]:
     share = total / total[-1]
     # Values below rounding are noise whatever the wish.
     real = int((s > s[0] * 1e-7 * math.sqrt(len(s))).sum())
-    r = min(int((share < energy).sum()) + 1, max(1, real), MAX_RANK)
+    r = min(int((share < energy).sum()) + 1, max(1, real), limit)
     return r, float(share[r - 1])
 
 
-def truncated(U: Tensor, V: Tensor, energy: float = 1.0) -> tuple[Tensor, Tensor, float]:
+def truncated(
+    U: Tensor, V: Tensor, energy: float = 1.0, limit: int = MAX_RANK
+) -> tuple[Tensor, Tensor, float]:
     """The same product U Vᵀ with fewer columns: thin QRs and the SVD of an (r, r) matrix.
 
     Returns:
         U (n, k), V (m, k), and the share of ‖U Vᵀ‖² kept, at least ``energy`` (but k is at
-        most MAX_RANK).
+        most ``limit``).
     """
     Qu, Ru = torch.linalg.qr(U.float())
     Qv, Rv = torch.linalg.qr(V.float())
-    a, b, kept = decompose(Ru @ Rv.T, energy)
+    a, b, kept = decompose(Ru @ Rv.T, energy, limit)
     return Qu @ a, Qv @ b, kept
 
 
 def difference(W: Tensor) -> Factors:
     """A full difference ΔW by its leading singular values, KEPT_ENERGY of it."""
     matrix = W.reshape(W.shape[0], -1)
-    U, V, kept = decompose(matrix)
+    U, V, kept = decompose(matrix, limit=expanded_rank(*matrix.shape))
     note = f"full difference; {U.shape[1]} singular values keep {kept:.2%} of its energy"
     return Factors(U, V, min(matrix.shape), tuple(W.shape), note, kept > 1 - 1e-9)
