@@ -97,7 +97,9 @@ def main() -> None:
             values = [r[m] for r in measured]
             rows[label][m] = [statistics.mean(values), statistics.stdev(values)]
         print(label, rows[label], flush=True)
-        command = f"python -m benchmarks.shapes_reconstruction {name} --data MESHES"
+        command = (
+            f"python -m benchmarks.shapes_reconstruction {name} --data MESHES --count {args.count}"
+        )
         values = {"meshes": len(meshes), "steps": STEPS, "points": POINTS, "rows": rows}
         store_result(key, command, values)
 

@@ -93,7 +93,8 @@ def main() -> None:
         "reaching_95": sum(s["fscore"] >= 0.95 for s in scores),
     }  # fmt: skip
     print(values)
-    store_result("shapes-speed", "python -m benchmarks.shapes_speed --data MESHES", values)
+    command = f"python -m benchmarks.shapes_speed --data MESHES --meshes {args.meshes}"
+    store_result("shapes-speed", command, values)
 
 
 if __name__ == "__main__":

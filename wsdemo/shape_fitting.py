@@ -153,7 +153,7 @@ def fit_mesh(
     check_range("seed", options.seed, 0, MAX_SEED)
     adapter = shape_adapter(options.set_name, options.representation, options.rank, options.seed)
     samples = sample_sdf(source.mesh, cache=cache_folder, shell=source.solid.shell)
-    near, volume = len(samples.points), len(samples.points) // 4
+    volume = len(samples.points) // 4
     nodes = np.random.default_rng(0).permutation(GRID**3)[:volume]
     grid = grid_points(GRID)[nodes].astype(np.float32)
     points = torch.from_numpy(np.concatenate([samples.points.astype(np.float32), grid]))
@@ -171,7 +171,6 @@ def fit_mesh(
         seconds=max(0.1, options.seconds - (time.monotonic() - started)),
         report_every=10,
     )
-    assert near + volume == points.shape[0]
     shown_at, mesh = -1.0, None
     generator = torch.Generator().manual_seed(options.seed)
     for progress in fit(adapter, points, targets, config, generator, origin):
