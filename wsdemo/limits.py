@@ -25,6 +25,16 @@ MAX_FIT_SECONDS = 120.0
 """One visitor's fit on a shared machine."""
 MAX_LORA_BYTES = 2 * 2**30
 """A LoRA file; the largest real ones, of rank 128 on FLUX, have 1.3 GB."""
+MAX_CONFIG_BYTES = 2**20
+"""adapter_config.json; real ones take a few kB."""
+HUB_SECONDS = 10.0
+"""How long the Hub may take to answer, and to send the next bytes."""
+MAX_DOWNLOAD_SECONDS = 900.0
+"""A download in all: 2 GB at 20 Mbit/s."""
+MAX_DOWNLOADS_BYTES = 6 * 2**30
+"""Downloads that are kept on disk; the oldest go first."""
+MAX_CANDIDATES = 200
+"""Files of a repository to choose from."""
 MAX_RANK = 1024
 """Rank of an adapter; more is no low rank any more."""
 MAX_EXPANDED_RANK = 256

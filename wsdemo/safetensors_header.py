@@ -68,20 +68,38 @@ def read_header(path: Path) -> Header:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(64)
-        known = _sniff(start)
-        if known:
-            raise _refuse(known, "Give a .safetensors file.")
-        if size < 10:
-            raise _refuse(f"The file has {size} bytes; the format needs at least 10.")
-        length = int.from_bytes(start[:8], "little")
-        if length > MAX_HEADER_BYTES or length > size - 8:
-            raise _refuse(
-                f"It announces a header of {length:,} bytes; the file has {size:,} and"
-                f" {MAX_HEADER_BYTES:,} are allowed."
-            )
+        length = header_length(file.read(64), size)
         file.seek(8)
-        raw = file.read(length)
+        return parse_header(file.read(length), size)
+
+
+def header_length(start: bytes, size: int) -> int:
+    """The header's length in bytes, from the first 64 bytes of a file of ``size`` bytes.
+
+    Raises:
+        WsdemoError: The file is something else, or the length is beyond limits.
+    """
+    known = _sniff(start)
+    if known:
+        raise _refuse(known, "Give a .safetensors file.")
+    if size < 10:
+        raise _refuse(f"The file has {size} bytes; the format needs at least 10.")
+    length = int.from_bytes(start[:8], "little")
+    if length > MAX_HEADER_BYTES or length > size - 8:
+        raise _refuse(
+            f"It announces a header of {length:,} bytes; the file has {size:,} and"
+            f" {MAX_HEADER_BYTES:,} are allowed."
+        )
+    return length
+
+
+def parse_header(raw: bytes, size: int) -> Header:
+    """Parses a header's JSON and checks it against the size of its file.
+
+    Raises:
+        WsdemoError: It is malformed or beyond limits.
+    """
+    length = len(raw)
     try:
         parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits

@@ -55,6 +55,30 @@ def read_lora(path: Path, config: Mapping[str, Any] | None = None) -> Lora:
     return assemble(tensors, groups, ignored, header, config or {})
 
 
+def judge_header(header: Header) -> str:
+    """What a header alone says, before a file is downloaded: modules, ranks, base.
+
+    Raises:
+        WsdemoError: It holds no LoRA; the message says what it holds.
+    """
+    groups, ignored = group(header)
+    _check_kind(header, groups)
+    ranks: dict[int, int] = {}
+    shapes = {}
+    for name, roles in groups.items():
+        sides = [header.tensors[key][1] for key, _ in roles.values()]
+        matrices = [side for side in sides if len(side) > 1]
+        if matrices:
+            rank = min(min(side[:2]) for side in matrices)
+            ranks[rank] = ranks.get(rank, 0) + 1
+            shapes[name] = tuple(max(side[:2]) for side in matrices)[:2]
+    base = decide_base(header, {}, list(groups), shapes)
+    told = ", ".join(f"{r} ({n})" if len(ranks) > 1 else str(r) for r, n in sorted(ranks.items()))
+    said = f"{len(groups):,} modules of rank {told or 'unknown'}"
+    said += f", for {base.name}" if base.name else ", base model not named"
+    return said + (f"; {len(ignored):,} tensors would be ignored." if ignored else ".")
+
+
 def _config_beside(path: Path) -> dict[str, Any]:
     beside = path.with_name("adapter_config.json")
     if not beside.is_file() or beside.stat().st_size > 2**20:

@@ -1,0 +1,122 @@
+"""A Hub on this machine, over real HTTP, which can be told to fail in every known way."""
+
+import contextlib
+import hashlib
+import json
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """Repositories (name → files), how they fail, and every request that was made.
+
+    Attributes:
+        files: Repository → path → content.
+        card: Repository → card data.
+        fault: Path or "api" → how to fail: a status, "gated", "slow", "cut", "wrong", "redirect",
+            "no-range", "html".
+        requests: (path, headers) of every request.
+    """
+
+    def __init__(self):
+        self.files, self.card, self.fault, self.requests = {}, {}, {}, []
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.handle_error = lambda *_: None  # clients that hang up are part of the tests
+        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.hub.requests.append((self.path, dict(self.headers)))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._answer()
+
+    def _send(self, status, body=b"", headers=None, length=None):
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _fail(self, fault):
+        """Answers a fault; returns whether the request is done with."""
+        if isinstance(fault, int):
+            self._send(fault, b"{}")
+        elif fault == "gated":
+            self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
+        elif fault == "slow":
+            time.sleep(3)
+            self._send(200, b"{}")
+        elif fault == "nonsense":
+            self._send(200, b'{"id": 7, "siblings": 3}')
+        else:
+            return False
+        return True
+
+    def _answer(self):
+        api = re.fullmatch(r"/api/models/([^/]+/[^/]+?)(/revision/([^?]+))?(\?.*)?", self.path)
+        if api:
+            return self._api(api[1], api[3])
+        got = re.fullmatch(rf"(/elsewhere)?/([^/]+/[^/]+)/resolve/{COMMIT}/(.+)", self.path)
+        if got:
+            return self._file(got[2], got[3], bool(got[1]))
+        return self._send(404, b"{}")
+
+    def _api(self, repo, revision):
+        if "api" in self.hub.fault and self._fail(self.hub.fault["api"]):
+            return None
+        if repo not in self.hub.files:
+            return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        if revision not in (None, "main", COMMIT):
+            return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        siblings = [
+            {"rfilename": path, "size": len(body),
+             "lfs": {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body),
+                     "pointerSize": 134}}
+            for path, body in self.hub.files[repo].items()
+        ]  # fmt: skip
+        info = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [],
+                "downloads": 0, "likes": 0, "cardData": self.hub.card.get(repo, {})}  # fmt: skip
+        return self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+
+    def _file(self, repo, path, is_elsewhere):
+        fault = self.hub.fault.get(path)
+        if fault is not None and self._fail(fault):
+            return None
+        body = self.hub.files.get(repo, {}).get(path)
+        if body is None:
+            return self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+        if fault == "redirect" and not is_elsewhere:
+            return self._send(302, b"", {"Location": self.hub.address + "/elsewhere" + self.path})
+        if fault == "wrong":
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        if fault == "html":
+            body = b"<html>" + b"x" * (len(body) - 6)
+        headers = {"ETag": '"x"', "X-Repo-Commit": COMMIT}
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked and fault != "no-range":
+            first, last = int(asked[1]), min(int(asked[2]), len(body) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+            return self._send(206, body[first : last + 1], headers)
+        if fault == "cut":  # promises all of it and closes half way
+            self._send(200, body[: len(body) // 2], headers, len(body))
+            self.close_connection = True
+            return None
+        return self._send(200, body, headers)

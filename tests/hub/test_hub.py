@@ -1,0 +1,298 @@
+"""The Hub over real HTTP on this machine: what is fetched, what is refused, and how it is said."""
+
+import json
+
+import pytest
+import torch
+from huggingface_hub import constants
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from tests.hub.loopback import COMMIT, Hub
+from wsdemo import hub
+from wsdemo.cli import main
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.reader import judge_header, read_lora
+
+CONFIG = {"r": 4, "lora_alpha": 8, "base_model_name_or_path": "acme/base", "peft_type": "LORA"}
+
+
+def adapter(rank=4, width=32, count=3):
+    tensors = {}
+    for i in range(count):
+        name = f"base_model.model.layers.{i}.self_attn.q_proj"
+        tensors[f"{name}.lora_A.weight"] = torch.randn(rank, width)
+        tensors[f"{name}.lora_B.weight"] = torch.randn(width, rank)
+    return save(tensors)
+
+
+@pytest.fixture
+def loopback(monkeypatch, tmp_path):
+    server = Hub()
+    server.files["acme/lora"] = {
+        "README.md": b"hi",
+        "adapter_config.json": json.dumps(CONFIG).encode(),
+        "adapter_model.safetensors": adapter(),
+    }
+    server.files["acme/many"] = {f"v{i}.safetensors": adapter(rank=i + 1) for i in range(3)}
+    server.files["acme/pickle"] = {"pytorch_model.bin": b"x", "README.md": b"hi"}
+    server.files["acme/one"] = {"deep/er/x.safetensors": adapter(), "config.json": b"{}"}
+    server.card["acme/lora"] = {"base_model": "acme/base"}
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE",
+        server.address + "/{repo_id}/resolve/{revision}/{filename}",
+    )  # fmt: skip
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", server.address)
+    monkeypatch.setattr(hub, "HUB_SECONDS", 1.0)
+    monkeypatch.setenv("WSDEMO_DOWNLOADS", str(tmp_path / "downloads"))
+    yield server
+    server.close()
+
+
+def resolved(text, token=None):
+    return hub.resolve(hub.parse_reference(text), token)
+
+
+# ---- references --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a/b", ("a/b", None, None)),
+        (" a/b@main ", ("a/b", "main", None)),
+        ("a/b@v1.0:sub/x.safetensors", ("a/b", "v1.0", "sub/x.safetensors")),
+        ("a/b:x.safetensors", ("a/b", None, "x.safetensors")),
+        ("https://huggingface.co/a/b", ("a/b", None, None)),
+        ("https://huggingface.co/a/b/tree/main", ("a/b", "main", None)),
+        ("https://huggingface.co/a/b/tree/main/sub", ("a/b", "main", None)),
+        ("https://huggingface.co/a/b/blob/main/x%20y.st", ("a/b", "main", "x y.st")),
+        ("https://hf.co/a/b/resolve/abc/x.st?download=true", ("a/b", "abc", "x.st")),
+    ],
+)  # fmt: skip
+def test_references_and_addresses_are_understood(text, expected):
+    found = hub.parse_reference(text)
+    assert (found.repo, found.revision, found.path) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a/b/c", "a b/c", "../etc/passwd", "a/b:../../x", "a/b:/etc/passwd", "file:///etc",
+     "https://example.com/a/b", "https://huggingface.co.evil.com/a/b", "http://127.0.0.1/a/b",
+     "ftp://huggingface.co/a/b", "https://huggingface.co/a", "a/b@x;rm:y", "https://[bad/a/b"],
+)  # fmt: skip
+def test_everything_else_is_refused(text):
+    with pytest.raises(WsdemoError):
+        hub.parse_reference(text)
+
+
+@given(st.text(max_size=80))
+def test_no_text_makes_the_parser_fail_otherwise(text):
+    try:
+        found = hub.parse_reference(text)
+    except WsdemoError:
+        return
+    assert ".." not in found.repo
+    assert found.repo.count("/") == 1
+
+
+# ---- asking -------------------------------------------------------------------------------
+
+
+def test_a_repository_is_resolved_to_one_commit_and_the_usual_file(loopback):
+    found = resolved("acme/lora")
+    assert found.commit == COMMIT
+    assert found.chosen.path == "adapter_model.safetensors"
+    assert found.base_model == "acme/base"
+    assert found.configs == ("",)
+
+
+def test_several_files_are_offered_and_one_can_be_named(loopback):
+    found = resolved("acme/many")
+    assert found.chosen is None
+    assert [c.path for c in found.candidates] == [
+        "v0.safetensors",
+        "v1.safetensors",
+        "v2.safetensors",
+    ]
+    assert resolved("acme/many:v1.safetensors").chosen.path == "v1.safetensors"
+    assert resolved("acme/one").chosen.path == "deep/er/x.safetensors"
+
+
+def test_a_header_is_judged_from_few_bytes(loopback):
+    loopback.files["acme/big"] = {"x.safetensors": adapter(rank=8, width=4096, count=8)}
+    found = resolved("acme/big")
+    peek = hub.peek(found, found.chosen)
+    assert "8 modules of rank 8" in judge_header(peek.header)
+    assert peek.fetched_bytes < len(loopback.files["acme/big"]["x.safetensors"]) / 10
+
+
+def test_a_server_that_ignores_ranges_is_not_read_to_the_end(loopback):
+    loopback.files["acme/big"] = {"x.safetensors": adapter(rank=8, width=4096, count=8)}
+    loopback.fault["x.safetensors"] = "no-range"
+    found = resolved("acme/big")
+    assert len(hub.peek(found, found.chosen).header.tensors) == 16
+
+
+def test_a_long_header_is_fetched_in_a_second_request(loopback, monkeypatch):
+    monkeypatch.setattr(hub, "_FIRST_BYTES", 256)
+    found = resolved("acme/lora")
+    assert len(hub.peek(found, found.chosen).header.tensors) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("acme/none", "No such repository"),
+        ("acme/lora@nope", "No such revision"),
+        ("acme/lora:nope.safetensors", "No such file"),
+        ("acme/pickle", "No safetensors file"),
+    ],
+)
+def test_what_is_not_there_is_told_apart(loopback, text, said):
+    with pytest.raises(WsdemoError) as caught:
+        resolved(text)
+    assert caught.value.title.startswith(said)
+    assert caught.value.hint
+
+
+def test_a_pickle_gets_the_remedy(loopback):
+    with pytest.raises(WsdemoError, match="can run code") as caught:
+        resolved("acme/pickle")
+    assert "convert" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(401, "Token needed"), (403, "Not allowed"), (404, "Not found"), (429, "Too many requests"),
+     (500, "The Hub has a problem"), (503, "The Hub has a problem"),
+     ("gated", "Access must be granted first"), ("slow", "The Hub does not answer")],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["api", "adapter_model.safetensors"])
+def test_every_failure_has_a_sentence_and_a_remedy(loopback, fault, said, where):
+    loopback.fault[where] = fault
+    with pytest.raises(WsdemoError) as caught:
+        fetched("acme/lora")
+    assert caught.value.title.startswith((said, "No such repository"))
+    assert caught.value.hint
+
+
+def test_a_dead_server_is_told(loopback, monkeypatch):
+    found = resolved("acme/lora")
+    monkeypatch.setattr(hub, "hf_hub_url", lambda *_, **__: "http://127.0.0.1:9/x")
+    with pytest.raises(WsdemoError) as caught:
+        hub.peek(found, found.chosen)
+    assert caught.value.title in ("No connection to the Hub", "The Hub does not answer")
+
+
+def test_an_answer_that_makes_no_sense_is_told(loopback):
+    loopback.fault["api"] = "nonsense"
+    with pytest.raises(WsdemoError, match="not understood"):
+        resolved("acme/lora")
+
+
+def test_offline_mode_asks_nobody(loopback, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WsdemoError, match="HF_HUB_OFFLINE"):
+        resolved("acme/lora")
+    assert loopback.requests == []
+
+
+# ---- fetching -------------------------------------------------------------------------------
+
+
+def fetched(text, token=None):
+    found = resolved(text, token)
+    return [place for _, place in hub.download(found, found.chosen, token)][-1]
+
+
+def test_a_download_is_the_file_with_its_scale_beside_it(loopback):
+    place = fetched("acme/lora")
+    assert place.read_bytes() == loopback.files["acme/lora"]["adapter_model.safetensors"]
+    lora = read_lora(place)
+    assert lora.modules[0].scale == 2.0
+    assert lora.base.name == "acme/base"
+
+
+def test_a_second_download_comes_from_disk(loopback):
+    fetched("acme/lora")
+    before = len(loopback.requests)
+    fetched("acme/lora")
+    assert all("/resolve/" not in path for path, _ in loopback.requests[before:])
+
+
+def test_a_redirect_is_followed(loopback):
+    loopback.fault["adapter_model.safetensors"] = "redirect"
+    assert fetched("acme/lora").is_file()
+
+
+@pytest.mark.parametrize(("fault", "said"), [("cut", "cut off|connection"), ("wrong", "damaged")])
+def test_a_body_that_is_not_what_was_promised_leaves_nothing(loopback, fault, said, tmp_path):
+    loopback.fault["adapter_model.safetensors"] = fault
+    with pytest.raises(WsdemoError, match=f"(?i){said}"):
+        fetched("acme/lora")
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_web_page_instead_of_the_file_is_named_before_the_download(loopback):
+    loopback.fault["adapter_model.safetensors"] = "html"
+    found = resolved("acme/lora")
+    with pytest.raises(WsdemoError, match="web page"):
+        hub.peek(found, found.chosen)
+
+
+def test_stopping_a_download_leaves_nothing(loopback, tmp_path):
+    loopback.files["acme/big"] = {"x.safetensors": adapter(rank=64, width=8192, count=8)}
+    found = resolved("acme/big")
+    steps = hub.download(found, found.chosen)
+    next(steps)
+    steps.close()
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_file_beyond_the_limit_is_refused_without_fetching_it(loopback, monkeypatch):
+    monkeypatch.setattr(hub, "MAX_LORA_BYTES", 100)
+    found = resolved("acme/lora")
+    with pytest.raises(WsdemoError, match="are allowed"):
+        hub.peek(found, found.chosen)
+    assert all("/resolve/" not in path for path, _ in loopback.requests)
+
+
+def test_old_downloads_make_room(loopback, monkeypatch, tmp_path):
+    size = len(loopback.files["acme/lora"]["adapter_model.safetensors"])
+    monkeypatch.setattr(hub, "MAX_DOWNLOADS_BYTES", 2 * size)
+    for i in range(3):
+        fetched(f"acme/many:v{i}.safetensors")
+    fetched("acme/lora")
+    kept = list((tmp_path / "downloads").iterdir())
+    assert sum(f.stat().st_size for p in kept for f in p.iterdir()) <= 2 * size + 1000
+
+
+def test_a_token_goes_with_the_request_and_into_no_error(loopback, capsys):
+    fetched("acme/lora", "hf_secretsecret")
+    sent = [headers.get("authorization") or headers.get("Authorization")
+            for _, headers in loopback.requests]  # fmt: skip
+    assert all(value == "Bearer hf_secretsecret" for value in sent)
+    loopback.fault["api"] = 401
+    with pytest.raises(WsdemoError) as caught:
+        resolved("acme/lora", "hf_secretsecret")
+    assert "secret" not in str(caught.value) + caught.value.hint
+    assert "secret" not in capsys.readouterr().err
+
+
+def test_without_a_token_none_is_sent(loopback, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_machine")
+    fetched("acme/lora")
+    assert not any("uthorization" in k for _, headers in loopback.requests for k in headers)
+
+
+def test_the_command_line_takes_a_repository(loopback, capsys):
+    assert main(["inspect", "acme/lora", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["modules"] == 3
+    assert found["base_model"]["name"] == "acme/base"
+    assert main(["inspect", "acme/many", "--json"]) == 2
+    assert "v0.safetensors" in capsys.readouterr().out

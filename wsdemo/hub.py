@@ -1,0 +1,502 @@
+"""LoRAs from the Hugging Face Hub: the only module that opens sockets.
+
+A reference is judged before anything large is fetched: the commit is resolved once, a file's
+header is read by range request, and the body is streamed, bounded and compared with the hash
+that the Hub states. No text from outside becomes a path, and a token goes to the Hub alone.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    hf_raise_for_status,
+)
+
+from wsdemo.errors import WsdemoError
+from wsdemo.limits import (
+    HUB_SECONDS,
+    MAX_CANDIDATES,
+    MAX_CONFIG_BYTES,
+    MAX_DOWNLOAD_SECONDS,
+    MAX_DOWNLOADS_BYTES,
+    MAX_LORA_BYTES,
+)
+from wsdemo.safetensors_header import Header, header_length, parse_header
+
+USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+"""Where PEFT and diffusers put an adapter."""
+CONFIG = "adapter_config.json"
+_REFERENCE = re.compile(
+    r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w./-]{1,120}))?(:(?P<path>[^:]{1,400}))?"
+)
+_FIRST_BYTES = 1 << 17
+"""Read at once of a header; most fit."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a visitor asked for: a repository, perhaps a revision and a file in it."""
+
+    repo: str
+    revision: str | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A safetensors file of a repository: path, bytes, and the hash that the Hub states."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository at one commit.
+
+    Attributes:
+        repo: ``owner/name``.
+        commit: 40 hex digits; everything is fetched at it.
+        candidates: Its safetensors files.
+        chosen: The one to read, if that is clear.
+        configs: Folders (``""`` for the root) with an adapter_config.json.
+        base_model: What its card says it was made for.
+    """
+
+    repo: str
+    commit: str
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate | None
+    configs: tuple[str, ...]
+    base_model: str
+
+
+@dataclass(frozen=True)
+class Peek:
+    """A file judged by its header alone.
+
+    Attributes:
+        header: Names, types and shapes.
+        candidate: The file.
+        fetched_bytes: What it took.
+    """
+
+    header: Header
+    candidate: Candidate
+    fetched_bytes: int
+
+
+# ---- references -------------------------------------------------------------------------
+
+
+def looks_like_reference(text: str) -> bool:
+    """Whether a text could be ``owner/name…`` or a Hub address."""
+    text = text.strip()
+    return "://" in text or _REFERENCE.fullmatch(text) is not None
+
+
+def parse_reference(text: str) -> Reference:
+    """Reads ``owner/name[@revision][:path]`` or a pasted address.
+
+    Raises:
+        WsdemoError: It is neither.
+    """
+    text = text.strip()
+    if "://" in text:
+        return _parse_address(text)
+    match = _REFERENCE.fullmatch(text)
+    path = match["path"] if match else None
+    if match is None or ".." in text or (path or "").startswith("/"):
+        raise WsdemoError(
+            "Not a reference to the Hub",
+            f"Found {text[:80]!r}; expected owner/name, owner/name@revision:path, or an address.",
+            "For example: owner/my-lora, or paste the address of the file's page.",
+        )
+    return Reference(match["repo"], match["revision"], path)
+
+
+def _parse_address(text: str) -> Reference:
+    hosts = {"huggingface.co", "www.huggingface.co", "hf.co", urlsplit(constants.ENDPOINT).hostname}
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # such as a bracket that is not closed
+        parts = urlsplit("")
+    pieces = [unquote(p) for p in parts.path.split("/") if p]
+    if parts.scheme not in ("http", "https") or parts.hostname not in hosts or len(pieces) < 2:
+        raise WsdemoError(
+            "Not an address of the Hub",
+            f"Found {text[:80]!r}; expected https://huggingface.co/owner/name…",
+            "Paste the address of a model's page or of a file in it.",
+        )
+    revision = path = None
+    if len(pieces) > 3 and pieces[2] in ("blob", "resolve", "tree", "raw"):
+        revision, path = pieces[3], "/".join(pieces[4:]) or None
+        if pieces[2] == "tree":
+            path = None
+    reference = f"{pieces[0]}/{pieces[1]}" + (f"@{revision}" if revision else "")
+    return parse_reference(reference + (f":{path}" if path else ""))
+
+
+# ---- asking ---------------------------------------------------------------------------
+
+
+@contextmanager
+def _explained(repo: str, path: str = "") -> Iterator[None]:
+    """Turns every way in which the Hub fails into a sentence with a remedy."""
+    what = f"{repo}:{path}" if path else repo
+    try:
+        yield
+    except GatedRepoError as error:
+        raise WsdemoError(
+            "Access must be granted first",
+            f"{repo} is gated: its owner asks visitors to accept terms.",
+            "Accept them on its page, then give a token of your account.",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WsdemoError(
+            "No such revision", f"{repo} has no such branch, tag or commit.", "Leave out @revision."
+        ) from error
+    except EntryNotFoundError as error:
+        raise WsdemoError(
+            "No such file", f"{what} does not exist.", "Leave out the path to choose from a list."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise WsdemoError(
+            "No such repository, or a private one",
+            f"{repo} is not visible.",
+            "Check the spelling; for a private repository give a token that may read it.",
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise _offline() from error
+    except HFValidationError as error:
+        raise WsdemoError(
+            "Not a repository's name", f"{repo[:80]} is no valid name.", "Expected owner/name."
+        ) from error
+    except HfHubHTTPError as error:
+        raise _by_status(error.response.status_code, what) from error
+    except httpx2.TimeoutException as error:
+        raise WsdemoError(
+            "The Hub does not answer",
+            f"No answer about {what} within {HUB_SECONDS:.0f} s.",
+            "Try again later, or download the file and drop it.",
+        ) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+        raise WsdemoError(
+            "No connection to the Hub",
+            f"{what} could not be fetched ({type(error).__name__}).",
+            "Check the connection, or download the file and drop it.",
+        ) from error
+
+
+def _offline() -> WsdemoError:
+    said = "HF_HUB_OFFLINE is set, so the Hub is not asked."
+    return WsdemoError("Offline", said, "Unset it, or drop a file.")
+
+
+def _by_status(status: int, what: str) -> WsdemoError:
+    known = {
+        401: ("Token needed", "it is private, or the token is wrong", "Give a valid token."),
+        403: ("Not allowed", "the token may not read it", "Use a token with read access."),
+        404: ("Not found", "it is not there, or private", "Check the spelling, or give a token."),
+        429: ("Too many requests", "the Hub asks to slow down", "Wait a minute, then try again."),
+    }
+    title, why, hint = known.get(
+        status,
+        ("The Hub has a problem", f"it answered with status {status}", "Try again later."),
+    )
+    return WsdemoError(title, f"{what}: {why}.", hint)
+
+
+def resolve(reference: Reference, token: str | None = None) -> Repository:
+    """Asks which commit a reference means and which files it holds.
+
+    Args:
+        reference: What is wanted.
+        token: Of the visitor; ``None`` asks anonymously.
+
+    Raises:
+        WsdemoError: Every failure, with a remedy; also a repository without safetensors.
+    """
+    if constants.HF_HUB_OFFLINE:
+        raise _offline()
+    with _explained(reference.repo):
+        try:
+            info = HfApi(token=token or False).model_info(
+                reference.repo,
+                revision=reference.revision,
+                files_metadata=True,
+                timeout=HUB_SECONDS,
+            )
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise WsdemoError(
+                "The Hub has a problem",
+                f"Its answer about {reference.repo} was not understood.",
+                "Try again later.",
+            ) from error
+    commit = info.sha or ""
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise WsdemoError(
+            "The Hub has a problem", "It named no commit of the repository.", "Try again later."
+        )
+    files = info.siblings or []
+    names = [f.rfilename for f in files]
+    found = tuple(
+        Candidate(f.rfilename, f.size or 0, f.lfs.sha256 if f.lfs else None)
+        for f in files
+        if f.rfilename.endswith(".safetensors")
+    )[:MAX_CANDIDATES]
+    if not found:
+        pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        raise WsdemoError(
+            "No safetensors file",
+            f"{reference.repo} holds {len(names)} files, none of them .safetensors"
+            + (f"; {pickles[0][:60]} is a pickle, which can run code." if pickles else "."),
+            "Convert it on your machine: python -m wsdemo convert FILE."
+            if pickles
+            else "Choose another repository.",
+        )
+    configs = tuple(n.removesuffix(CONFIG).rstrip("/") for n in names if n.endswith(CONFIG))
+    card = info.card_data.get("base_model") if info.card_data else None
+    base = ", ".join(map(str, card)) if isinstance(card, list) else str(card or "")
+    chosen = _choose(found, reference)
+    return Repository(reference.repo, commit, found, chosen, configs, base[:200])
+
+
+def _choose(found: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
+    """The named file, else an adapter's usual name, else the only one; None: ask."""
+    by_path = {c.path: c for c in found}
+    if reference.path is not None:
+        if reference.path not in by_path:
+            raise WsdemoError(
+                "No such file",
+                f"{reference.repo} has no safetensors file {reference.path[:80]!r}; it has"
+                f" {len(found)}, such as {found[0].path[:80]}.",
+                "Leave out the path to choose from a list.",
+            )
+        return by_path[reference.path]
+    for name in USUAL:
+        if name in by_path:
+            return by_path[name]
+    root = [c for c in found if "/" not in c.path] or list(found)
+    return root[0] if len(root) == 1 else None
+
+
+# ---- fetching ----------------------------------------------------------------------------
+
+
+def _address(repository: Repository, path: str) -> str:
+    return hf_hub_url(repository.repo, quote(path), revision=repository.commit)
+
+
+def _fetch(
+    repository: Repository, path: str, token: str | None, limit: int, first: int = 0
+) -> bytes:
+    """Bytes ``first`` … ``first + limit − 1`` of a file; no more, even if the server sends more."""
+    headers = build_hf_headers(token=token or False)
+    headers |= {"Range": f"bytes={first}-{first + limit - 1}", "Accept-Encoding": "identity"}
+    address = _address(repository, path)
+    with (
+        _explained(repository.repo, path),
+        get_session().stream(
+            "GET", address, headers=headers, timeout=HUB_SECONDS, follow_redirects=True
+        ) as response,
+    ):
+        if response.status_code >= 400:
+            response.read()
+            hf_raise_for_status(response)
+        skip = first if response.status_code == 200 else 0  # the server ignored the range
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) >= skip + limit:
+                break
+    return bytes(body[skip : skip + limit])
+
+
+def peek(repository: Repository, candidate: Candidate, token: str | None = None) -> Peek:
+    """Reads a file's header by range request: its tensors, before it is downloaded.
+
+    Raises:
+        WsdemoError: It is too large, or no safetensors file within limits.
+    """
+    _check_size(candidate)
+    start = _fetch(repository, candidate.path, token, min(_FIRST_BYTES, candidate.size))
+    length = header_length(start[:64], candidate.size)
+    raw, fetched = start[8 : 8 + length], len(start)
+    if len(raw) < length:
+        raw += _fetch(repository, candidate.path, token, length - len(raw), 8 + len(raw))
+        fetched = 8 + len(raw)
+    return Peek(parse_header(raw, candidate.size), candidate, fetched)
+
+
+def _check_size(candidate: Candidate) -> None:
+    if candidate.size > MAX_LORA_BYTES:
+        raise WsdemoError(
+            "File too large",
+            f"{candidate.path[:80]} has {candidate.size / 2**30:.1f} GB;"
+            f" {MAX_LORA_BYTES / 2**30:.0f} GB are allowed.",
+            "Choose the adapter alone, without its base model.",
+        )
+
+
+def read_config(
+    repository: Repository, candidate: Candidate, token: str | None = None
+) -> bytes | None:
+    """adapter_config.json beside a file, if the repository has one."""
+    folder = candidate.path.rpartition("/")[0]
+    if folder not in repository.configs:
+        return None
+    path = f"{folder}/{CONFIG}" if folder else CONFIG
+    return _fetch(repository, path, token, MAX_CONFIG_BYTES)
+
+
+def downloads_folder() -> Path:
+    """Where downloads of this user are kept; WSDEMO_DOWNLOADS names another place."""
+    default = (
+        Path(tempfile.gettempdir())
+        / f"wsdemo-downloads-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    )
+    return Path(os.environ.get("WSDEMO_DOWNLOADS") or default)
+
+
+def download(
+    repository: Repository, candidate: Candidate, token: str | None = None
+) -> Iterator[tuple[int, Path | None]]:
+    """Streams a file to disk, with its adapter_config.json beside it.
+
+    Yields:
+        (bytes so far, None) now and then, and at last (bytes, path). Stopping the iteration
+        stops the download and leaves nothing behind.
+
+    Raises:
+        WsdemoError: It is too large, cut off, too slow, or not what the Hub's hash says.
+    """
+    _check_size(candidate)
+    # A place by content, or by commit and path, hashed: never a name from outside.
+    identity = f"{repository.repo}@{repository.commit}:{candidate.path}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder = downloads_folder()
+    place = folder / key / "adapter.safetensors"
+    if place.is_file() and place.stat().st_size == candidate.size:
+        os.utime(place.parent)
+        yield candidate.size, place
+        return
+    _make_room(folder, candidate.size)
+    config = read_config(repository, candidate, token)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder))
+    try:
+        for done in _stream(repository, candidate, token, unfinished / "adapter.safetensors"):
+            yield done, None
+        if config is not None:
+            (unfinished / CONFIG).write_bytes(config)
+        if place.parent.exists():
+            shutil.rmtree(place.parent)
+        unfinished.rename(place.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    yield candidate.size, place
+
+
+def _stream(
+    repository: Repository, candidate: Candidate, token: str | None, path: Path
+) -> Iterator[int]:
+    digest, done, started = hashlib.sha256(), 0, time.monotonic()
+    headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
+    address, told_at = _address(repository, candidate.path), 0.0
+    with (
+        _explained(repository.repo, candidate.path),
+        path.open("wb") as out,
+        get_session().stream(
+            "GET", address, headers=headers, timeout=HUB_SECONDS, follow_redirects=True
+        ) as response,
+    ):
+        if response.status_code >= 400:
+            response.read()
+            hf_raise_for_status(response)
+        for chunk in response.iter_bytes(1 << 20):
+            done += len(chunk)
+            now = time.monotonic()
+            if done > candidate.size or now - started > MAX_DOWNLOAD_SECONDS:
+                break
+            out.write(chunk)
+            digest.update(chunk)
+            if now - told_at > 0.2:
+                told_at = now
+                yield done
+    if done != candidate.size:
+        raise WsdemoError(
+            "Download cut off",
+            f"{candidate.path[:80]}: {done:,} of {candidate.size:,} bytes came in"
+            f" {time.monotonic() - started:.0f} s.",
+            "Try again.",
+        )
+    if candidate.sha256 is not None and digest.hexdigest() != candidate.sha256:
+        raise WsdemoError(
+            "Download damaged",
+            f"{candidate.path[:80]} does not have the hash that the Hub states.",
+            "Try again; if it stays so, tell the repository's owner.",
+        )
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Deletes the oldest downloads until another of ``size`` bytes fits the bound."""
+    if not folder.is_dir():
+        return
+    kept = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in kept}
+    total = sum(sizes.values())
+    for old in kept:
+        if total + size <= MAX_DOWNLOADS_BYTES:
+            return
+        shutil.rmtree(old, ignore_errors=True)
+        total -= sizes[old]
+
+
+def own_token() -> str | None:
+    """The token that huggingface_hub's own tools use on this machine: for the command line only."""
+    return get_token()
+
+
+def fetch_lora(text: str, token: str | None = None) -> tuple[Path, Repository, Candidate]:
+    """Resolves, judges and downloads a reference in one go: for the command line.
+
+    Raises:
+        WsdemoError: See the steps; also if it is not clear which file is meant.
+    """
+    repository = resolve(parse_reference(text), token)
+    if repository.chosen is None:
+        names = ", ".join(c.path[:60] for c in repository.candidates[:8])
+        raise WsdemoError(
+            "Which file?",
+            f"{repository.repo} holds {len(repository.candidates)} safetensors files: {names}.",
+            f"Name one: {repository.repo}:PATH",
+        )
+    peek(repository, repository.chosen, token)
+    for _, path in download(repository, repository.chosen, token):
+        if path is not None:
+            return path, repository, repository.chosen
+    raise AssertionError("a download ends with a path or an error")
