@@ -9,7 +9,7 @@ from wsdemo.runtime import tune_allocator
 tune_allocator()
 
 from wsdemo import pipelines
-from wsdemo.limits import MAX_PICTURE_BYTES
+from wsdemo.limits import MAX_LORA_BYTES
 from wsdemo.ui.blocks import build_blocks
 from wsdemo.ui.theme import CSS, JS, theme
 
@@ -23,7 +23,7 @@ if __name__ == "__main__":
         js=JS,
         footer_links=["api", "gradio"],
         ssr_mode=False,  # needs Node, and shows white pages where that is missing
-        max_file_size=MAX_PICTURE_BYTES,
+        max_file_size=MAX_LORA_BYTES,
         show_error=False,
         server_port=int(os.environ["PORT"]) if os.environ.get("PORT") else None,
         inbrowser=os.environ.get("WSDEMO_OPEN_BROWSER") == "1",

@@ -14,10 +14,13 @@ LAYERS = {
     "media": 1, "fields": 1,
     "generate": 2, "analysis": 2,
     "pipelines": 3, "shape_pipelines": 3, "shape_fitting": 3,
-    "lora": 1, "cli_shapes": 4, "cli_lora": 4, "cli_doctor": 4, "train": 4, "ui": 5, "cli": 5,
+    "lora": 1, "hub": 1, "lol": 3, "cli_shapes": 4, "cli_lora": 4, "cli_lol": 4, "cli_doctor": 4,
+    "train": 4, "ui": 5, "cli": 5,
 }  # fmt: skip
 """A module imports its own layer or a lower one; folders and top-level modules alike."""
-NETWORK = {"socket", "ssl", "http", "urllib", "requests", "httpx", "aiohttp", "huggingface_hub"}
+NETWORK = {
+    "socket", "ssl", "http", "urllib", "requests", "httpx", "httpx2", "aiohttp", "huggingface_hub"
+}  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

@@ -191,9 +191,12 @@ def run_lora(args: argparse.Namespace) -> Result:
         return cli_lora.run_compare(args)
     if args.verb == "merge":
         return cli_lora.run_merge(args, make_parent(args.out))
-    existing(args.input)
     if args.verb == "inspect":
+        from wsdemo.cli_lol import lora_file
+
+        args.input = lora_file(str(args.input))
         return cli_lora.run_inspect(args)
+    existing(args.input)
     run = cli_lora.run_resize if args.verb == "resize" else cli_lora.run_regauge
     return run(args, make_parent(args.out))
 
@@ -266,6 +269,8 @@ def make_folder(path: Path) -> Path:
 
 def build_parser() -> Parser:
     """All verbs and their options."""
+    from wsdemo import cli_lol
+
     parser = Parser(prog="wsdemo", description="Neural-network weights as data.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
@@ -330,7 +335,7 @@ def build_parser() -> Parser:
     canonical.add_argument("--out", type=Path, default=None, help="instance file")
 
     inspect = verb("inspect", run_lora, "Say what a LoRA file holds, and measure it.")
-    inspect.add_argument("input", type=Path, metavar="FILE")
+    inspect.add_argument("input", metavar="FILE_OR_REPO")
     compare = verb("compare", run_lora, "Say how alike two LoRAs are.")
     compare.add_argument("first", type=Path)
     compare.add_argument("second", type=Path)
@@ -354,6 +359,7 @@ def build_parser() -> Parser:
     convert.add_argument("input", type=Path, metavar="FILE")
     convert.add_argument("--out", type=Path, default=None, help=".safetensors file")
 
+    cli_lol.add_verbs(verb, verbs, Parser)
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     return parser
 

@@ -4,6 +4,7 @@ Strongest first: adapter_config.json, modelspec.architecture, the trainer's
 ss_base_model_version, the keys and shapes themselves. A disagreement is shown.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ _ARCHITECTURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Qwen", ("qwen",)),
     ("Mistral", ("mistral",)),
     ("RoBERTa", ("roberta",)),
+    ("wsdemo's face generator", ("faces-generator",)),
+    ("SmolLM2", ("smollm2",)),
     ("OPT", ("opt-",)),
 )  # fmt: skip
 
@@ -60,6 +63,15 @@ def fingerprint(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> 
     return ""
 
 
+def _instance_base(text: str | None) -> str | None:
+    """The base field that an instance of this app names, with the start of its hash."""
+    try:
+        base = json.loads(text or "{}")["base"]
+        return f"wsdemo/{base['name']}@{str(base['hash'])[:12]}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def decide_base(
     header: Header,
     config: Mapping[str, Any],
@@ -69,6 +81,7 @@ def decide_base(
     """Collects the evidence and decides."""
     meta = header.metadata
     sources = (
+        ("wsdemo instance", _instance_base(meta.get("wsdemo"))),
         ("adapter_config.json", config.get("base_model_name_or_path")),
         ("modelspec.architecture", meta.get("modelspec.architecture")),
         ("ss_base_model_version", meta.get("ss_base_model_version")),

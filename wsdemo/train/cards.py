@@ -15,6 +15,12 @@ CELEBA = "CelebA's terms: non-commercial research only."
 MESHES = "academic, non-commercial research only, as the meshes' collections ask."
 MACHINE = "a machine of two CPU cores, no accelerator"
 
+LOL = (
+    "All models of wsdemo/lol were trained with several seeds; the one that ships was chosen by "
+    "the validation LoRAs. Figures are of the test LoRAs, whose faces no model has seen. "
+    "Comparison of the models: docs/results.md."
+)
+
 TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-base": (
         "The base field of the faces: what all face instances adapt.",
@@ -55,6 +61,39 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "for whoever wants to learn on weights.",
         "python -m wsdemo.train.faces_release --data celeba.zip",
         "A documented subset: all 8,000 would take 180 MB.",
+    ),
+    "faces-clip": (
+        "CelebA-CLIP: a small CLIP of faces and captions. It scores face generators, and its text "
+        "tower reads their prompts.",
+        "python -m wsdemo.train.faces_clip --data celeba.zip",
+        "On one thread. Captions are made from CelebA's attributes by a small grammar "
+        "(wsdemo/generate/captions.py); the image tower starts at FaceAttr-64. Its score compares "
+        "our own generators with each other and nothing more: it is not OpenAI's CLIP.",
+    ),
+    "faces-generator": (
+        "Draws the weights of faces from a caption: a text-conditional diffusion transformer over "
+        "512 principal coordinates of the fitted faces' weights.",
+        "python -m wsdemo.train.faces_generator --data celeba.zip",
+        "On one thread. Trained on the fits of `python -m wsdemo.train.faces_fit`; the base model "
+        "of the LoRA family *face generator*. The loss is the share of the Gaussian prior's "
+        "expected error; the prior alone scores 1.",
+    ),
+    "lol-face-fields": (
+        "Predicts 40 CelebA attributes of a face from the weights of its fitted field.",
+        "python -m wsdemo.train.lol_families face-fields --data celeba.zip",
+        LOL,
+    ),
+    "lol-face-generator": (
+        "Predicts what a LoRA of faces-generator does and what it was finetuned on: its "
+        "CelebA-CLIP score, five attributes and ten groups of its faces, and their number.",
+        "python -m wsdemo.train.lol_families face-generator",
+        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`. " + LOL,
+    ),
+    "lol-examples": (
+        "LoRAs of both families' test splits with their true labels, for the app and "
+        "`wsdemo lol examples`.",
+        "python -m wsdemo.train.lol_examples --data celeba.zip",
+        "Drawn at random from the test splits.",
     ),
     "faces-examples": (
         "Samples of faces-diffusion that are on screen before the first click.",
@@ -119,13 +158,15 @@ def show(value: Any) -> str:
     """A measured value for people."""
     if isinstance(value, dict):
         return ", ".join(f"{k} {show(v)}" for k, v in value.items())
+    if isinstance(value, str):
+        return value
     return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
 
 
 def card(name: str, folder: Path) -> str:
     """The text of one card."""
     summary, command, remarks = TEXTS[name]
-    data = {"faces": FACES, "airplane": AIRPLANES, "shapes": TEN}[name.split("-")[0]]
+    data = {"airplane": AIRPLANES, "shapes": TEN}.get(name.split("-")[0], FACES)
     files = [folder / f"{name}.safetensors", *sorted(folder.glob(f"{name}-[0-9].safetensors"))]
     numbers, meta = 0, dict[str, Any]()
     for path in files:
@@ -133,6 +174,8 @@ def card(name: str, folder: Path) -> str:
         numbers += sum(t.numel() for t in tensors.values())
     size = sum(p.stat().st_size for p in files)
     measured = meta.get("measured", {})
+    for entry in meta.get("tasks", []):  # of a predictor
+        measured |= {f"{entry['task']['name']}: {k}": v for k, v in entry["measured"].items()}
     if "minutes" in measured:
         command += f" --minutes {measured['minutes']:.0f}"
     lines = [
@@ -147,7 +190,7 @@ def card(name: str, folder: Path) -> str:
     count = f" in {len(files)} files" if len(files) > 1 else ""
     lines += [
         f"**Size**: {numbers:,} numbers, {size / 1e6:.1f} MB{count}.",
-        f"**Licence**: {CELEBA if name.startswith('faces') else MESHES}",
+        f"**Licence**: {CELEBA if data is FACES else MESHES}",
     ]
     return "\n\n".join(lines) + "\n"
 

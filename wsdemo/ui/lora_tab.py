@@ -1,4 +1,4 @@
-"""Tab LoRA evaluator: drop a file, read its passport, see its geometry, compare two."""
+"""Tab LoRA evaluator: drop a file, read its passport, geometry and predictions, compare two."""
 
 import html
 from pathlib import Path
@@ -12,7 +12,9 @@ from wsdemo.lora.arithmetic import regauge, resize, save_lora
 from wsdemo.lora.geometry import Geometry, compare, findings, measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
+from wsdemo.ui import hub_row, predict_section
 from wsdemo.ui.events import QUICK, download_file, guarded
+from wsdemo.ui.text import text_of
 
 INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
 loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured here, without its
@@ -25,12 +27,6 @@ MEASURED = ["module", "shape", "rank", "norm", "largest σ", "effective rank", "
             "dead ranks"]  # fmt: skip
 WIDTHS = ["300px", "130px", "70px", "100px", "100px", "130px", "110px", "100px"]
 COMPARED = ["module", "cosine", "outputs (cos of angles)", "inputs (cos of angles)"]
-
-
-def text_of(value: object, limit: int = 160) -> str:
-    """A text from a file, made harmless for Markdown."""
-    safe = html.escape(str(value)[:limit], quote=False)
-    return "".join(f"\\{c}" if c in "\\`*_[]()#|!<>" else c for c in safe).replace("\n", " ")
 
 
 def passport(lora: Lora, geometry: Geometry) -> str:
@@ -205,6 +201,12 @@ def build() -> None:
                 file_types=[".json"],
                 height=100,
             )
+            choices = predict_section.example_choices()
+            example = gr.Dropdown(
+                choices=choices, value=None, label="or an example, held out from training",
+                visible=bool(choices), elem_id="lora-example",
+            )  # fmt: skip
+            hub_row.build(file, config)
             words = gr.Markdown("Nothing dropped yet.", elem_id="passport")
         with gr.Column(scale=3, min_width=400):
             gr.Markdown("## Where in the network it acts")
@@ -230,6 +232,7 @@ def build() -> None:
                     gauge = gr.Button("Re-gauge by a random R")
                     turned = gr.File(label="Re-gauged", interactive=False, visible=False)
                     told = gr.Markdown()
+    predict_section.build(file, config, opened)
     gr.Markdown("## Compare two LoRAs of the same base")
     with gr.Row():
         first = gr.File(label="First", file_types=[".safetensors"], height=110)
@@ -244,6 +247,7 @@ def build() -> None:
         visible=False,
     )
 
+    example.input(predict_section.example_file, example, file, api_visibility="private", **QUICK)
     outputs = [words, heat, rows, csv]
     file.change(inspect, [file, config], outputs, api_name="inspect_lora", **QUICK)
     config.change(inspect, [file, config], outputs, api_visibility="private", **QUICK)

@@ -36,6 +36,14 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
   width: 100%; height: 100%; object-fit: contain;
 }
 .status { min-height: 1.6em; }
+.wd-answer table { width: 100%; border-collapse: collapse; }
+.wd-answer th, .wd-answer td { padding: 3px 8px; text-align: left; vertical-align: middle;
+  border: none !important; border-bottom: 1px solid #e2e8f0 !important; }
+.wd-scroll { max-height: 460px; overflow: auto; }
+.wd-answer th[scope=row] { font-weight: 400 !important; }
+.wd-num { white-space: nowrap; font-variant-numeric: tabular-nums; }
+.wd-bar { width: 34%; }
+.wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
 """
 
 # What gradio leaves out for screen readers and keyboards: names of empty pictures and example

@@ -1,0 +1,204 @@
+"""The command line's verbs that learn on LoRAs: predict, lol train, evaluate, list, examples."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.lol.build import build_predictor, compare_models, task_metrics
+from wsdemo.lol.collection import load_collection
+from wsdemo.lol.models import MODELS
+from wsdemo.lol.predictor import answer, load_predictor, save_predictor
+from wsdemo.lol.shipped import known_predictors
+from wsdemo.lora.reader import read_lora
+
+Result = dict[str, Any]
+EXAMPLES = "lol-examples"
+
+
+def lora_file(text: str) -> Path:
+    """A path as it is, or a reference to the Hub, downloaded.
+
+    Raises:
+        WsdemoError: It is neither a file nor a reference, or the Hub refuses.
+    """
+    path = Path(text)
+    if path.exists():
+        return path
+    from wsdemo import hub  # huggingface_hub takes a second to import
+
+    if not hub.looks_like_reference(text):
+        raise WsdemoError("File not found", f"{text} is not a file.", "Check the path.")
+    found, repository, candidate = hub.fetch_lora(text, hub.own_token())
+    print(f"{repository.repo}@{repository.commit}:{candidate.path}", file=sys.stderr)
+    return found
+
+
+def run_predict(args: argparse.Namespace) -> Result:
+    """``predict FILE_OR_REPO``: what a LoRA's weights say, or why they say nothing."""
+    predictors = known_predictors(args.predictor)
+    path = lora_file(args.input)
+    started = time.monotonic()
+    found = answer(read_lora(path), predictors)
+    return found.to_dict(time.monotonic() - started)
+
+
+def report(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_train(args: argparse.Namespace, out: Path) -> Result:
+    """``lol train``: a predictor for a folder of LoRAs with labels."""
+    if not args.loras.is_dir():
+        raise WsdemoError("No folder", f"{args.loras} is no folder.", "Give a folder of LoRAs.")
+    started = time.monotonic()
+    torch.manual_seed(0)
+    collection = load_collection(args.loras, args.labels)
+    for note in collection.notes:
+        report(note)
+    counts = {k: len(v.names) for k, v in collection.splits.items()}
+    report(f"{counts}, {len(collection.signature)} modules, tasks: "
+           + ", ".join(t.name for t in collection.tasks))  # fmt: skip
+    rows = {
+        task.name: compare_models(collection, task, args.models, args.seeds, report)
+        for task in collection.tasks
+    }
+    name = args.name or out.name
+    predictor = build_predictor(
+        collection, rows, name, f"LoRAs of {collection.base or name}", "additive"
+    )
+    comparison = {t: [r.to_dict() for r in own] for t, own in rows.items()}
+    extra = {"counts": counts, "comparison": comparison, "seeds": args.seeds}
+    file = out / "predictor.safetensors"
+    save_predictor(file, predictor, extra)
+    (out / "README.md").write_text(predictor_card(file))
+    return {
+        "predictor": str(file),
+        "counts": counts,
+        "tasks": {t: m.measured for t, m in predictor.tasks.items()},
+        "notes": list(collection.notes),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def predictor_card(path: Path) -> str:
+    """The card of a predictor, from its own metadata."""
+    _, meta = load_checkpoint(path)
+    lines = [f"# {meta['name']}", f"{meta['title']}.", meta["card"],
+             "Predictions come from the weights alone; the base model is not run."]  # fmt: skip
+    for entry in meta["tasks"]:
+        shown = {k: v for k, v in entry["measured"].items() if not isinstance(v, dict)}
+        facts = "\n".join(
+            f"- {k.replace('_', ' ')}: {v:.4g}" if isinstance(v, float) else f"- {k}: {v}"
+            for k, v in shown.items()
+        )
+        lines.append(f"**{entry['task']['name']}**, on the test LoRAs:\n\n{facts}")
+    return "\n\n".join(lines) + "\n"
+
+
+def run_evaluate(args: argparse.Namespace) -> Result:
+    """``lol evaluate``: a predictor against the labels of a folder of LoRAs."""
+    predictor = load_predictor(args.predictor)
+    tasks = [m.task for m in predictor.tasks.values()]
+    collection = load_collection(args.loras, args.labels, tasks)
+    if dict(collection.signature.shapes) != dict(predictor.signature.shapes):
+        raise WsdemoError(
+            "Another family",
+            f"The LoRAs have {len(collection.signature)} modules, which are not the predictor's"
+            f" {len(predictor.signature)}.",
+            "Evaluate on LoRAs of the base model that it was trained for.",
+        )
+    found: Result = {}
+    for name, models in predictor.tasks.items():
+        test = collection.splits["test"].known(models.task)
+        out = models.outputs(test.pairs)
+        figures = task_metrics(models.task, out, test.targets(models.task), models.std)
+        found[name] = {"test_loras": len(test.names), **figures}
+    return {"predictor": predictor.name, "tasks": found}
+
+
+def run_list(args: argparse.Namespace) -> Result:
+    """``lol list``: every predictor and what it knows."""
+    return {
+        "predictors": [
+            {
+                "name": p.name,
+                "family": p.title,
+                "base": p.base,
+                "modules": len(p.signature),
+                "ranks": list(p.ranks),
+                "labels": [label for m in p.tasks.values() for label in m.task.labels],
+            }
+            for p in known_predictors(args.predictor)
+        ]
+    }
+
+
+def run_examples(out: Path) -> Result:
+    """``lol examples``: writes the shipped test LoRAs with their true labels."""
+    from safetensors.torch import save_file
+
+    tensors, meta = load_checkpoint(DIRECTORY / f"{EXAMPLES}.safetensors")
+    files = []
+    for i, entry in enumerate(meta["loras"]):
+        own = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{i}/")}
+        path = out / f"{entry['name']}.safetensors"
+        save_file(own, path, metadata=entry["metadata"])
+        files.append({"file": str(path), "family": entry["family"], "labels": entry["labels"]})
+    (out / "labels.json").write_text(json.dumps(files, indent=1))
+    return {"files": files}
+
+
+def add_verbs(verb: Any, verbs: Any, make_parser: Any) -> None:
+    """Adds ``predict`` and ``lol …`` to the command line's parser."""
+    predict = verb("predict", run_predict, "Predict a LoRA's labels from its weights.")
+    predict.add_argument("input", metavar="FILE_OR_REPO")
+    predictor_option(predict)
+    lol = verbs.add_parser("lol", help="Train and judge predictors of LoRAs.")
+    inner = lol.add_subparsers(dest="lol_verb", required=True, parser_class=make_parser)
+
+    def sub(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = inner.add_parser(name, help=text, description=text)
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        parser.set_defaults(run=run)
+        return parser
+
+    train = sub("train", with_folder(run_train), "Train a predictor on a folder of LoRAs.")
+    evaluate = sub("evaluate", run_evaluate, "Measure a predictor on labelled LoRAs.")
+    for parser in (train, evaluate):
+        parser.add_argument("--loras", type=Path, required=True, help="folder of .safetensors")
+        parser.add_argument("--labels", type=Path, required=True, help="CSV with a column 'file'")
+    train.add_argument("--out", type=Path, required=True, help="folder of the predictor")
+    train.add_argument("--name", default=None, help="default: the folder's")
+    train.add_argument("--seeds", type=int, default=3, help="models of the ensemble")
+    train.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    evaluate.add_argument("--predictor", type=Path, required=True)
+    predictor_option(sub("list", run_list, "List the predictors that are there."))
+    examples = sub("examples", with_folder(lambda _, out: run_examples(out)),
+                   "Write the shipped test LoRAs and their labels.")  # fmt: skip
+    examples.add_argument("--out", type=Path, required=True, help="folder")
+
+
+def predictor_option(parser: argparse.ArgumentParser) -> None:
+    """``--predictor``, repeatable: asked before the shipped ones."""
+    parser.add_argument(
+        "--predictor", type=Path, action="append", default=[], help="of your own; repeatable"
+    )
+
+
+def with_folder(run: Any) -> Any:
+    """Creates the folder --out before running a verb."""
+
+    def call(args: argparse.Namespace) -> Result:
+        args.out.mkdir(parents=True, exist_ok=True)
+        found: Result = run(args, args.out)
+        return found
+
+    return call

@@ -1,0 +1,231 @@
+"""From a collection to a predictor: train the seven models, compare, choose, calibrate.
+
+The choice is made by the validation LoRAs, among models whose answer cannot depend on how the
+same update was factored (GL-net, MLP+SVD, MLP+Dense) and that are small enough to ship. The
+test LoRAs are looked at once, for the report.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsdemo.analysis.generation import area_under_roc
+from wsdemo.lol.collection import Collection
+from wsdemo.lol.fitting import Budget, Fitted, Task, train_model
+from wsdemo.lol.metrics import (
+    binary_metrics,
+    conformal_quantile,
+    expected_calibration_error,
+    regression_metrics,
+)
+from wsdemo.lol.models import MODELS, LolModel, ModelConfig
+from wsdemo.lol.pairs import regauge_pairs
+from wsdemo.lol.predictor import COVERAGE, Envelope, Predictor, TaskModels
+
+INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
+"""Models whose prediction is the same for every factorisation of an update."""
+SHIPPED_PARAMETERS = 1_000_000
+"""The most parameters of a model that goes into a predictor."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one task, over several seeds.
+
+    Attributes:
+        model: Of MODELS.
+        validation: Mean validation loss.
+        test: Metric → values, one a seed.
+        gauge: Mean change of a test prediction under a random re-factoring, in standard
+            deviations of the predictions.
+        parameters: Of the model.
+        seconds: Mean training time.
+        fitted: The trained models.
+    """
+
+    model: str
+    validation: float
+    test: dict[str, list[float]]
+    gauge: float
+    parameters: int
+    seconds: float
+    fitted: list[Fitted]
+    config: ModelConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without the models."""
+        skipped = {"fitted", "config"}
+        return {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped
+        }
+
+
+def model_config(name: str, outputs: int, rank: int) -> ModelConfig:
+    """The sizes that a model has here; small collections want small models."""
+    return ModelConfig(name, outputs, rank=rank, hidden=64)
+
+
+def training_budget(name: str, loras: int) -> Budget:
+    """Dense layers of 10⁵ and more inputs need a smaller rate; the rest is equal for all."""
+    rate = 5e-4 if name in ("mlp-dense", "linear") else 2e-3
+    if loras > 2000:
+        return Budget(epochs=25, batch=64, learning_rate=rate, patience=8)
+    return Budget(learning_rate=rate)
+
+
+def task_metrics(task: Task, out: Tensor, true: Tensor, std: Tensor) -> dict[str, float]:
+    """Figures of (N, k) outputs; of a binary task's headline labels by themselves too."""
+    if task.kind == "binary":
+        found = binary_metrics(out, true)
+        if task.headline:
+            own = [task.labels.index(name) for name in task.headline]
+            few = binary_metrics(out[:, own], true[:, own])
+            found |= {f"headline_{k}": v for k, v in few.items()}
+        return found
+    rows = [regression_metrics(out[:, i], true[:, i], float(std[i])) for i in range(true.shape[1])]
+    return {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
+
+
+def test_metrics(task: Task, fitted: Fitted, collection: Collection) -> dict[str, float]:
+    """Figures of one model on the test LoRAs."""
+    test = collection.splits["test"].known(task)
+    return task_metrics(task, fitted.predict(test.pairs), test.targets(task), fitted.std)
+
+
+def gauge_change(task: Task, fitted: Fitted, collection: Collection) -> float:
+    """Mean |change| of test predictions when every LoRA is re-factored, over their spread."""
+    pairs = collection.splits["test"].known(task).pairs
+    turned = regauge_pairs(pairs, torch.Generator().manual_seed(0))
+    before, after = fitted.predict(pairs), fitted.predict(turned)
+    spread = before.std(0).clamp(min=1e-9)
+    return float(((after - before).abs().mean(0) / spread).mean())
+
+
+def compare_models(
+    collection: Collection,
+    task: Task,
+    models: Sequence[str] = MODELS,
+    seeds: int = 3,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Row]:
+    """Trains every model with every seed on one task."""
+    rows = []
+    train = collection.splits["train"].known(task)
+    common = max(collection.ranks, key=lambda r: collection.ranks[r])
+    for name in models:
+        config = model_config(name, len(task.labels), common)
+        fitted = [
+            train_model(
+                collection.signature, config, task, train, collection.splits["validation"], seed,
+                training_budget(name, len(train.names)),
+            )
+            for seed in range(seeds)
+        ]  # fmt: skip
+        figures = [test_metrics(task, f, collection) for f in fitted]
+        row = Row(
+            name,
+            sum(f.validation_loss for f in fitted) / seeds,
+            {k: [round(f[k], 5) for f in figures] for k in figures[0]},
+            gauge_change(task, fitted[0], collection),
+            sum(p.numel() for p in fitted[0].model.parameters()),
+            sum(f.seconds for f in fitted) / seeds,
+            fitted,
+            config,
+        )
+        rows.append(row)
+        key = "auc" if task.kind == "binary" else "spearman_rho"
+        mean = sum(row.test[key]) / seeds
+        report(f"{task.name}: {name} validation {row.validation:.4f}, test {key} {mean:.3f},"
+               f" {row.seconds:.0f} s")  # fmt: skip
+    return rows
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """The row whose models a predictor takes."""
+    fit = [r for r in rows if r.model in INVARIANT and r.parameters <= SHIPPED_PARAMETERS]
+    return min(fit or list(rows), key=lambda r: r.validation)
+
+
+def best_temperature(logits: Tensor, true: Tensor) -> float:
+    """The T > 0 that minimises the cross-entropy of logits / T on held-out LoRAs."""
+    candidates = torch.logspace(-1, 1, 81)
+    losses = [
+        float(torch.nn.functional.binary_cross_entropy_with_logits(logits / t, true))
+        for t in candidates
+    ]
+    return float(candidates[losses.index(min(losses))])
+
+
+def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | None) -> TaskModels:
+    """The ensemble of a row with its temperature or interval, measured on the test LoRAs."""
+    first = row.fitted[0]
+    models: list[LolModel] = [f.model for f in row.fitted]
+    half = torch.zeros(len(task.labels))
+    found = TaskModels(task, row.config, models, first.mean, first.std, half, 1.0)
+    if baseline is not None:
+        found.baseline, found.baseline_config = baseline.fitted[0].model, baseline.config
+    validation = collection.splits["validation"].known(task)
+    test = collection.splits["test"].known(task)
+    out, true = found.outputs(validation.pairs), validation.targets(task)
+    measured: dict[str, Any] = {"model": row.model, "test_loras": len(test.names)}
+    if task.kind == "binary":
+        found.temperature = best_temperature(out, true)
+        out, true = found.outputs(test.pairs), test.targets(task)
+        measured |= task_metrics(task, out, true, first.std)
+        measured["auc_by_label"] = {
+            name: round(area_under_roc(out[:, i], true[:, i]), 4)
+            for i, name in enumerate(task.labels)
+        }
+        measured["ece"] = expected_calibration_error(out.sigmoid(), true)
+    else:
+        columns = range(len(task.labels))
+        found.half_width = torch.tensor(
+            [conformal_quantile(out[:, i] - true[:, i], COVERAGE) for i in columns]
+        )
+        out, true = found.outputs(test.pairs), test.targets(task)
+        measured |= task_metrics(task, out, true, first.std)
+        inside = ((out - true).abs() <= found.half_width).float().mean()
+        measured["coverage_of_90_percent_intervals"] = float(inside)
+    found.measured = measured
+    return found
+
+
+def build_predictor(
+    collection: Collection,
+    rows: Mapping[str, Sequence[Row]],
+    name: str,
+    title: str,
+    kind: str,
+    ranks: Sequence[int] = (),
+    keep_baseline: bool = True,
+) -> Predictor:
+    """Chooses and calibrates a model per task.
+
+    Args:
+        collection: What the rows were trained on.
+        rows: Task → its comparison.
+        name: Of the predictor.
+        title: Of the family.
+        kind: ``additive`` or ``multiplicative``.
+        ranks: Measured beyond those of the training LoRAs.
+        keep_baseline: Keep the MLP of raw factors, of the first task, for comparison.
+    """
+    tasks = {}
+    for i, task in enumerate(collection.tasks):
+        own = list(rows[task.name])
+        is_kept = keep_baseline and i == 0
+        raw = next((r for r in own if r.model == "mlp"), None) if is_kept else None
+        tasks[task.name] = calibrated(collection, task, best_row(own), raw)
+    train, validation = collection.splits["train"], collection.splits["validation"]
+    names = [n.removesuffix(".safetensors").rsplit("/", 1)[-1] for n in train.names]
+    counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
+    return Predictor(
+        name, title, collection.base, kind, collection.signature,
+        tuple(sorted({*collection.ranks, *ranks})), tasks,
+        Envelope.fit(train.pairs, validation.pairs, names),
+        f"LoRAs: {counts}. Base: {collection.base or 'not named'}.",
+    )  # fmt: skip

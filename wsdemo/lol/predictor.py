@@ -1,0 +1,491 @@
+"""A predictor: an ensemble per task, calibrated, that knows what it was trained on.
+
+One safetensors file holds the parameters of all models; its metadata hold the family's
+modules, tasks, calibration, training ranks and the envelope outside of which it abstains.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.lol.fitting import Task
+from wsdemo.lol.models import LolModel, ModelConfig, build_model
+from wsdemo.lol.pairs import Pairs, Signature, pack
+from wsdemo.lora.modules import Lora
+
+COVERAGE = 0.9
+"""Share of new LoRAs that an interval should hold."""
+NEIGHBOURS = 5
+"""The envelope is the distance to this many-th nearest training LoRA."""
+MARGIN = 1.25
+"""Abstain beyond this many times the largest such distance among validation LoRAs."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One predicted label.
+
+    Attributes:
+        name: Of the label.
+        value: Predicted value; for a yes-or-no label 1 or 0.
+        interval: 90 % interval of a value (split conformal); None for a probability.
+        probability: Of yes; None for a value.
+        unit: Of the value.
+        task: That it belongs to.
+        held_out: How good such predictions are on the test LoRAs: "AUC 0.95", "ρ 0.88".
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    probability: float | None
+    unit: str
+    task: str
+    held_out: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, as the command line documents it."""
+        base = {"name": self.name, "value": round(self.value, 5), "unit": self.unit,
+                "held_out": self.held_out}  # fmt: skip
+        if self.interval is not None:
+            return {**base, "interval": [round(v, 5) for v in self.interval]}
+        return {**base, "probability": round(self.probability or 0.0, 5)}
+
+
+@dataclass
+class TaskModels:
+    """The models of one task and their calibration.
+
+    Attributes:
+        task: What they predict.
+        config: Of the models.
+        models: The ensemble; predictions are means over it.
+        mean, std: (k,) of the training labels.
+        half_width: (k,) of the 90 % interval, before a logarithm is undone. Regression only.
+        temperature: Logits are divided by it. Binary only.
+        baseline: The MLP over raw factors, for comparison; None if it was not kept.
+        baseline_config: Its configuration.
+        measured: Figures of the test split, for the card.
+    """
+
+    task: Task
+    config: ModelConfig
+    models: list[LolModel]
+    mean: Tensor
+    std: Tensor
+    half_width: Tensor
+    temperature: float
+    baseline: LolModel | None = None
+    baseline_config: ModelConfig | None = None
+    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @torch.no_grad()
+    def outputs(self, pairs: Pairs) -> Tensor:
+        """(N, k) values (of the logarithm, where the task learns it) or calibrated logits."""
+        total = torch.stack([m(pairs) for m in self.models]).mean(0)
+        if self.task.kind == "binary":
+            return total / self.temperature
+        return total * self.std + self.mean
+
+    @torch.no_grad()
+    def baseline_outputs(self, pairs: Pairs) -> Tensor:
+        """(N, k) the same of the MLP baseline, uncalibrated."""
+        assert self.baseline is not None
+        out: Tensor = self.baseline(pairs)
+        return out if self.task.kind == "binary" else out * self.std + self.mean
+
+    def held_out(self, label: str) -> str:
+        """How good predictions of a label are on the test LoRAs."""
+        if self.task.kind == "binary":
+            auc = self.measured.get("auc_by_label", {}).get(label)
+            return f"AUC {auc:.2f}" if auc is not None and auc == auc else ""
+        rho = self.measured.get("spearman_rho")
+        return f"ρ {rho:.2f}" if rho is not None else ""
+
+    def predictions(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
+        """Of a batch of one."""
+        row = (self.baseline_outputs if is_baseline else self.outputs)(pairs)[0]
+        found = []
+        for i, name in enumerate(self.task.labels):
+            value = float(row[i])
+            if self.task.kind == "binary":
+                p = 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
+                yes, held_out = float(p > 0.5), self.held_out(name)
+                found.append(Prediction(name, yes, None, p, "", self.task.name, held_out))
+                continue
+            half = float(self.half_width[i])
+            ends = (value - half, value + half)
+            if self.task.logarithm:
+                value, ends = 2**value, (2 ** ends[0], 2 ** ends[1])
+            unit, task = self.task.unit, self.task.name
+            found.append(Prediction(name, value, ends, None, unit, task, self.held_out(name)))
+        return found
+
+
+# ---- the envelope ---------------------------------------------------------------------
+
+
+def spectrum_features(pairs: Pairs) -> Tensor:
+    """(N, 2 L): log ‖ΔW‖_F and effective rank of every module. GL-invariant."""
+    norms, ranks = [], []
+    for U, V in pairs.groups:
+        Ru = torch.linalg.qr(U.double(), mode="r").R
+        Rv = torch.linalg.qr(V.double(), mode="r").R
+        square = torch.linalg.svdvals(Ru @ Rv.mT).square()
+        total = square.sum(-1)
+        share = square / total.clamp(min=1e-30)[..., None]
+        entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)
+        norms.append((total.sqrt() + 1e-8).log())
+        ranks.append(entropy.exp())
+    return torch.cat([*norms, *ranks], dim=1).float()
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Where the training LoRAs lie, as standardised spectrum features.
+
+    Attributes:
+        features: (N, 2 L) of the training LoRAs.
+        mean, std: (2 L,) of theirs.
+        threshold: Largest accepted distance to the fifth nearest training LoRA.
+        names: Of the training LoRAs.
+    """
+
+    features: Tensor
+    mean: Tensor
+    std: Tensor
+    threshold: float
+    names: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, train: Pairs, validation: Pairs, names: Sequence[str]) -> "Envelope":
+        """Measures the training LoRAs; the threshold comes from the validation LoRAs."""
+        raw = spectrum_features(train)
+        mean, std = raw.mean(0), raw.std(0).clamp(min=0.05)
+        features = ((raw - mean) / std).half().float()
+        own = cls(features, mean, std, 0.0, tuple(names))
+        distances = own.distances(validation).kthvalue(min(NEIGHBOURS, len(names)), 1).values
+        return dataclasses.replace(own, threshold=MARGIN * float(distances.max()))
+
+    def distances(self, pairs: Pairs) -> Tensor:
+        """(N, M) root-mean-square distance to every training LoRA."""
+        x = (spectrum_features(pairs) - self.mean) / self.std
+        return torch.cdist(x, self.features) / x.shape[1] ** 0.5
+
+    def distance(self, pairs: Pairs) -> float:
+        """Of a batch of one, to its fifth nearest training LoRA."""
+        d = self.distances(pairs)[0]
+        return float(d.kthvalue(min(NEIGHBOURS, len(d))).values)
+
+
+# ---- the predictor ----------------------------------------------------------------------
+
+
+@dataclass
+class Predictor:
+    """Everything that answers for one family of LoRAs.
+
+    Attributes:
+        name: Of the predictor.
+        title: What the family is, in a few words.
+        base: The base model that its LoRAs adapt.
+        kind: ``additive`` or ``multiplicative``.
+        signature: Modules.
+        ranks: Ranks that it was trained or tested on.
+        tasks: Task → models.
+        envelope: Of the training LoRAs.
+        card: What it was trained on, in sentences.
+    """
+
+    name: str
+    title: str
+    base: str
+    kind: str
+    signature: Signature
+    ranks: tuple[int, ...]
+    tasks: dict[str, TaskModels]
+    envelope: Envelope
+    card: str = ""
+
+    def matches(self, lora: Lora) -> bool:
+        """Whether a LoRA adapts modules of this family, whatever else is wrong with it."""
+        own = self.signature.shapes
+        return lora.kind == self.kind and all(
+            own.get(m.name) == (m.U.shape[0], m.V.shape[0]) for m in lora.modules
+        )
+
+    def reason_to_abstain(self, lora: Lora, pairs: Pairs) -> str:
+        """Why this predictor cannot answer for a LoRA that it matches; empty if it can."""
+        if all(not bool(m.U.any() and m.V.any()) for m in lora.modules):
+            return "The file is a no-op: every update is zero, so there is nothing to read."
+        told = lora.base.name
+        if told and self.base and told.split("@")[0] != self.base.split("@")[0]:
+            return f"The file names the base model {told!r}; this predictor knows {self.base!r}."
+        if told != self.base and "@" in told and "@" in self.base:
+            return f"The file adapts another version of the base, {told!r} and not {self.base!r}."
+        missing = len(self.signature) - len(lora.modules)
+        if missing:
+            return (
+                f"{missing} of the {len(self.signature)} modules that all training LoRAs adapt are"
+                " missing."
+            )
+        odd = sorted(set(lora.ranks) - set(self.ranks))
+        if odd:
+            known = ", ".join(map(str, self.ranks))
+            return f"Its rank is {odd[0]}; the predictor was measured on ranks {known}."
+        distance = self.envelope.distance(pairs)
+        if distance > self.envelope.threshold:
+            return (
+                "Its singular values lie outside the training LoRAs: distance"
+                f" {distance:.2f}, accepted up to {self.envelope.threshold:.2f}."
+            )
+        return ""
+
+    def predict(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
+        """All labels of a batch of one."""
+        found = []
+        for models in self.tasks.values():
+            if not is_baseline or models.baseline is not None:
+                found += models.predictions(pairs, is_baseline)
+        return found
+
+
+# ---- files ---------------------------------------------------------------------------------
+
+
+def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -> None:
+    """Writes a predictor to one file: parameters in half precision, recipe in the metadata."""
+    tensors: dict[str, Tensor] = {}
+    tasks = []
+    for t, models in enumerate(predictor.tasks.values()):
+        everyone = [*models.models, *([models.baseline] if models.baseline is not None else [])]
+        for i, model in enumerate(everyone):
+            # Scales keep their precision: they span orders of magnitude.
+            tensors |= {
+                f"{t}.{i}.{k}": v if "scale" in k else v.half()
+                for k, v in model.state_dict().items()
+            }
+        tensors |= {f"{t}.mean": models.mean, f"{t}.std": models.std}
+        tensors[f"{t}.half_width"] = models.half_width
+        baseline = models.baseline_config
+        tasks.append({
+            "task": dataclasses.asdict(models.task),
+            "config": dataclasses.asdict(models.config),
+            "count": len(models.models),
+            "baseline": dataclasses.asdict(baseline) if baseline else None,
+            "temperature": models.temperature,
+            "measured": models.measured,
+        })  # fmt: skip
+    envelope = predictor.envelope
+    tensors |= {
+        "envelope.features": envelope.features.half(),
+        "envelope.mean": envelope.mean,
+        "envelope.std": envelope.std,
+    }
+    meta = {
+        **extra, "kind": "predictor", "version": 1, "name": predictor.name,
+        "title": predictor.title, "base": predictor.base, "lora_kind": predictor.kind,
+        "shapes": {k: list(v) for k, v in predictor.signature.shapes.items()},
+        "ranks": list(predictor.ranks), "tasks": tasks, "threshold": envelope.threshold,
+        "names": list(envelope.names), "card": predictor.card,
+    }  # fmt: skip
+    save_checkpoint(path, tensors, meta)
+
+
+def load_predictor(path: Path) -> Predictor:
+    """Reads what save_predictor wrote; a folder stands for its ``predictor.safetensors``.
+
+    Raises:
+        WsdemoError: It is no predictor, or it is damaged.
+    """
+    path = path / "predictor.safetensors" if path.is_dir() else path
+    tensors, meta = load_checkpoint(path)
+    if meta.get("kind") != "predictor" or meta.get("version") != 1:
+        raise WsdemoError(
+            "Not a predictor",
+            f"{path.name} is of kind {str(meta.get('kind'))[:30]!r}.",
+            "Give a file or folder that wsdemo lol train wrote.",
+        )
+    try:
+        return _build(tensors, meta)
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise WsdemoError(
+            "Predictor damaged",
+            f"{path.name} does not hold what its description says ({type(error).__name__}).",
+            "Download it again, or train it again.",
+        ) from error
+
+
+def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
+    signature = Signature({str(k): (int(n), int(m)) for k, (n, m) in meta["shapes"].items()})
+    tasks = {}
+    for t, entry in enumerate(meta["tasks"]):
+        task, config = config_from(Task, entry["task"]), config_from(ModelConfig, entry["config"])
+        baseline = config_from(ModelConfig, entry["baseline"]) if entry["baseline"] else None
+        configs = [config] * int(entry["count"]) + ([baseline] if baseline else [])
+        models = []
+        for i, own in enumerate(configs):
+            model = build_model(signature, own)
+            prefix = f"{t}.{i}."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            model.load_state_dict({k: v.float() for k, v in state.items()})
+            models.append(model.eval().requires_grad_(False))
+        tasks[task.name] = TaskModels(
+            task, config, models[: int(entry["count"])], tensors[f"{t}.mean"].float(),
+            tensors[f"{t}.std"].float(), tensors[f"{t}.half_width"].float(),
+            float(entry["temperature"]), models[-1] if baseline else None, baseline,
+            dict(entry["measured"]),
+        )  # fmt: skip
+    envelope = Envelope(
+        tensors["envelope.features"].float(), tensors["envelope.mean"].float(),
+        tensors["envelope.std"].float(), float(meta["threshold"]), tuple(meta["names"]),
+    )  # fmt: skip
+    return Predictor(
+        str(meta["name"]), str(meta["title"]), str(meta["base"]), str(meta["lora_kind"]),
+        signature, tuple(int(r) for r in meta["ranks"]), tasks, envelope, str(meta["card"]),
+    )  # fmt: skip
+
+
+# ---- answers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the predictors say of one LoRA.
+
+    Attributes:
+        family: Title of the family, or "unknown".
+        predictor: Name of the predictor; empty if none knows the family.
+        abstained: Whether nothing is predicted.
+        reason: Why, in a sentence.
+        predictions: One a label.
+        baseline: The MLP's, for comparison.
+        neighbours: Names of the nearest training LoRAs, by their spectra.
+        distance: To them, as a share of what is accepted.
+    """
+
+    family: str
+    predictor: str
+    abstained: bool
+    reason: str
+    predictions: tuple[Prediction, ...] = ()
+    baseline: tuple[Prediction, ...] = ()
+    neighbours: tuple[str, ...] = ()
+    distance: float = float("nan")
+
+    def to_dict(self, seconds: float) -> dict[str, Any]:
+        """For JSON, as the command line documents it."""
+        return {
+            "family": self.family,
+            "predictor": self.predictor,
+            "abstained": self.abstained,
+            "reason": self.reason,
+            "predictions": [p.to_dict() for p in self.predictions],
+            "seconds": round(seconds, 4),
+        }
+
+
+def answer(lora: Lora, predictors: Sequence[Predictor]) -> Answer:
+    """Finds the predictor of a LoRA's family and asks it."""
+    found = next((p for p in predictors if p.matches(lora)), None)
+    if found is None:
+        known = "; ".join(p.title for p in predictors)
+        first = lora.modules[0].name
+        return Answer(
+            "unknown", "", True,
+            f"No predictor was trained on LoRAs of these modules ({len(lora.modules)}, such as"
+            f" {first[:60]}). Known families: {known or 'none'}.",
+        )  # fmt: skip
+    pairs = pack(lora, found.signature)
+    reason = found.reason_to_abstain(lora, pairs)
+    if reason:
+        return Answer(found.title, found.name, True, reason)
+    order = found.envelope.distances(pairs)[0].argsort()[:3].tolist()
+    return Answer(
+        found.title, found.name, False, "", tuple(found.predict(pairs)),
+        tuple(found.predict(pairs, is_baseline=True)),
+        tuple(found.envelope.names[i] for i in order),
+        found.envelope.distance(pairs) / found.envelope.threshold,
+    )  # fmt: skip
+
+
+def module_evidence(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
+    """Leave one module out: label → change of its prediction without each module.
+
+    In standard deviations of the training labels (probabilities for yes-or-no labels), in the
+    order of ``predictor.signature.names``. Positive: the module raises the prediction.
+    """
+    variants = [pairs]
+    for g, (_, names) in enumerate(predictor.signature.groups):
+        for i in range(len(names)):
+            groups = [(U.clone(), V.clone()) for U, V in pairs.groups]
+            groups[g][0][:, i] = 0
+            variants.append(Pairs(tuple(groups)))
+    everything = Pairs.join(variants)
+    found = {}
+    for models in predictor.tasks.values():
+        out = models.outputs(everything)
+        out = out.sigmoid() if models.task.kind == "binary" else out / models.std
+        for i, name in enumerate(models.task.labels):
+            found[name] = [float(v) for v in out[0, i] - out[1:, i]]
+    return found
+
+
+def dose_curve(
+    predictor: Predictor, pairs: Pairs, scales: Sequence[float]
+) -> dict[str, list[float]]:
+    """Label → its prediction (or probability) at several strengths of the same LoRA."""
+    everything = Pairs.join([pairs.scaled(s) for s in scales])
+    return _curve(predictor, everything)
+
+
+def rank_curve(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
+    """Label → its prediction with every update cut to rank 1, 2, … r (best approximation)."""
+    parts = []
+    for rank in range(1, pairs.rank + 1):
+        groups = []
+        for U, V in pairs.groups:
+            Qu, Ru = torch.linalg.qr(U.double())
+            Qv, Rv = torch.linalg.qr(V.double())
+            left, s, right = torch.linalg.svd(Ru @ Rv.mT, full_matrices=False)
+            s = s * (torch.arange(s.shape[-1]) < rank)
+            groups.append(((Qu @ left * s[..., None, :]).to(U), (Qv @ right.mT).to(V)))
+        parts.append(Pairs(tuple(groups)))
+    return _curve(predictor, Pairs.join(parts))
+
+
+def _curve(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
+    found = {}
+    for models in predictor.tasks.values():
+        out = models.outputs(pairs)
+        for i, name in enumerate(models.task.labels):
+            column = out[:, i]
+            if models.task.kind == "binary":
+                column = column.sigmoid()
+            elif models.task.logarithm:
+                column = column.exp2()
+            found[name] = [float(v) for v in column]
+    return found
+
+
+def model_index(name: str, predictions: Sequence[Prediction]) -> str:
+    """A ``model-index`` block for a model card, every value marked as predicted."""
+    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
+    for p in predictions:
+        value = p.probability if p.probability is not None else p.value
+        lines += [
+            "  - task: {type: other, name: predicted from the weights}",
+            "    dataset: {type: none, name: not run; predicted by wsdemo}",
+            f"    metrics: [{{type: predicted, name: {json.dumps('predicted ' + p.name)},"
+            f" value: {value:.4f}, verified: false}}]",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,106 @@
+"""Row of the LoRA evaluator: a LoRA from the Hugging Face Hub, judged before it is fetched."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from wsdemo import hub
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.reader import judge_header
+from wsdemo.ui.events import QUICK, guarded, guarded_stream, stop_button
+from wsdemo.ui.text import text_of
+
+
+def described(peek: hub.Peek) -> str:
+    """What the header alone says, or why the file would be refused."""
+    size = f"{peek.candidate.size / 2**20:.1f} MB; {peek.fetched_bytes:,} bytes read so far"
+    try:
+        said = judge_header(peek.header)
+    except WsdemoError as error:
+        return f"**{text_of(error.title)}.** {text_of(error.message, 400)} ({size}.)"
+    return f"{text_of(said, 400)} ({size}.)"
+
+
+@guarded
+def look(text: str, token: str) -> tuple[Any, ...]:
+    """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear."""
+    repository = hub.resolve(hub.parse_reference(text), token.strip() or None)
+    told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
+    if repository.base_model:
+        told += f"; its card says it was made for {text_of(repository.base_model)}"
+    choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in repository.candidates]
+    chosen = repository.chosen
+    if chosen is not None:
+        told += ". " + described(hub.peek(repository, chosen, token.strip() or None))
+    else:
+        told += f". It holds {len(choices)} files: choose one."
+    dropdown = gr.Dropdown(
+        choices=choices, value=chosen.path if chosen else None, visible=len(choices) > 1
+    )
+    return repository, dropdown, told, gr.Button(interactive=chosen is not None)
+
+
+def _candidate(repository: hub.Repository | None, path: str | None) -> hub.Candidate:
+    found = [c for c in repository.candidates if c.path == path] if repository else []
+    if not found:
+        raise WsdemoError("No file chosen", "Look first, then choose a file.", "Press Look.")
+    return found[0]
+
+
+@guarded
+def choose(repository: hub.Repository | None, path: str | None, token: str) -> tuple[str, Any]:
+    """Peeks at another file of the repository."""
+    candidate = _candidate(repository, path)
+    assert repository is not None
+    text = described(hub.peek(repository, candidate, token.strip() or None))
+    return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=True)
+
+
+@guarded_stream
+def fetch(
+    repository: hub.Repository | None, path: str | None, token: str
+) -> Iterator[tuple[Any, ...]]:
+    """Downloads the chosen file and hands it to the evaluator as if it had been dropped."""
+    if repository is not None and path is None and repository.chosen is not None:
+        path = repository.chosen.path
+    candidate = _candidate(repository, path)
+    assert repository is not None
+    for done, place in hub.download(repository, candidate, token.strip() or None):
+        if place is None:
+            share = done / max(1, candidate.size)
+            yield gr.skip(), gr.skip(), f"{done / 2**20:.1f} MB, {share:.0%}"
+        else:
+            beside = place.with_name(hub.CONFIG)
+            settings = str(beside) if beside.is_file() else None
+            yield str(place), settings, f"Downloaded {candidate.size / 2**20:.1f} MB."
+
+
+def build(file: gr.File, config: gr.File) -> None:
+    """Lays out the row; what it fetches goes to ``file`` and ``config``."""
+    state = gr.State(None)
+    reference = gr.Textbox(
+        label="or from the Hub: owner/name, owner/name@revision:path, or an address",
+        placeholder="owner/my-lora",
+        max_length=600,
+        elem_id="hub-reference",
+    )
+    with gr.Accordion("Private or gated repository", open=False):
+        token = gr.Textbox(
+            label="Your token: used for these requests only, never stored or logged",
+            type="password",
+            max_length=200,
+        )
+    with gr.Row():
+        button = gr.Button("Look", elem_id="hub-look")
+        take = gr.Button("Fetch and read", interactive=False, elem_id="hub-fetch")
+        stop = gr.Button("Stop", variant="stop")
+    files = gr.Dropdown(choices=[], label="File", visible=False, elem_id="hub-file")
+    status = gr.Markdown(elem_classes="status", elem_id="hub-status")
+
+    private: dict[str, Any] = {"api_visibility": "private", **QUICK}
+    asked = [reference, token]
+    gr.on([button.click, reference.submit], look, asked, [state, files, status, take], **private)
+    files.input(choose, [state, files, token], [status, take], **private)
+    run = take.click(fetch, [state, files, token], [file, config, status], **private)
+    stop_button(stop, run, status)

@@ -1,0 +1,196 @@
+"""Section of the LoRA evaluator: what the predictors say of the dropped file."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+from safetensors.torch import save_file
+
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.lol.pairs import Pairs, pack
+from wsdemo.lol.predictor import Predictor, answer, model_index
+from wsdemo.lol.shipped import shipped_predictors
+from wsdemo.lora.modules import Lora
+from wsdemo.lora.reader import read_lora
+from wsdemo.ui import predict_panel
+from wsdemo.ui.events import QUICK, download_file, guarded
+
+EXAMPLES = "lol-examples"
+MAX_BATCH = 200
+"""LoRAs of one batch drop."""
+
+
+@cache
+def _example_list() -> list[dict[str, Any]]:
+    path = DIRECTORY / f"{EXAMPLES}.safetensors"
+    return list(load_checkpoint(path)[1]["loras"]) if path.is_file() else []
+
+
+def example_choices() -> list[tuple[str, str]]:
+    """(title, index) of the shipped test LoRAs that the page offers."""
+    return [(entry["title"], str(i)) for i, entry in enumerate(_example_list()) if "title" in entry]
+
+
+def example_file(index: str | None) -> Any:
+    """A shipped test LoRA as a file, as if it had been dropped."""
+    if not index:
+        return None
+    entry = _example_list()[int(index)]
+    tensors, _ = load_checkpoint(DIRECTORY / f"{EXAMPLES}.safetensors")
+    own = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{int(index)}/")}
+    place = Path(download_file(b"", f"example-{int(index)}.safetensors"))
+    save_file(own, place, metadata=entry["metadata"])
+    return str(place)
+
+
+def truth(lora: Lora) -> str:
+    """The true labels that a shipped example carries in its metadata."""
+    for entry in _example_list():
+        if entry["metadata"] == lora.metadata and lora.metadata:
+            known = {k: v for k, v in entry["labels"].items() if not isinstance(v, str)}
+            said = ", ".join(f"{predict_panel.shown(k)} {v:g}" for k, v in known.items())
+            return f"True labels of this example: {said}."
+    return ""
+
+
+def _asked(path: str | None, read: Any) -> tuple[Lora, Predictor, Pairs]:
+    lora = read()
+    predictors = shipped_predictors()
+    found = answer(lora, predictors)
+    if found.abstained:
+        raise WsdemoError("No prediction", found.reason, "See the section above.")
+    predictor = next(p for p in predictors if p.name == found.predictor)
+    return lora, predictor, pack(lora, predictor.signature)
+
+
+def labels_of(predictor: Predictor) -> list[tuple[str, str]]:
+    """(shown, label) choices of a predictor."""
+    return [(predict_panel.shown(n), n) for m in predictor.tasks.values() for n in m.task.labels]
+
+
+def predict_file(lora: Lora) -> tuple[Any, ...]:
+    """Answer, choice of labels, model-index and visibility of the rest."""
+    predictors = shipped_predictors()
+    found = answer(lora, predictors)
+    text = predict_panel.predictions_html(found)
+    if found.abstained:
+        return text, "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), ""
+    predictor = next(p for p in predictors if p.name == found.predictor)
+    choices = labels_of(predictor)
+    pairs = pack(lora, predictor.signature)
+    headline = next(iter(predictor.tasks.values())).task.headline
+    first = headline[0] if headline else choices[0][1]
+    return (
+        text,
+        truth(lora),
+        gr.Dropdown(choices=choices, value=first, visible=True),
+        predict_panel.evidence_html(predictor, pairs, first),
+        predict_panel.doses_html(predictor, pairs, first),
+        gr.Row(visible=True),
+        model_index("my-lora", found.predictions),
+    )
+
+
+@guarded
+def batch(paths: list[str] | None) -> tuple[Any, Any, str]:
+    """Many files → a table of predictions; what cannot be read is a row that says why."""
+    if not paths:
+        return gr.Dataframe(visible=False), gr.DownloadButton(visible=False), ""
+    if len(paths) > MAX_BATCH:
+        raise WsdemoError(
+            "Too many files",
+            f"Found {len(paths)}; at most {MAX_BATCH} at once.",
+            "Use the command line: python -m wsdemo predict FILE --json",
+        )
+    rows = []
+    for path in paths:
+        row: dict[str, Any] = {"file": Path(path).name[:60]}
+        try:
+            found = answer(read_lora(Path(path)), shipped_predictors())
+            row |= {"family": found.predictor or "unknown", "reason": found.reason[:200]}
+            for p in found.predictions:
+                value = p.probability if p.probability is not None else p.value
+                row[predict_panel.shown(p.name)] = round(value, 4)
+        except WsdemoError as error:
+            row |= {"family": "not read", "reason": f"{error.title}: {error.message}"[:200]}
+        rows.append(row)
+    table = pd.DataFrame(rows).fillna("")
+    csv = download_file(table.to_csv(index=False).encode(), "predictions.csv")
+    answered = sum(1 for r in rows if not r["reason"])
+    said = f"{answered} of {len(rows)} answered; the rest say why not."
+    return gr.Dataframe(table, visible=True), gr.DownloadButton(csv, visible=True), said
+
+
+def build(file: gr.File, config: gr.File, opened: Any) -> None:
+    """Lays out the section and wires it to the dropped file.
+
+    Args:
+        file, config: What was dropped.
+        opened: (path, config path) → Lora; raises WsdemoError.
+    """
+    gr.Markdown("## What its weights say")
+    known = "; ".join(p.title for p in shipped_predictors())
+    gr.Markdown(
+        f"Predicted by learning on LoRAs, without running anything. Families known here: {known}."
+        " Of every other LoRA nothing is predicted, and that is said."
+    )
+    verdict = gr.HTML(elem_id="prediction")
+    true = gr.Markdown()
+    label = gr.Dropdown(choices=[], label="Explain", visible=False, elem_id="explain")
+    with gr.Row(visible=False) as more:
+        with gr.Column():
+            gr.Markdown("### Which modules decide")
+            evidence = gr.HTML()
+            gr.Markdown("### The same update from other factors")
+            gauge_seed = gr.Number(1, label="Seed of R", precision=0)
+            gauge = gr.Button("Re-gauge and predict again")
+            exhibit = gr.HTML(elem_id="gauge")
+        with gr.Column():
+            gr.Markdown("### Weaker, stronger, lower rank")
+            doses = gr.HTML()
+            with gr.Accordion("For the model card (marked as predicted)", open=False):
+                card = gr.Code(language="yaml", label="model-index", interactive=False)
+    with gr.Accordion("Many files at once", open=False):
+        files = gr.File(
+            label="LoRAs (.safetensors)", file_count="multiple", file_types=[".safetensors"],
+            height=130, elem_id="lora-batch",
+        )  # fmt: skip
+        counted = gr.Markdown()
+        table = gr.Dataframe(
+            label="Predictions", interactive=False, visible=False, max_height=420, wrap=True
+        )
+        csv = gr.DownloadButton("Download as CSV", visible=False)
+
+    outputs = [verdict, true, label, evidence, doses, more, card]
+
+    @guarded
+    def predict(path: str | None, settings: str | None) -> tuple[Any, ...]:
+        if path is None:
+            return "", "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), ""
+        return predict_file(opened(path, settings))
+
+    @guarded
+    def explain(path: str | None, settings: str | None, name: str | None) -> tuple[str, str]:
+        if path is None or not name:
+            return "", ""
+        _, predictor, pairs = _asked(path, lambda: opened(path, settings))
+        return (
+            predict_panel.evidence_html(predictor, pairs, name),
+            predict_panel.doses_html(predictor, pairs, name),
+        )
+
+    @guarded
+    def turn(path: str | None, settings: str | None, seed: float | None) -> str:
+        lora, predictor, _ = _asked(path, lambda: opened(path, settings))
+        return predict_panel.gauge_html(predictor, lora, int(seed or 0))
+
+    file.change(predict, [file, config], outputs, api_name="predict_lora", **QUICK)
+    config.change(predict, [file, config], outputs, api_visibility="private", **QUICK)
+    label.input(
+        explain, [file, config, label], [evidence, doses], api_visibility="private", **QUICK
+    )
+    gauge.click(turn, [file, config, gauge_seed], exhibit, api_visibility="private", **QUICK)
+    files.change(batch, files, [table, csv, counted], api_name="predict_many", **QUICK)
