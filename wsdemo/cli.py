@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wsdemo import __version__
+from wsdemo.cli_verbs import add_lol_verbs, add_map_verbs
 from wsdemo.errors import WsdemoError
 from wsdemo.runtime import tune_allocator
 
@@ -269,8 +270,6 @@ def make_folder(path: Path) -> Path:
 
 def build_parser() -> Parser:
     """All verbs and their options."""
-    from wsdemo import cli_lol
-
     parser = Parser(prog="wsdemo", description="Neural-network weights as data.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
@@ -359,7 +358,8 @@ def build_parser() -> Parser:
     convert.add_argument("input", type=Path, metavar="FILE")
     convert.add_argument("--out", type=Path, default=None, help=".safetensors file")
 
-    cli_lol.add_verbs(verb, verbs, Parser)
+    add_lol_verbs(verb, verbs, Parser, make_folder)
+    add_map_verbs(verb, existing, make_folder, make_parent)
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     return parser
 

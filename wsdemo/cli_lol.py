@@ -54,11 +54,16 @@ def report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_train(args: argparse.Namespace, out: Path) -> Result:
+def run_train(args: argparse.Namespace) -> Result:
     """``lol train``: a predictor for a folder of LoRAs with labels."""
     if not args.loras.is_dir():
         raise WsdemoError("No folder", f"{args.loras} is no folder.", "Give a folder of LoRAs.")
-    started = time.monotonic()
+    unknown = sorted(set(args.models or ()) - set(MODELS))
+    if unknown:
+        raise WsdemoError(
+            "Unknown model", f"Found {', '.join(unknown)}.", f"Choose among {', '.join(MODELS)}."
+        )
+    started, out = time.monotonic(), args.out
     torch.manual_seed(0)
     collection = load_collection(args.loras, args.labels)
     for note in collection.notes:
@@ -67,7 +72,7 @@ def run_train(args: argparse.Namespace, out: Path) -> Result:
     report(f"{counts}, {len(collection.signature)} modules, tasks: "
            + ", ".join(t.name for t in collection.tasks))  # fmt: skip
     rows = {
-        task.name: compare_models(collection, task, args.models, args.seeds, report)
+        task.name: compare_models(collection, task, args.models or MODELS, args.seeds, report)
         for task in collection.tasks
     }
     name = args.name or out.name
@@ -141,8 +146,9 @@ def run_list(args: argparse.Namespace) -> Result:
     }
 
 
-def run_examples(out: Path) -> Result:
+def run_examples(args: argparse.Namespace) -> Result:
     """``lol examples``: writes the shipped test LoRAs with their true labels."""
+    out: Path = args.out
     from safetensors.torch import save_file
 
     tensors, meta = load_checkpoint(DIRECTORY / f"{EXAMPLES}.safetensors")
@@ -154,51 +160,3 @@ def run_examples(out: Path) -> Result:
         files.append({"file": str(path), "family": entry["family"], "labels": entry["labels"]})
     (out / "labels.json").write_text(json.dumps(files, indent=1))
     return {"files": files}
-
-
-def add_verbs(verb: Any, verbs: Any, make_parser: Any) -> None:
-    """Adds ``predict`` and ``lol …`` to the command line's parser."""
-    predict = verb("predict", run_predict, "Predict a LoRA's labels from its weights.")
-    predict.add_argument("input", metavar="FILE_OR_REPO")
-    predictor_option(predict)
-    lol = verbs.add_parser("lol", help="Train and judge predictors of LoRAs.")
-    inner = lol.add_subparsers(dest="lol_verb", required=True, parser_class=make_parser)
-
-    def sub(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = inner.add_parser(name, help=text, description=text)
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
-        parser.set_defaults(run=run)
-        return parser
-
-    train = sub("train", with_folder(run_train), "Train a predictor on a folder of LoRAs.")
-    evaluate = sub("evaluate", run_evaluate, "Measure a predictor on labelled LoRAs.")
-    for parser in (train, evaluate):
-        parser.add_argument("--loras", type=Path, required=True, help="folder of .safetensors")
-        parser.add_argument("--labels", type=Path, required=True, help="CSV with a column 'file'")
-    train.add_argument("--out", type=Path, required=True, help="folder of the predictor")
-    train.add_argument("--name", default=None, help="default: the folder's")
-    train.add_argument("--seeds", type=int, default=3, help="models of the ensemble")
-    train.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    evaluate.add_argument("--predictor", type=Path, required=True)
-    predictor_option(sub("list", run_list, "List the predictors that are there."))
-    examples = sub("examples", with_folder(lambda _, out: run_examples(out)),
-                   "Write the shipped test LoRAs and their labels.")  # fmt: skip
-    examples.add_argument("--out", type=Path, required=True, help="folder")
-
-
-def predictor_option(parser: argparse.ArgumentParser) -> None:
-    """``--predictor``, repeatable: asked before the shipped ones."""
-    parser.add_argument(
-        "--predictor", type=Path, action="append", default=[], help="of your own; repeatable"
-    )
-
-
-def with_folder(run: Any) -> Any:
-    """Creates the folder --out before running a verb."""
-
-    def call(args: argparse.Namespace) -> Result:
-        args.out.mkdir(parents=True, exist_ok=True)
-        found: Result = run(args, args.out)
-        return found
-
-    return call

@@ -95,6 +95,13 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "python -m wsdemo.train.lol_examples --data celeba.zip",
         "Drawn at random from the test splits.",
     ),
+    "faces-map": (
+        "The map of the faces: positions, principal coordinates and attributes of 4,500 training "
+        "and 500 held-out faces' weights, and the directions of 40 attributes.",
+        "python -m wsdemo.train.maps faces --data celeba.zip",
+        "t-SNE at perplexity 30 on 64 principal coordinates. Directions: least squares on all "
+        "40 attributes at once over the 8,000 training faces.",
+    ),
     "faces-examples": (
         "Samples of faces-diffusion that are on screen before the first click.",
         "python -m wsdemo.train.faces_release --data celeba.zip",
@@ -103,6 +110,15 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
+TEXTS["shapes-map"] = (
+    "The map of the ten categories: positions and principal coordinates of the weights of 970 "
+    "training and 130 held-out shapes, for several representations.",
+    "python -m wsdemo.train.maps shapes --data MESHES",
+    "t-SNE at perplexity 30 on 64 principal coordinates. mlora-asym: the app's fits, from the "
+    "encoder's start; the others, and 'mlora-asym (shared start)': `python -m "
+    "wsdemo.train.shapes_fit shapes --data MESHES --shared-start --runs runs/compare` with "
+    "--representation, and --rate 0.03 for mLoRA, 0.01 otherwise.",
+)
 AIRPLANES = SHAPES.format(meshes=158, categories="airplanes", more="", copies=5)
 TEN = SHAPES.format(
     meshes="1,010",

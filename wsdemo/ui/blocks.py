@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from wsdemo.ui import fit_tab, lora_tab, sample_tab, shape_fit_tab, shape_sample_tab
+from wsdemo.ui import clusters_tab, fit_tab, lora_tab, sample_tab, shape_fit_tab, shape_sample_tab
 
 HEADING = """# wsdemo: neural-network weights as data
 Faces and shapes as the weights of neural fields: draw them, fit them, walk between them.
@@ -26,6 +26,8 @@ def build_blocks() -> gr.Blocks:
                 fit_tab.build()
             with gr.Tab("A mesh"):
                 shape_fit_tab.build()
+        with gr.Tab("Clusters"):
+            clusters_tab.build()
         with gr.Tab("LoRA evaluator"):
             lora_tab.build()
         gr.Markdown(FOOT)

@@ -1,0 +1,158 @@
+"""The shipped maps: points decode, new instances are placed, edits do what they say."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+import torch
+
+from wsdemo import maps, pipelines
+from wsdemo.analysis.features import shipped_features
+from wsdemo.cli import main
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import shipped_base
+from wsdemo.fields.instance import Instance
+from wsdemo.train.maps import attribute_directions, scaled
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return maps.weight_map("faces")
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return maps.weight_map("shapes")
+
+
+@pytest.mark.parametrize("name", maps.MAPS)
+def test_a_map_is_whole(name):
+    found = maps.weight_map(name)
+    assert len(found.names) == len(found.labels) == len(found.own) == len(found)
+    assert found.is_held_out.any()
+    for representation, kinds in found.positions.items():
+        assert found.coordinates[representation].shape[0] == len(found)
+        for positions in kinds.values():
+            assert positions.shape == (len(found), 2)
+            assert positions.abs().max() <= 1.001
+
+
+def test_a_point_of_a_map_lies_where_it_is(faces):
+    for index in (3, len(faces) - 3):
+        placed = maps.place(faces, maps.point_instance(faces, index))
+        assert placed.neighbours[0][0] == index
+        spot = faces.positions[maps.OWN]["t-SNE"][index]
+        assert placed.position == pytest.approx(spot.tolist(), abs=0.02)
+    training = maps.place(faces, maps.point_instance(faces, 3))
+    assert training.percentile < 1
+
+
+def test_held_out_shapes_are_told_apart_by_their_weights(shapes):
+    figures = maps.cluster_figures(shapes, "mlora-asym")
+    assert figures["knn_accuracy"] > 0.85
+    assert figures["logistic_accuracy"] > 0.85
+    assert figures["count"] == int(shapes.is_held_out.sum())
+
+
+def test_neighbours_by_weights_are_mostly_of_the_same_category(shapes):
+    hits = total = 0
+    for index in range(0, len(shapes), 50):
+        near = maps.nearest_points(shapes, maps.OWN, index, 4)
+        assert all(a[1] <= b[1] for a, b in itertools.pairwise(near))
+        hits += sum(int(shapes.classes[i] == shapes.classes[index]) for i, _ in near)
+        total += len(near)
+    assert hits / total > 0.7
+
+
+def test_other_representations_bases_and_points_are_refused(faces, shapes):
+    base, meta = shipped_base("faces-base")
+    adapter = Adapter(base, AdapterConfig("lora", 4, 0))
+    other = Instance(adapter, adapter.start, "image", "faces-base", meta["hash"], 64, {})
+    with pytest.raises(WsdemoError, match="lora of rank 4"):
+        maps.place(faces, other)
+    with pytest.raises(WsdemoError, match="shapes-base"):
+        maps.place(shapes, maps.point_instance(faces, 0))
+    with pytest.raises(WsdemoError, match="the map of shapes has"):
+        maps.cluster_figures(shapes, "nonsense")
+    with pytest.raises(WsdemoError, match="Unknown attribute"):
+        maps.cluster_figures(faces, maps.OWN, "Nonsense")
+    with pytest.raises(WsdemoError, match="No such point"):
+        maps.point_instance(faces, len(faces))
+    with pytest.raises(WsdemoError, match="Unknown map"):
+        maps.weight_map("cars")
+
+
+def test_an_edit_moves_its_attribute_and_nothing_at_strength_zero(faces):
+    network, names = shipped_features()
+    smiling = names.index("Smiling")
+    before, after = [], []
+    for index in range(len(faces) - 40, len(faces)):
+        instance = maps.point_instance(faces, index)
+        moved = maps.edit(faces, instance, "Smiling", 2.0)
+        before.append(instance.weights)
+        after.append(moved)
+    same = maps.edit(faces, instance, "Smiling", 0.0)
+    torch.testing.assert_close(same, instance.weights, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        logits = [
+            network(pipelines.render_faces(torch.stack(w), instance.adapter).float() / 127.5 - 1)
+            for w in (before, after)
+        ]
+    change = (logits[1] - logits[0]).mean(0)
+    assert change[smiling] > 1.0
+    assert change[names.index("Male")].abs() < change[smiling]
+
+
+def test_edits_beyond_what_is_known_are_refused(faces):
+    instance = maps.point_instance(faces, 0)
+    for attribute, strength in (("Nonsense", 1.0), ("Smiling", 50.0), ("Smiling", float("nan"))):
+        with pytest.raises(WsdemoError):
+            maps.edit(faces, instance, attribute, strength)
+    shape = dataclasses.replace(instance, domain="sdf")
+    with pytest.raises(WsdemoError, match="Cannot be edited"):
+        maps.edit(faces, shape, "Smiling", 1.0)
+
+
+def test_directions_hold_other_labels_fixed():
+    """A label that always comes with another gets none of the other's effect."""
+    g = torch.Generator().manual_seed(0)
+    a = (torch.rand(4000, generator=g) < 0.5).float()
+    b = torch.where(torch.rand(4000, generator=g) < 0.9, a, 1 - a)
+    effect = torch.randn(6, generator=g)
+    x = a[:, None] * effect + 0.1 * torch.randn(4000, 6, generator=g)
+    found = attribute_directions(x, torch.stack([a, b], 1))
+    torch.testing.assert_close(found[0], effect, atol=0.03, rtol=0)
+    assert found[1].abs().max() < 0.03
+    plain = x[b == 1].mean(0) - x[b == 0].mean(0)
+    assert plain.abs().max() > 0.3
+
+
+def test_positions_are_scaled_to_the_unit_square():
+    positions = scaled(torch.tensor([[0.0, 5.0], [10.0, 6.0]]))
+    assert positions.abs().max() == 1.0
+
+
+def test_the_command_line_measures_places_walks_and_edits(tmp_path, capsys, faces):
+    a, b = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    maps.point_instance(faces, 10).save(a)
+    maps.point_instance(faces, 20).save(b)
+    assert main(["clusters", "shapes", "--representation", "mlora", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) >= {
+        "representation", "ari", "nmi", "knn_accuracy", "logistic_accuracy", "count", "classes",
+    }  # fmt: skip
+    assert main(["neighbours", str(a), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["neighbours"][0]["name"] == faces.names[10]
+    out = tmp_path / "walk"
+    assert main(["walk", str(a), str(b), "--steps", "3", "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["files"]) == len(list(out.iterdir())) == 3
+    assert found["steps"][0]["to_first"] == found["steps"][2]["to_second"] == 0
+    assert found["steps"][1]["to_first"] > 0
+    edited = tmp_path / "c.safetensors"
+    command = ["edit", str(a), "--attribute", "Smiling", "--strength", "1.5", "--out", str(edited)]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["identity_change"] > 0
+    assert pipelines.open_instance(edited).weights.shape == faces.weights(0).shape
+    assert main(["walk", str(a), str(a), "--steps", "1", "--json"]) == 2

@@ -1,0 +1,303 @@
+"""Maps of weight space: where instances lie, their neighbours, new points, clusters, directions.
+
+A map checkpoint (train/maps.py) holds, for fitted faces or shapes that the app's models were
+trained on and for held-out ones, two-dimensional positions (t-SNE, PCA) and principal
+coordinates of their weights for several representations, and labels. What a point decodes to
+comes from the coordinates of the app's own representation.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from wsdemo import pipelines, shape_pipelines
+from wsdemo.analysis.clusters import check_labels, discriminate
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.instance import Instance
+from wsdemo.generate.diffusion import WeightDiffusion, prior_hash
+from wsdemo.media.meshes import Mesh, Pose
+
+MAPS = ("faces", "shapes")
+OWN = "mlora-asym"
+"""The app's own representation, which new points are placed by and points decoded from."""
+PLACED_BY = 5
+"""Nearest points whose positions, weighted by their nearness, place a new one."""
+
+
+@dataclass(frozen=True)
+class WeightMap:
+    """A map.
+
+    Attributes:
+        name: ``faces`` or ``shapes``.
+        names: n names of instances.
+        is_held_out: (n,) bool, whether no model has seen the instance.
+        labels: (n, a) uint8, 0 or 1.
+        label_names: The a columns: attributes, or categories.
+        positions: Representation → {"t-SNE", "PCA"} → (n, 2) float.
+        coordinates: Representation → (n, K) principal coordinates of the weights.
+        own: (n, c) whitened principal coordinates of the app's model, which decode.
+        model: The weight diffusion model whose prior they belong to.
+        directions: (a, c) change of ``own`` per label, the other labels held; faces only.
+        spread: Median distance of two held-out instances in FaceAttr-64 features; faces only.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    is_held_out: Tensor
+    labels: Tensor
+    label_names: tuple[str, ...]
+    positions: dict[str, dict[str, Tensor]]
+    coordinates: dict[str, Tensor]
+    own: Tensor
+    model: WeightDiffusion
+    directions: Tensor | None
+    spread: float
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def classes(self) -> Tensor:
+        """(n,) the category of every shape."""
+        return self.labels.float().argmax(1)
+
+    def weights(self, index: int) -> Tensor:
+        """(D,) the weights of a point, within the stored principal directions."""
+        return self.model.prior.from_coordinates(self.own[index : index + 1])[0]
+
+
+@cache
+def weight_map(name: str) -> WeightMap:
+    """The shipped map of a set.
+
+    Raises:
+        WsdemoError: There is none, or it belongs to another version of the model.
+    """
+    if name not in MAPS:
+        raise WsdemoError(
+            "Unknown map", f"Found {name[:40]!r}; expected {' or '.join(MAPS)}.", "Choose one."
+        )
+    is_faces = name == "faces"
+    model = pipelines.face_diffusion() if is_faces else shape_pipelines.shape_diffusion(name)
+    tensors, meta = load_checkpoint(DIRECTORY / f"{name}-map.safetensors")
+    if meta["prior"] != prior_hash(model.prior):
+        raise WsdemoError(
+            "Checkpoints do not match",
+            f"{name}-map belongs to another version of {name}-diffusion.",
+            "Take both from the same revision, or run train/maps.py again.",
+        )
+    stored, _ = pipelines.neighbours_of(model, f"{name}-neighbours")
+    trained = stored["coordinates"].float()[tensors["training_index"].long()]
+    own = torch.cat([trained, tensors["held_out"].float()])
+    representations = meta["representations"]
+    return WeightMap(
+        name,
+        tuple(meta["names"]),
+        torch.arange(len(own)) >= len(trained),
+        tensors["labels"],
+        tuple(meta["label_names"]),
+        {
+            r: {kind: tensors[f"{r}.{kind}"].float() for kind in ("t-SNE", "PCA")}
+            for r in representations
+        },
+        {r: tensors[f"{r}.coordinates"].float() for r in representations},
+        own,
+        model,
+        tensors["directions"].float() if "directions" in tensors else None,
+        float(meta.get("spread", 1.0)),
+    )
+
+
+def check_representation(found: WeightMap, representation: str) -> None:
+    """Raises WsdemoError unless a map knows a representation."""
+    if representation not in found.coordinates:
+        raise WsdemoError(
+            "Not on this map",
+            f"Found {representation[:40]!r}; the map of {found.name} has"
+            f" {', '.join(found.coordinates)}.",
+            "Choose one of those.",
+        )
+
+
+def check_point(found: WeightMap, index: int) -> None:
+    """Raises WsdemoError unless a map has a point of that number."""
+    if not 0 <= index < len(found):
+        raise WsdemoError(
+            "No such point", f"Found {index}; the map has {len(found):,}.", "Click a point."
+        )
+
+
+# ---- points ---------------------------------------------------------------------------
+
+
+def point_instance(found: WeightMap, index: int) -> Instance:
+    """A point as an instance, as Fit and Sample use it."""
+    check_point(found, index)
+    weights = found.weights(index)
+    if found.name == "faces":
+        return pipelines.face_instance(found.model.adapter, weights, {})
+    return shape_pipelines.shape_instance(found.name, found.model.adapter, weights, {}, Pose())
+
+
+def point_faces(found: WeightMap, index: list[int], size: int = pipelines.SIZE) -> Tensor:
+    """Decodes points of the faces' map: (n, 3, size, size) uint8."""
+    weights = torch.stack([found.weights(i) for i in index])
+    return pipelines.render_faces(weights, found.model.adapter, size)
+
+
+def point_shape(found: WeightMap, index: int) -> Mesh:
+    """Decodes a point of the shapes' map at preview resolution."""
+    weights = found.weights(index)
+    return shape_pipelines.decode_shape(weights, found.model.adapter, shape_pipelines.PREVIEW)
+
+
+def nearest_points(
+    found: WeightMap, representation: str, index: int, count: int = 8
+) -> list[tuple[int, float]]:
+    """The points whose weights lie nearest to a point's: (point, distance), nearest first."""
+    check_representation(found, representation)
+    check_point(found, index)
+    x = found.coordinates[representation]
+    distance = (x - x[index]).norm(dim=1)
+    distance[index] = float("inf")
+    best = distance.topk(min(count, len(found) - 1), largest=False)
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A new instance on a map.
+
+    Attributes:
+        position: (x, y) among the map's own positions.
+        neighbours: (point, distance) of the nearest points, nearest first.
+        percentile: Share of held-out instances that lie nearer to their nearest training
+            instance, in %.
+    """
+
+    position: tuple[float, float]
+    neighbours: tuple[tuple[int, float], ...]
+    percentile: float
+
+
+def place(found: WeightMap, instance: Instance, kind: str = "t-SNE", count: int = 8) -> Placed:
+    """Places an instance by its nearest points in weight space.
+
+    Raises:
+        WsdemoError: It is of another base or representation than the map's points.
+    """
+    own, config = found.model.adapter.config, instance.adapter.config
+    expected = f"{found.name}-base"
+    if instance.base_name != expected or config != own:
+        raise WsdemoError(
+            "Not on this map",
+            f"The instance is {config.representation} of rank {config.rank} (seed {config.seed})"
+            f" on {instance.base_name}; this map shows {own.representation} of rank {own.rank}"
+            f" (seed {own.seed}) on {expected}.",
+            "Fit it with the default settings, or choose the other map.",
+        )
+    x = found.model.prior.coordinates(instance.weights[None], found.own.shape[1])
+    # Plain distance of standardised weights, within the stored directions.
+    spread = found.model.prior.variances[: found.own.shape[1]].sqrt()
+    distance = ((found.own - x) * spread).norm(dim=1)
+    best = distance.topk(count, largest=False)
+    nearest = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    weight = 1 / (best.values[:PLACED_BY] + 1e-6)
+    spots = found.positions[OWN][kind][best.indices[:PLACED_BY]]
+    spot = (spots * (weight / weight.sum())[:, None]).sum(0)
+    stored, _ = pipelines.neighbours_of(found.model, f"{found.name}-neighbours")
+    trained = distance[~found.is_held_out]
+    share = (stored["held_out_distances"] < trained.min()).float().mean()
+    return Placed((float(spot[0]), float(spot[1])), tuple(nearest), 100 * float(share))
+
+
+# ---- clusters ---------------------------------------------------------------------------
+
+
+def cluster_figures(
+    found: WeightMap, representation: str, label: str | None = None
+) -> dict[str, object]:
+    """Clustering and discrimination of a map's held-out points, computed now.
+
+    Args:
+        found: The map.
+        representation: Whose coordinates.
+        label: An attribute (faces); categories are used where there are any.
+
+    Raises:
+        WsdemoError: Unknown representation or label, or too few of a class.
+    """
+    check_representation(found, representation)
+    if found.name == "faces":
+        label = label or "Male"
+        if label not in found.label_names:
+            raise WsdemoError(
+                "Unknown attribute",
+                f"Found {label[:40]!r}; the map knows {', '.join(found.label_names)}.",
+                "Choose one of those.",
+            )
+        y = found.labels[:, found.label_names.index(label)].long()
+    else:
+        y = found.classes
+    x, out = found.coordinates[representation], found.is_held_out
+    check_labels(x[out], y[out])
+    figures = discriminate(x[~out], y[~out], x[out], y[out])
+    return {
+        "representation": representation,
+        **{k: round(v, 4) for k, v in figures.items()},
+        "count": int(out.sum()),
+        "training_count": int((~out).sum()),
+        "classes": [label] if found.name == "faces" else list(found.label_names),
+    }
+
+
+# ---- directions ---------------------------------------------------------------------------
+
+
+def edit(
+    found: WeightMap, instance: Instance, attribute: str, strength: float, is_debiased: bool = True
+) -> Tensor:
+    """(D,) weights of a face moved along an attribute's direction in weight space.
+
+    ε′ = ε + s · d, where d is the change of the weights from a face without to one with the
+    attribute, the 39 other attributes held fixed (least squares over the training faces).
+
+    Args:
+        found: The map of the faces.
+        instance: What to edit: the map's representation on the map's base.
+        attribute: One of the map's labels.
+        strength: s; 1 is the mean difference between faces with and without.
+        is_debiased: Whether the other attributes are held fixed; else the plain difference of
+            the two means.
+
+    Raises:
+        WsdemoError: Unknown attribute, another representation, or a strength beyond 5.
+    """
+    pipelines.check_range("strength", abs(strength), 0, 5)
+    if found.directions is None or attribute not in found.label_names:
+        raise WsdemoError(
+            "Unknown attribute",
+            f"Found {attribute[:40]!r}; expected one of {', '.join(found.label_names)}.",
+            "Choose one of those.",
+        )
+    if instance.adapter.config != found.model.adapter.config or instance.domain != "image":
+        config = found.model.adapter.config
+        raise WsdemoError(
+            "Cannot be edited",
+            f"Directions are known for {config.representation} of rank {config.rank} on"
+            f" {found.name}-base.",
+            "Fit the face with the default settings.",
+        )
+    a = found.label_names.index(attribute)
+    if is_debiased:
+        d = found.directions[a]
+    else:
+        seen, y = ~found.is_held_out, found.labels[:, a].bool()
+        d = found.own[seen & y].mean(0) - found.own[seen & ~y].mean(0)
+    prior = found.model.prior
+    moved = prior.from_coordinates(strength * d[None])[0] - prior.restore(torch.zeros(1, 1))[0]
+    return instance.weights + moved

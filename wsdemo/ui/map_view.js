@@ -1,0 +1,114 @@
+// The map's canvas: gradio runs this with element, props, trigger and watch in scope.
+const canvas = element.querySelector('.wm-canvas'), pen = canvas.getContext('2d');
+const said = element.querySelector('.wm-said'), legend = element.querySelector('.wm-legend');
+let data = null, at = -1, hover = -1, zoom = 1, cx = 0, cy = 0, drag = null, pictures = [];
+const wide = () => canvas.clientWidth * 0.47 * zoom, high = () => canvas.clientHeight * 0.46 * zoom;
+const toX = x => canvas.clientWidth / 2 + (x - cx) * wide();
+const toY = y => canvas.clientHeight / 2 - (y - cy) * high();
+function draw() {
+  if (!data) return;
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = canvas.clientWidth * ratio; canvas.height = canvas.clientHeight * ratio;
+  pen.scale(ratio, ratio);
+  const r = Math.max(1.6, Math.min(5, 90 / Math.sqrt(data.x.length) * Math.sqrt(zoom)));
+  for (let i = 0; i < data.x.length; i++) {
+    pen.globalAlpha = 0.75; pen.fillStyle = data.palette[data.c[i]];
+    pen.beginPath(); pen.arc(toX(data.x[i]), toY(data.y[i]), r, 0, 7); pen.fill();
+    if (data.held && i >= data.held) { pen.globalAlpha = 1; pen.strokeStyle = '#111827';
+      pen.lineWidth = 0.7; pen.stroke(); }
+  }
+  pen.globalAlpha = 1;
+  pen.globalCompositeOperation = 'multiply'; // their pale ground lets points through
+  pictures.forEach(p => { if (p.image.complete) {
+    const s = p.size * Math.min(2.5, Math.sqrt(zoom));
+    pen.drawImage(p.image, toX(p.x) - s / 2, toY(p.y) - s / 2, s, s); } });
+  pen.globalCompositeOperation = 'source-over';
+  if (data.path && data.path.length > 1) {
+    pen.strokeStyle = '#111827'; pen.lineWidth = 1.5; pen.beginPath();
+    data.path.forEach(([x, y], k) => k ? pen.lineTo(toX(x), toY(y)) : pen.moveTo(toX(x), toY(y)));
+    pen.stroke();
+  }
+  (data.marks || []).forEach(m => { pen.fillStyle = '#111827'; pen.font = '13px sans-serif';
+    pen.beginPath(); pen.arc(toX(m.x), toY(m.y), 6, 0, 7); pen.fill();
+    pen.fillText(m.label, toX(m.x) + 9, toY(m.y) + 4); });
+  ring(hover, '#6366f1', 7); ring(at, '#111827', 9);
+}
+function ring(i, colour, r) {
+  if (i < 0 || i >= data.x.length) return;
+  pen.strokeStyle = colour; pen.lineWidth = 2.5; pen.beginPath();
+  pen.arc(toX(data.x[i]), toY(data.y[i]), r, 0, 7); pen.stroke();
+}
+function nearest(px, py) {
+  let best = -1, far = 400;
+  for (let i = 0; i < data.x.length; i++) {
+    const dx = toX(data.x[i]) - px, dy = toY(data.y[i]) - py, d = dx * dx + dy * dy;
+    if (d < far) { far = d; best = i; }
+  }
+  return best;
+}
+function tell(i) {
+  if (i < 0) return;
+  said.textContent = data.names[i] + ' · ' + data.classes[data.c[i]] +
+    (data.held && i >= data.held ? ' · held out' : '');
+}
+function open(i) { if (i < 0) return; at = i; draw(); tell(i); trigger('select', { index: i }); }
+function place(e) { const b = canvas.getBoundingClientRect();
+  return [e.clientX - b.left, e.clientY - b.top]; }
+canvas.addEventListener('pointermove', e => {
+  if (!data) return;
+  const [px, py] = place(e);
+  if (drag) { cx = drag.cx - (px - drag.px) / wide(); cy = drag.cy + (py - drag.py) / high();
+    drag.moved = drag.moved || Math.hypot(px - drag.px, py - drag.py) > 4; return draw(); }
+  const i = nearest(px, py);
+  if (i !== hover) { hover = i; draw(); tell(i); }
+});
+canvas.addEventListener('pointerdown', e => { const [px, py] = place(e);
+  drag = { px, py, cx, cy, moved: false }; });
+canvas.addEventListener('pointerup', e => { const was = drag; drag = null;
+  if (data && was && !was.moved) { const [px, py] = place(e); open(nearest(px, py)); } });
+canvas.addEventListener('pointerleave', () => { drag = null; hover = -1; draw(); });
+canvas.addEventListener('wheel', e => { e.preventDefault();
+  zoom = Math.max(1, Math.min(40, zoom * Math.exp(-e.deltaY / 400)));
+  if (zoom === 1) { cx = 0; cy = 0; } draw(); }, { passive: false });
+canvas.addEventListener('keydown', e => {
+  if (!data) return;
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
+  if (e.key === 'Enter') { open(at); return; }
+  if (e.key === '+') {
+    zoom = Math.min(40, zoom * 1.3);
+    if (at >= 0) { cx = data.x[at]; cy = data.y[at]; }
+    return draw();
+  }
+  if (e.key === '-') {
+    zoom = Math.max(1, zoom / 1.3);
+    if (zoom === 1) { cx = 0; cy = 0; }
+    return draw();
+  }
+  if (!way) return;
+  e.preventDefault();
+  if (at < 0) { at = 0; draw(); return tell(0); }
+  let best = -1, least = 1e9;
+  for (let i = 0; i < data.x.length; i++) {
+    const dx = data.x[i] - data.x[at], dy = data.y[i] - data.y[at];
+    const along = dx * way[0] + dy * way[1], across = Math.abs(dx * way[1]) + Math.abs(dy * way[0]);
+    if (along > 1e-6 && along + 3 * across < least) { least = along + 3 * across; best = i; }
+  }
+  if (best >= 0) { at = best; draw(); tell(best); }
+});
+function load() {
+  const fresh = props.value;
+  if (!fresh || !fresh.x) return;
+  const other = !data || data.set !== fresh.set;
+  data = fresh;
+  if (other) { at = -1; zoom = 1; cx = 0; cy = 0; }
+  if (fresh.selected >= 0) at = fresh.selected;
+  pictures = (data.pictures || []).map(p => { const image = new Image();
+    image.onload = draw; image.src = p.src; return { ...p, image }; });
+  legend.replaceChildren(...data.classes.map((name, k) => { const s = document.createElement('span');
+    const dot = document.createElement('i'); dot.style.background = data.palette[k];
+    s.append(dot, document.createTextNode(name)); return s; }));
+  draw();
+}
+watch('value', load);
+new ResizeObserver(draw).observe(canvas);
+load();
