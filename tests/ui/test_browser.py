@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import save
 
+from tests.hub.loopback import Hub
 from tests.lora.files import families, rand, write
 from tests.media.shapes import torus
 from wsdemo.media.mesh_files import mesh_bytes
@@ -36,12 +38,24 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def address():
+def loopback():
+    """A Hub on this machine for the app to ask."""
+    server = Hub()
+    tensors, _, _ = families()["kohya"]
+    server.files["acme/lora"] = {"a.safetensors": save(tensors), "b.safetensors": save(tensors)}
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def address(loopback):
     """The app in a process of its own, as `make demo` starts it."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"PORT": str(port), "WSDEMO_OPEN_BROWSER": "0"}
+    environment = os.environ | {
+        "PORT": str(port), "WSDEMO_OPEN_BROWSER": "0", "HF_ENDPOINT": loopback.address,
+    }  # fmt: skip
     process = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=environment)
     url = f"http://127.0.0.1:{port}/"
     deadline = time.monotonic() + 90
@@ -289,6 +303,79 @@ def test_what_is_no_lora_is_refused_in_the_tab(page, tmp_path):
     page.get_by_text("IA3 adapter").first.wait_for(timeout=30_000)
 
 
+def test_a_lora_from_the_hub_is_judged_chosen_fetched_and_read(page):
+    page.get_by_role("tab", name="LoRA evaluator").click()
+    page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/none")
+    page.locator("#hub-look").click()
+    page.get_by_text("No such repository").first.wait_for(timeout=30_000)
+    page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/lora")
+    page.locator("#hub-look").click()
+    page.get_by_text("It holds 2 files: choose one").wait_for(timeout=30_000)
+    page.locator("#hub-file input").click()
+    page.get_by_role("option", name=re.compile("b.safetensors")).click()
+    page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=30_000)
+    page.locator("#hub-fetch").click()
+    page.get_by_text("Size of the update").wait_for(timeout=30_000)
+
+
+def test_a_fitted_face_is_predicted_explained_and_gauge_invariant(page, tmp_path):
+    from wsdemo import maps
+
+    found = maps.weight_map("faces")
+    path = tmp_path / "face.safetensors"
+    maps.point_instance(found, len(found) - 1).save(path)
+    page.get_by_role("tab", name="LoRA evaluator").click()
+    upload(page, "lora", path)
+    page.locator("#prediction table").wait_for(timeout=30_000)
+    assert page.locator("#prediction tbody tr").count() == 40
+    page.get_by_role("button", name="Re-gauge and predict again").click()
+    page.locator("#gauge table").wait_for(timeout=30_000)
+    for row in page.locator("#gauge tbody tr").all():
+        cells = row.locator("td").all_inner_texts()
+        assert cells[0] == cells[1]
+        assert cells[2] != cells[3]
+
+
+def test_a_foreign_lora_gets_no_prediction_and_the_reason(page, tmp_path):
+    tensors, _, _ = families()["kohya"]
+    page.get_by_role("tab", name="LoRA evaluator").click()
+    upload(page, "lora", write(tmp_path / "lora.safetensors", tensors, {}))
+    page.locator("#prediction", has_text="No prediction").wait_for(timeout=30_000)
+    assert "lol train" in page.locator("#prediction").inner_text()
+
+
+def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
+    page.get_by_role("tab", name="Clusters").click()
+    canvas = page.locator(".wm-canvas")
+    canvas.wait_for()
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator("#map-point img").wait_for(timeout=30_000)
+    first = page.locator("#map-said").inner_text()
+    page.locator("#map-near img").first.wait_for(timeout=30_000)
+    page.get_by_role("button", name="Walk from here").click()
+    page.get_by_text("The walk begins").wait_for(timeout=15_000)
+    page.get_by_role("button", name="The map as a table").click()
+    page.locator("#map-table [role=gridcell]").nth(7).click()
+    page.locator("#map-said", has_text="(").wait_for(timeout=30_000)
+    assert page.locator("#map-said").inner_text() != first
+    page.locator("#map-measure").click()
+    page.get_by_text("k-means ARI").wait_for(timeout=60_000)
+
+
+def test_a_face_of_the_map_is_edited_and_regauged(page):
+    page.get_by_role("tab", name="Clusters").click()
+    page.get_by_role("tab", name="Edit a face").click()
+    page.locator("#edit-go").click()
+    page.locator("#edited img").wait_for(timeout=30_000)
+    page.locator("#edit-said", has_text="Changed by").wait_for(timeout=30_000)
+    page.get_by_role("tab", name="Symmetry").click()
+    page.locator("#symmetry-go").click()
+    page.locator("#symmetry-said", has_text="canonical factors by 0.00%").wait_for(timeout=30_000)
+
+
 def test_named_endpoints_answer(address):
     """The API that other programs use: draw, and fit to the end."""
     from gradio_client import Client, handle_file
@@ -309,7 +396,9 @@ def test_named_endpoints_answer(address):
 def test_no_accessibility_violations(page):
     from axe_playwright_python.sync_playwright import Axe
 
-    for tab in ("Sample", "Shapes", "Fit", "A mesh", "LoRA evaluator"):
+    tabs = ("Sample", "Shapes", "Fit", "A mesh", "LoRA evaluator", "Clusters", "Edit a face",
+            "Symmetry")  # fmt: skip
+    for tab in tabs:
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(800)
         found = Axe().run(page).response["violations"]

@@ -160,9 +160,10 @@ def table(name: str) -> Any:
 @guarded
 def walk(name: str, a: int | None, b: int | None) -> tuple[Any, str]:
     """Pictures along the straight path in weight space, and how far each is from both ends."""
-    if a is None or b is None:
+    if a is None or b is None or a == b:
         raise WsdemoError(
-            "Two points are needed", "Choose a point, then 'Walk from here' and 'to here'.", ""
+            "Two points are needed",
+            "Choose a point and press 'Walk from here', then another and 'to here'.",
         )
     found = maps.weight_map(name)
     start, end = maps.point_instance(found, a), maps.point_instance(found, b)
@@ -234,12 +235,8 @@ def symmetry(representation: str, seed: float | None) -> tuple[Any, Any, str]:
     found = maps.weight_map("faces")
     base, _ = shipped_base(pipelines.BASE)
     adapter = Adapter(base, AdapterConfig(representation, 8, 0))
-    if representation == maps.OWN:
-        weights = found.weights(len(found) - 1)[None]
-    else:  # a random instance near the base: what is shown does not depend on a fit
-        g = torch.Generator().manual_seed(7)
-        noise = torch.randn(adapter.size, generator=g) * adapter.trainable
-        weights = (adapter.start + 0.15 * noise)[None]
+    # A masked instance is also one without a mask: some entries of A happen to be zero.
+    weights = found.weights(len(found) - 1)[None]
     turned = regauge(adapter, weights, torch.Generator().manual_seed(int(seed or 0)))
     faces = pipelines.render_faces(torch.cat([weights, turned]), adapter)
     difference = int((faces[0].int() - faces[1].int()).abs().max())
@@ -404,7 +401,7 @@ def _build_symmetry() -> None:
     )
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
-            kind = gr.Radio(["mlora-asym", "mlora", "lora"], value="mlora-asym", label="Weights")
+            kind = gr.Radio(["mlora-asym", "mlora"], value="mlora-asym", label="Weights")
             seed = gr.Number(1, label="Seed of R", precision=0)
             go = gr.Button("Re-gauge", variant="primary", elem_id="symmetry-go")
             said = gr.Markdown(elem_id="symmetry-said")

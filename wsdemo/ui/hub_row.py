@@ -12,6 +12,11 @@ from wsdemo.ui.events import QUICK, guarded, guarded_stream, stop_button
 from wsdemo.ui.text import text_of
 
 
+def _given(token: str | None) -> str | None:
+    """A visitor's token; an empty field is none."""
+    return (token or "").strip() or None
+
+
 def described(peek: hub.Peek) -> str:
     """What the header alone says, or why the file would be refused."""
     size = f"{peek.candidate.size / 2**20:.1f} MB; {peek.fetched_bytes:,} bytes read so far"
@@ -23,16 +28,16 @@ def described(peek: hub.Peek) -> str:
 
 
 @guarded
-def look(text: str, token: str) -> tuple[Any, ...]:
+def look(text: str | None, token: str | None) -> tuple[Any, ...]:
     """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear."""
-    repository = hub.resolve(hub.parse_reference(text), token.strip() or None)
+    repository = hub.resolve(hub.parse_reference(text or ""), _given(token))
     told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
     if repository.base_model:
         told += f"; its card says it was made for {text_of(repository.base_model)}"
     choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in repository.candidates]
     chosen = repository.chosen
     if chosen is not None:
-        told += ". " + described(hub.peek(repository, chosen, token.strip() or None))
+        told += ". " + described(hub.peek(repository, chosen, _given(token)))
     else:
         told += f". It holds {len(choices)} files: choose one."
     dropdown = gr.Dropdown(
@@ -49,24 +54,26 @@ def _candidate(repository: hub.Repository | None, path: str | None) -> hub.Candi
 
 
 @guarded
-def choose(repository: hub.Repository | None, path: str | None, token: str) -> tuple[str, Any]:
+def choose(
+    repository: hub.Repository | None, path: str | None, token: str | None
+) -> tuple[str, Any]:
     """Peeks at another file of the repository."""
     candidate = _candidate(repository, path)
     assert repository is not None
-    text = described(hub.peek(repository, candidate, token.strip() or None))
+    text = described(hub.peek(repository, candidate, _given(token)))
     return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=True)
 
 
 @guarded_stream
 def fetch(
-    repository: hub.Repository | None, path: str | None, token: str
+    repository: hub.Repository | None, path: str | None, token: str | None
 ) -> Iterator[tuple[Any, ...]]:
     """Downloads the chosen file and hands it to the evaluator as if it had been dropped."""
     if repository is not None and path is None and repository.chosen is not None:
         path = repository.chosen.path
     candidate = _candidate(repository, path)
     assert repository is not None
-    for done, place in hub.download(repository, candidate, token.strip() or None):
+    for done, place in hub.download(repository, candidate, _given(token)):
         if place is None:
             share = done / max(1, candidate.size)
             yield gr.skip(), gr.skip(), f"{done / 2**20:.1f} MB, {share:.0%}"
