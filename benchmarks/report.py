@@ -7,7 +7,9 @@ the papers stand beside ours where both measured the same thing.
 from functools import partial
 from typing import Any
 
+from benchmarks import report_weights
 from benchmarks.common import RESULTS, load_result
+from benchmarks.report_table import measured_by, table
 
 PAPER_PSNR = {
     "mlp": 35.11, "mlp-asym": 33.28, "lora": 35.69,
@@ -21,16 +23,6 @@ GENERATION_ROWS = {
     "fits": "fits of training faces: what the weights allow",
     "real": "other real faces: the floor",
 }
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def measured_by(result: dict[str, Any]) -> str:
-    return f"`{result['command']}` · {result['machine']}"
 
 
 def reconstruction(result: dict[str, Any], small: bool = False) -> str:
@@ -251,8 +243,12 @@ SECTIONS = {
     "airplane-generation": partial(shape_generation, "airplane"),
     "shapes-generation": partial(shape_generation, "shapes"),
     "shapes-speed": shape_speed,
+    "clusters": report_weights.clusters,
+    "connectivity": report_weights.connectivity,
     "loras": loras,
+    "lol": report_weights.lol,
 }
+FAMILIES = ("face-fields", "face-generator")
 
 
 def main() -> None:
@@ -264,6 +260,7 @@ def main() -> None:
         result = load_result(name)
         if result:
             parts.append(section(result))
+    parts += [text for name in FAMILIES if (text := report_weights.family(name))]
     (RESULTS.parent / "results.md").write_text("\n".join(parts))
 
 

@@ -72,6 +72,8 @@ def model_config(name: str, outputs: int, rank: int) -> ModelConfig:
 def training_budget(name: str, loras: int) -> Budget:
     """Dense layers of 10⁵ and more inputs need a smaller rate; the rest is equal for all."""
     rate = 5e-4 if name in ("mlp-dense", "linear") else 2e-3
+    if name == "mlp-dense":  # tens of millions of weights: it overfits early, and is slow
+        return Budget(epochs=15, batch=16 if loras <= 2000 else 64, learning_rate=rate, patience=5)
     if loras > 2000:
         return Budget(epochs=25, batch=64, learning_rate=rate, patience=8)
     return Budget(learning_rate=rate)

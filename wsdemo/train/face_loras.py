@@ -60,7 +60,7 @@ RANKS = (1, 2, 8, 16, 32)
 SIZES = (4, 8, 16, 32, 64)
 """Sizes of finetuning sets."""
 ATTRIBUTES = ("Male", "Young", "Wearing_Lipstick", "Big_Lips", "No_Beard")
-"""The paper's five; the label is what most of the set's faces have."""
+"""The paper's five; the label is whether more of the set's faces have it than faces at large."""
 GROUPS: dict[str, dict[str, bool]] = {
     "hat": {"Wearing_Hat": True},
     "glasses": {"Eyeglasses": True},
@@ -181,16 +181,20 @@ def finetune(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    share = material.faces.attributes[index].float().mean(0)
-    names = material.faces.attribute_names
     labels: dict[str, object] = {"faces": [material.first + i + 1 for i in chosen]}
     labels["data_set_size"] = len(chosen)
-    for name in ATTRIBUTES:
-        if name in names:
-            labels[name] = int(share[names.index(name)] > 0.5)
+    labels |= attribute_labels(material, index)
     for group in GROUPS if plan.kind == "groups" else ():
         labels[f"has {group}"] = int(group in plan.groups)
     return labels
+
+
+def attribute_labels(material: Material, index: Tensor) -> dict[str, int]:
+    """Whether more of some faces have an attribute than of all the material's faces."""
+    names, every = material.faces.attribute_names, material.faces.attributes.float()
+    share, usual = every[index].mean(0), every.mean(0)
+    known = [(name, names.index(name)) for name in ATTRIBUTES if name in names]
+    return {name: int(share[i] > usual[i]) for name, i in known}
 
 
 def score(model: FaceGenerator, clip: FaceClip | None = None) -> float:

@@ -1,0 +1,99 @@
+"""Paper A, Fig. 3: how alike weights become that were fitted to one face from different starts.
+
+    python -m benchmarks.connectivity --data celeba.zip
+
+Every face is fitted twice, from the shared start ι₁ and from √(1 − λ²) ι₁ + λ ε, where ε is
+another draw of the same start. Measured: the cosine of the two results, and the barrier, the
+error of their midpoint above the mean error of the two.
+"""
+
+import torch
+from torch import Tensor
+
+from benchmarks.common import benchmark_parser, start, store_result
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base import pixel_grid
+from wsdemo.fields.base_files import shipped_base
+from wsdemo.fields.fit import FitConfig, fit_to_end, warm_start
+from wsdemo.pipelines import FIT_RATES
+from wsdemo.train.faces_data import load_faces, to_signal
+
+REPRESENTATIONS = {
+    "mlp": 39, "mlp-asym": 39, "lora": 8, "lora-asym": 8, "mlora": 8, "mlora-asym": 8,
+}  # fmt: skip
+LAMBDAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+
+def other_start(adapter: Adapter, seed: int) -> Tensor:
+    """(D,) another draw of the start, with the same mask and frozen entries."""
+    config = AdapterConfig(adapter.config.representation, adapter.config.rank, 1000 + seed)
+    drawn = Adapter(adapter.base, config)
+    # The other seed froze other entries: take the spread of its free ones, by permutation.
+    g = torch.Generator().manual_seed(seed)
+    found = adapter.start.clone()
+    for slot in adapter.slots:
+        part = slice(slot.start, slot.stop)
+        free = adapter.trainable[part]
+        values = drawn.start[part][drawn.trainable[part]]
+        if bool(free.any()) and len(values):
+            choice = torch.randint(len(values), (int(free.sum()),), generator=g)
+            found[part] = found[part].masked_scatter(free, values[choice])
+    return found
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--faces", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=150)
+    args = parser.parse_args()
+    start(args)
+    base, _ = shipped_base("faces-base")
+    target = to_signal(load_faces(args.data, "test").first(args.faces).images)
+    grid = pixel_grid(64, 64)
+    rows: dict[str, dict[str, list[float]]] = {}
+    for name, rank in REPRESENTATIONS.items():
+        adapter = Adapter(base, AdapterConfig(name, rank, 0))
+        if adapter.config.kind == "mlp":
+            adapter.start = warm_start(adapter, grid)
+        config = FitConfig(
+            steps=args.steps, points=768, learning_rate=FIT_RATES[adapter.config.kind]
+        )
+        phi = adapter.features(grid)
+
+        def errors(ε: Tensor, adapter: Adapter = adapter, phi: Tensor = phi) -> Tensor:
+            with torch.no_grad():
+                return (adapter.decode(ε, phi).clamp(-1, 1) - target).square().mean((1, 2))
+
+        def fitted(origin: Tensor, seed: int, adapter: Adapter = adapter,
+                   config: FitConfig = config) -> Tensor:  # fmt: skip
+            g = torch.Generator().manual_seed(seed)
+            origins = origin.expand(args.faces, -1).clone()
+            return fit_to_end(adapter, grid, target, config, g, origins)
+
+        first = fitted(adapter.start, 0)
+        row: dict[str, list[float]] = {
+            k: [] for k in ("cosine", "cosine_sd", "barrier", "barrier_sd", "psnr")
+        }
+        noise = other_start(adapter, 1)
+        for λ in LAMBDAS:
+            origin = (1 - λ**2) ** 0.5 * adapter.start + λ * noise
+            origin = torch.where(adapter.trainable, origin, adapter.start)
+            second = fitted(origin, 1)
+            free = adapter.trainable
+            cosine = torch.nn.functional.cosine_similarity(first[:, free], second[:, free])
+            ends = (errors(first) + errors(second)) / 2
+            barrier = errors((first + second) / 2) - ends
+            row["cosine"].append(float(cosine.mean()))
+            row["cosine_sd"].append(float(cosine.std()))
+            row["barrier"].append(float(barrier.mean()))
+            row["barrier_sd"].append(float(barrier.std()))
+            row["psnr"].append(float((10 * torch.log10(4 / errors(second))).mean()))
+        rows[name] = row
+        print(name, [round(v, 4) for v in row["barrier"]], flush=True)
+    command = f"python -m benchmarks.connectivity --data celeba.zip --faces {args.faces}"
+    values = {"rows": rows, "lambdas": LAMBDAS, "faces": args.faces, "steps": args.steps}
+    store_result("connectivity", f"{command} --steps {args.steps}", values)
+
+
+if __name__ == "__main__":
+    main()

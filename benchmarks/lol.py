@@ -1,0 +1,197 @@
+"""What the shipped predictors do beyond the comparison that their recipe stores:
+
+    python -m benchmarks.lol --data celeba.zip --loras LORAS
+
+- Fig. 4: the models of the CelebA-CLIP score, trained on rank 4, on LoRAs of other ranks.
+- Gauge attack: every test LoRA re-factored by a random R of condition up to 10.
+- Prediction against drawing 33 faces and scoring them, in one run.
+- Abstention: on real LoRAs of other bases, and on the family's own test LoRAs.
+- Fig. 5: time and memory of GL-net and Dense against the width of the model.
+"""
+
+import copy
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import benchmark_parser, start, store_result
+from wsdemo.checkpoints import DIRECTORY
+from wsdemo.errors import WsdemoError
+from wsdemo.generate.lora_layers import adapt
+from wsdemo.generate.text_to_face import FaceGenerator, shipped_generator
+from wsdemo.lol.build import model_config
+from wsdemo.lol.collection import Collection, load_collection
+from wsdemo.lol.fitting import Budget, Task, train_model
+from wsdemo.lol.metrics import regression_metrics
+from wsdemo.lol.models import ModelConfig, build_model
+from wsdemo.lol.pairs import Pairs, Signature, pack, regauge_pairs
+from wsdemo.lol.predictor import answer, load_predictor
+from wsdemo.lol.shipped import shipped_predictors
+from wsdemo.lora.reader import read_lora
+from wsdemo.train.face_loras import TARGETS, score
+from wsdemo.train.lol_families import GENERATOR_TASKS
+
+RANK_MODELS = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
+
+
+def ranks(collection: Collection, task: Task, seeds: int) -> dict[str, dict[str, float]]:
+    """Model → rank → test MSE in units of the training labels' variance."""
+    test = collection.splits["test"]
+    by_rank: dict[int, list[int]] = {}
+    for i, name in enumerate(test.names):
+        U = [u[i] for u, _ in test.pairs.groups]
+        rank = max(int((u.abs().sum((0, 1)) > 0).sum()) for u in U)
+        if "/ranks-" in name or rank == 4:
+            by_rank.setdefault(rank, []).append(i)
+    found: dict[str, dict[str, float]] = {}
+    for name in RANK_MODELS:
+        config = model_config(name, 1, 4)
+        budget = Budget(epochs=15, learning_rate=5e-4) if name == "mlp-dense" else Budget()
+        fitted = [
+            train_model(collection.signature, config, task, collection.splits["train"],
+                        collection.splits["validation"], seed, budget)
+            for seed in range(1 if name == "mlp-dense" else seeds)
+        ]  # fmt: skip
+        found[name] = {}
+        for rank, index in sorted(by_rank.items()):
+            rows = torch.tensor(index)
+            true = test.targets(task)[rows, 0]
+            errors = [
+                regression_metrics(
+                    f.predict(test.pairs.pick(rows).padded(max(4, rank)))[:, 0], true, float(f.std)
+                )["mse"]
+                for f in fitted
+            ]
+            found[name][str(rank)] = sum(errors) / len(errors)
+        print(name, found[name], flush=True)
+    return found
+
+
+def gauge_attack(collection: Collection) -> dict[str, dict[str, float]]:
+    """Task → change of the predictor and of the MLP, in standard deviations of predictions."""
+    predictor = load_predictor(DIRECTORY / "lol-face-generator.safetensors")
+    found = {}
+    for name, models in predictor.tasks.items():
+        pairs = collection.splits["test"].known(models.task).pairs.padded(4)
+        turned = regauge_pairs(pairs, torch.Generator().manual_seed(0))
+        a, b = models.outputs(pairs), models.outputs(turned)
+        found[name] = {"predictor": float(((a - b).abs().amax(0) / a.std(0)).max())}
+        if models.baseline is not None:
+            a, b = models.baseline_outputs(pairs), models.baseline_outputs(turned)
+            found[name]["mlp"] = float(((a - b).abs().mean(0) / a.std(0)).mean())
+    return found
+
+
+def against_generating(file: Path) -> dict[str, float]:
+    """Seconds to read and predict a LoRA, and to draw and score 33 faces with it."""
+    predictors = shipped_predictors()
+    answer(read_lora(file), predictors)  # once, so that everything is loaded
+    started = time.perf_counter()
+    for _ in range(20):
+        lora = read_lora(file)
+    reading = (time.perf_counter() - started) / 20
+    started = time.perf_counter()
+    for _ in range(20):
+        answer(lora, predictors)
+    whole = (time.perf_counter() - started) / 20
+    found = next(p for p in predictors if p.matches(lora))
+    pairs = pack(lora, found.signature)
+    batch = Pairs.join([pairs] * 512)
+    models = found.tasks["CelebA-CLIP score"]
+    models.outputs(batch)
+    started = time.perf_counter()
+    for _ in range(5):
+        models.outputs(batch)
+    forward = (time.perf_counter() - started) / 5 / 512
+    generator = shipped_generator()
+    network = copy.deepcopy(generator.network)
+    adapt(network, TARGETS)
+    adapted = FaceGenerator(network, generator.prior.variances, generator.clip)
+    score(adapted)
+    started = time.perf_counter()
+    score(adapted)
+    scoring = time.perf_counter() - started
+    return {
+        "read_seconds": reading, "answer_seconds": whole, "forward_seconds": forward,
+        "generate_and_score_seconds": scoring, "ratio_forward": scoring / forward,
+        "ratio_answer": scoring / (reading + whole),
+    }  # fmt: skip
+
+
+def abstention(loras: Path | None, runs: Path) -> dict[str, Any]:
+    """Real LoRAs of other bases must get no prediction, the family's own test LoRAs one."""
+    predictors = shipped_predictors()
+    foreign = {"read": 0, "abstained": 0}
+    for path in sorted(loras.rglob("*.safetensors")) if loras else []:
+        try:
+            lora = read_lora(path)
+        except WsdemoError:
+            continue
+        foreign["read"] += 1
+        foreign["abstained"] += answer(lora, predictors).abstained
+    own: dict[str, Any] = {"files": 0, "abstained": 0, "reasons": {}}
+    for path in sorted((runs / "face-loras" / "test").glob("*.safetensors")):
+        found = answer(read_lora(path), predictors)
+        own["files"] += 1
+        own["abstained"] += found.abstained
+        if found.abstained:
+            reason = found.reason[:40]
+            own["reasons"][reason] = own["reasons"].get(reason, 0) + 1
+    return {"foreign": foreign, "own": own}
+
+
+def cost(widths: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 12288)) -> list[dict[str, float]]:
+    """One batch of four LoRAs of rank 4 with two modules of width n: seconds per LoRA."""
+    rows = []
+    for n in widths:
+        signature = Signature({"a": (n, n), "b": (n, n)})
+        g = torch.Generator().manual_seed(0)
+        pairs = Pairs(tuple(
+            (torch.randn(4, len(names), *(shape[0], 4), generator=g),
+             torch.randn(4, len(names), *(shape[1], 4), generator=g))
+            for shape, names in signature.groups
+        ))  # fmt: skip
+        row: dict[str, float] = {"width": n}
+        for name in ("gl-net", "mlp-svd", "mlp-dense"):
+            if name == "mlp-dense" and n > 4096:
+                continue  # its first layer alone would take 4 · 16 · 2 n² bytes: 19 GB
+            model = build_model(signature, ModelConfig(name, hidden=16)).eval()
+            with torch.no_grad():
+                model(pairs)
+                started = time.perf_counter()
+                for _ in range(3):
+                    model(pairs)
+            row[name] = (time.perf_counter() - started) / 3 / 4
+            row[f"{name}_parameters"] = sum(p.numel() for p in model.parameters())
+            del model
+        rows.append(row)
+    rows[-1]["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return rows
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--loras", type=Path, default=None, help="folder of real LoRAs")
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    start(args)
+    folder = args.runs / "face-loras"
+    collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
+    values: dict[str, Any] = {"abstention": abstention(args.loras, args.runs)}
+    print(values, flush=True)
+    values["gauge"] = gauge_attack(collection)
+    print(values["gauge"], flush=True)
+    first = next((folder / "test").glob("celeba-*.safetensors"))
+    values["speed"] = against_generating(first)
+    print(values["speed"], flush=True)
+    values["cost"] = cost()
+    values["ranks"] = ranks(collection, GENERATOR_TASKS[0], args.seeds)
+    store_result("lol", "python -m benchmarks.lol --data celeba.zip --loras LORAS", values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Sections of docs/results.md on the structure of weight space and on learning on LoRAs."""
+
+from typing import Any
+
+from benchmarks.report_table import measured_by, table
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+
+PAPER_CLUSTERS = {
+    "mlp": (39.3, 50.0, 78.1), "lora": (56.3, 75.2, 86.1), "mlora": (67.1, 85.1, 90.0),
+    "mlora-asym": (56.5, 80.8, 84.5),
+}  # fmt: skip
+"""Paper A, ShapeNet of ten classes: k-means ARI, 1-NN, logistic regression, in %."""
+PAPER_CLIP = {
+    "mlp": ".988 / .226 / .333", "mlp-o-align": ".175 / .654 / .856",
+    "mlp-svd": ".148 / .667 / .863", "mlp-dense": ".169 / .677 / .871",
+    "gl-net": ".111 / .695 / .884",
+}  # fmt: skip
+"""Paper B, CelebA-LoRA: test MSE / Kendall τ / what they call R², which is Spearman's ρ."""
+PAPER_ATTRIBUTES = {"mlp": 72.4, "mlp-o-align": 87.2, "mlp-svd": 77.3, "mlp-dense": 89.1,
+                    "gl-net": 91.3}  # fmt: skip
+PAPER_CLASSES = {"mlp": 49.6, "mlp-o-align": 87.8, "mlp-svd": 65.6, "mlp-dense": 88.9,
+                 "gl-net": 90.4}  # fmt: skip
+PAPER_RANKS = {
+    "mlp-svd": ".714 1.01 .571 .604 .700 .789",
+    "mlp-dense": ".424 .357 .369 .349 .343 .328",
+    "gl-net": ".418 .335 .323 .324 .317 .284",
+}
+
+
+def clusters(result: dict[str, Any]) -> str:
+    """Paper A's discriminative table."""
+    rows = []
+    for name, row in sorted(
+        result["values"].items(), key=lambda r: -r[1]["forms"]["raw"]["logistic_accuracy"]
+    ):
+        raw = row["forms"]["raw"]
+        paper = PAPER_CLUSTERS.get(name)
+        rows.append([
+            name, f"{row['weights']:,}", *(f"{100 * raw[k]:.1f}" for k in (
+                "ari", "nmi", "knn_accuracy", "logistic_accuracy", "cross_validated",
+                "retrieval_map")),
+            " / ".join(f"{v:.1f}" for v in paper) if paper else "–",
+        ])  # fmt: skip
+    head = ["weights of", "count", "ARI", "NMI", "1-NN", "logistic", "5 folds", "mAP",
+            "paper: ARI / 1-NN / logistic"]  # fmt: skip
+    forms = []
+    for name, row in result["values"].items():
+        forms += [
+            [name, form, *(f"{100 * f[k]:.1f}" for k in ("ari", "knn_accuracy",
+                                                         "logistic_accuracy"))]
+            for form, f in row["forms"].items() if form != "raw"
+        ]  # fmt: skip
+    first = next(iter(result["values"].values()))
+    return f"""## Telling ten categories apart by weights
+
+{measured_by(result)}
+
+{first["training"]} training and {first["held_out"]} held-out shapes, each fitted for 100 steps of
+768 points from one shared start (`shapes_fit --shared-start`). In %. ARI and NMI: k-means with ten
+clusters on the held-out shapes, mean of three seeds. 1-NN (cosine) and logistic regression: trained
+on the training shapes, tested on the held-out ones; 5 folds: within the training shapes. One set of
+fits; with 130 held-out shapes, an accuracy of 90 % is uncertain by ± 2.6.
+
+{table(head, rows)}
+
+The order of the paper holds: mLoRA before LoRA before MLP in every column of its table. The
+accuracies are above the paper's and the ARI below it; our shapes are a fifth as many and differ,
+so compare the order. LoRA-Asym's frozen entries of scale 6 disturb its fits here as they do its
+reconstruction.
+
+In other forms of the same weights, in %:
+
+{table(["weights of", "form", "ARI", "1-NN", "logistic"], forms)}
+
+*canonical*: unique factors (docs/method.md); *product*: B A of every layer. Factors of LoRA and
+mLoRA made unique by a singular value decomposition are worse than raw ones: the shared start has
+aligned those already, and a decomposition swaps directions of similar size.
+"""
+
+
+def connectivity(result: dict[str, Any]) -> str:
+    """Paper A, Fig. 3."""
+    v = result["values"]
+    head = ["λ", *(f"{λ:g}" for λ in v["lambdas"])]
+
+    def rows(key: str, digits: int, factor: float = 1.0) -> list[list[str]]:
+        return [
+            [name, *(f"{factor * m:.{digits}f} ± {factor * s:.{digits}f}"
+                     for m, s in zip(row[key], row[f"{key}_sd"], strict=True))]
+            for name, row in v["rows"].items()
+        ]  # fmt: skip
+
+    lowest = min(v["rows"], key=lambda n: sum(v["rows"][n]["barrier"]))
+    return f"""## Connectivity of fits from different starts
+
+{measured_by(result)}
+
+{v["faces"]} held-out faces, each fitted twice for {v["steps"]} steps, from ι₁ and from
+√(1 − λ²) ι₁ + λ ε with ε another draw of the start; mean ± sd over faces, one draw of ε. The
+barrier is the squared error of the midpoint above the mean of its two ends, times 1,000 (values in
+[-1, 1]; negative: the midpoint is better than the ends, as averaging removes noise of the fits).
+Lowest in sum: {lowest}.
+
+Barrier × 1,000:
+
+{table(head, rows("barrier", 2, 1000))}
+
+Cosine of the trained weights:
+
+{table(head, rows("cosine", 3))}
+"""
+
+
+def _mean(values: list[float], digits: int = 3) -> str:
+    n = len(values)
+    mean = sum(values) / n
+    sd = (sum((v - mean) ** 2 for v in values) / max(1, n - 1)) ** 0.5
+    return f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+
+def family(name: str) -> str:
+    """All models on every task of a family, from its predictor's metadata."""
+    path = DIRECTORY / f"lol-{name}.safetensors"
+    if not path.is_file():
+        return ""
+    _, meta = load_checkpoint(path)
+    counts = ", ".join(f"{v} {k}" for k, v in meta["counts"].items())
+    parts = [
+        f"## Learning on LoRAs: {meta['title']}\n\n`python -m wsdemo.train.lol_families {name}"
+        + (" --data celeba.zip" if name == "face-fields" else "")
+        + f"` · two CPU cores\n\n{counts} LoRAs; {meta['seeds']} seeds, mean ± sd. *Gauge*: mean"
+        " change of a test prediction, in standard deviations of predictions, when every LoRA is"
+        " re-factored by a random R of condition up to 10."
+    ]
+    chosen = {e["task"]["name"]: e["measured"] for e in meta["tasks"]}
+    for task, rows in meta["comparison"].items():
+        is_binary = "auc" in rows[0]["test"]
+        has_headline = "headline_auc" in rows[0]["test"]
+        if is_binary:
+            head = ["model", "validation loss", "accuracy %", "AUC"]
+            head += ["five: accuracy %", "five: AUC"] if has_headline else []
+        else:
+            head = ["model", "validation loss", "MSE", "Kendall τ", "Spearman ρ", "R²"]
+        paper: dict[str, Any] = {}
+        if task == "CelebA-CLIP score":
+            paper, title = PAPER_CLIP, "paper: MSE / τ / ρ"
+        elif task == "attributes":
+            paper, title = PAPER_ATTRIBUTES, "paper: accuracy %"
+        elif task == "groups":
+            paper, title = PAPER_CLASSES, "paper: accuracy %"
+        head += [*([title] if paper else []), "gauge", "parameters", "seconds"]
+        lines = []
+        for row in rows:
+            t = row["test"]
+            if is_binary:
+                cells = [_mean([100 * v for v in t["accuracy"]], 1), _mean(t["auc"])]
+                if has_headline:
+                    cells += [_mean([100 * v for v in t["headline_accuracy"]], 1),
+                              _mean(t["headline_auc"])]  # fmt: skip
+            else:
+                cells = [_mean(t[k]) for k in ("mse", "kendall_tau", "spearman_rho", "r2")]
+            if paper:
+                cells.append(str(paper.get(row["model"], "–")))
+            lines.append([row["model"], f"{row['validation']:.4f}", *cells, f"{row['gauge']:.1e}",
+                          f"{row['parameters']:,}", f"{row['seconds']:.0f}"])  # fmt: skip
+        best = chosen[task]
+        said = f"### {task}\n\n{table(head, lines)}\n\n"
+        if is_binary:
+            majority = 100 * rows[0]["test"]["majority"][0]
+            said += f"The majority class alone: {majority:.1f} % accuracy"
+            if has_headline:
+                said += f" ({100 * rows[0]['test']['headline_majority'][0]:.1f} % of the five)"
+            said += f". Shipped: {best['model']}, an ensemble; ECE {best['ece']:.3f}."
+        else:
+            cover = 100 * best["coverage_of_90_percent_intervals"]
+            said += (
+                f"Shipped: {best['model']}, an ensemble: ρ {best['spearman_rho']:.3f}, R²"
+                f" {best['r2']:.3f}; its 90 % intervals hold {cover:.0f} % of the test labels."
+            )
+        parts.append(said)
+    return "\n\n".join(parts) + "\n"
+
+
+def lol(result: dict[str, Any]) -> str:
+    """Ranks, gauge attack, speed, abstention, cost."""
+    v = result["values"]
+    ranks = sorted({int(r) for row in v["ranks"].values() for r in row})
+    rank_rows = [
+        [name, *(f"{row[str(r)]:.3f}" for r in ranks), PAPER_RANKS.get(name, "–")]
+        for name, row in v["ranks"].items()
+    ]
+    s, a = v["speed"], v["abstention"]
+    gauge = [
+        [task, f"{row['predictor']:.1e}", f"{row['mlp']:.2f}" if "mlp" in row else "–"]
+        for task, row in v["gauge"].items()
+    ]
+    cost = [
+        [f"{row['width']:,}", *(f"{1000 * row[m]:.2f}" if m in row else "does not fit"
+                                for m in ("gl-net", "mlp-svd", "mlp-dense"))]
+        for row in v["cost"]
+    ]  # fmt: skip
+    reasons = "; ".join(f"{n} × “{r}…”" for r, n in a["own"]["reasons"].items()) or "none"
+    whole = 1000 * (s["read_seconds"] + s["answer_seconds"])
+    head = ["trained on rank 4, tested on rank", *map(str, ranks), "paper: 1 2 4 8 16 32"]
+    return f"""## Predictors beyond their test tables
+
+{measured_by(result)}
+
+**Other ranks** (Fig. 4): MSE of the CelebA-CLIP score in units of the training labels' variance.
+
+{table(head, rank_rows)}
+
+**Gauge attack**: every test LoRA re-factored by a random R of condition up to 10; change in
+standard deviations of the predictions (predictor: the largest; MLP: the mean).
+
+{table(["task", "predictor", "MLP of raw factors"], gauge)}
+
+**Against generating and scoring**, one LoRA, one run: 33 faces drawn in 10 steps and scored
+take {s["generate_and_score_seconds"]:.2f} s; the predictor's forward pass in a batch of 512 takes
+{1e6 * s["forward_seconds"]:.0f} µs, a ratio of {s["ratio_forward"]:,.0f}; reading the file,
+matching and all predictions with neighbours take {whole:.0f} ms, a ratio of
+{s["ratio_answer"]:,.0f}. The paper's ratio of over 50,000 is against Stable Diffusion, whose
+pictures cost far more than ours.
+
+**Abstention**: {a["foreign"]["abstained"]} of {a["foreign"]["read"]} real LoRAs of other bases get
+no prediction; of {a["own"]["files"]} test LoRAs of the family (all ranks)
+{a["own"]["abstained"]} get none ({reasons}).
+
+**Cost** (Fig. 5): milliseconds a LoRA, two modules of width n, rank 4, batch of 4.
+
+{table(["n", "GL-net", "MLP+SVD", "MLP+Dense"], cost)}
+
+At n = 12,288 (GPT-3) Dense's first layer alone would take 19 GB; GL-net grows with n, Dense
+with n².
+"""

@@ -1,0 +1,98 @@
+"""Packs test LoRAs of the shipped families, with their true labels, into one checkpoint:
+
+python -m wsdemo.train.lol_examples --data celeba.zip
+"""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from wsdemo.checkpoints import save_checkpoint
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import load_base
+from wsdemo.fields.instance import Instance
+from wsdemo.train.common import recipe_parser, start
+from wsdemo.train.faces_data import load_faces
+from wsdemo.train.lol_families import TITLES
+from wsdemo.train.population import load_fits
+
+EACH = 20
+"""LoRAs a family."""
+SHOWN = 3
+"""Of them, those that the page offers."""
+
+
+def fields(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+    """Fitted faces of the test split, as instance files hold them."""
+    base, meta = load_base(args.out / "faces-base.safetensors")
+    adapter = Adapter(base, AdapterConfig("mlora-asym", 8, 0))
+    instances, files = load_fits(args.runs / "faces-fit" / "mlora-asym-r8" / "test")
+    faces = load_faces(args.data, "test").pick(files)
+    found = []
+    for i in random.Random(0).sample(range(len(files)), EACH):
+        weights = instances[i].float()
+        whole = Instance(adapter, weights, "image", "faces-base", meta["hash"], 64, {})
+        with_path = args.runs / "example.safetensors"
+        whole.save(with_path)
+        with safe_open(with_path, framework="pt") as file:
+            metadata = file.metadata()
+        with_path.unlink()
+        tensors = {k: v[0].half() for k, v in adapter.tensors(weights[None]).items()}
+        labels = dict(zip(faces.attribute_names, faces.attributes[i].tolist(), strict=True))
+        name = f"face-{Path(files[i]).stem}"
+        found.append((tensors, entry(name, "face-fields", labels, metadata)))
+    return found
+
+
+def entry(
+    name: str, family: str, labels: dict[str, Any], metadata: dict[str, str]
+) -> dict[str, Any]:
+    """What the checkpoint says of one LoRA."""
+    return {"name": name, "family": TITLES[family], "labels": labels, "metadata": metadata}
+
+
+def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+    """LoRAs of the face generator, of the test split and rank 4."""
+    paths = sorted((args.runs / "face-loras" / "test").glob("*.safetensors"))
+    paths = [p for p in paths if not p.name.startswith("ranks-")]
+    found = []
+    for path in random.Random(0).sample(paths, EACH):
+        with safe_open(path, framework="pt") as file:
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            metadata = file.metadata()
+        labels = json.loads(metadata["labels"])
+        # The labels are the answer: a file that is asked about must not carry them.
+        asked = {k: v for k, v in metadata.items() if k != "labels"}
+        asked["name"] = path.stem
+        kept = {k: v for k, v in labels.items() if isinstance(v, int | float)}
+        found.append((tensors, entry(path.stem, "face-generator", kept, asked)))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = recipe_parser(str(__doc__), minutes=0)
+    parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
+    args = parser.parse_args(arguments)
+    start(args)
+    tensors: dict[str, torch.Tensor] = {}
+    loras: list[dict[str, Any]] = []
+    for family, source in (("fitted face", fields), ("face generator LoRA", generators)):
+        for i, (own, about) in enumerate(source(args)):
+            if i < SHOWN:
+                about["title"] = f"{family}: {about['name']}"
+            tensors |= {f"{len(loras)}/{k}": v for k, v in own.items()}
+            loras.append(about)
+    save_checkpoint(
+        args.out / "lol-examples.safetensors",
+        tensors,
+        {"name": "lol-examples", "kind": "lol-examples", "loras": loras},
+    )
+
+
+if __name__ == "__main__":
+    main()
