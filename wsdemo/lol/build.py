@@ -66,7 +66,8 @@ class Row:
 
 def model_config(name: str, outputs: int, rank: int) -> ModelConfig:
     """The sizes that a model has here; small collections want small models."""
-    return ModelConfig(name, outputs, rank=rank, hidden=64)
+    # Dense reads 10⁵ to 10⁶ numbers a LoRA: its first layer is by far the largest of all.
+    return ModelConfig(name, outputs, rank=rank, hidden=16 if name == "mlp-dense" else 64)
 
 
 def training_budget(name: str, loras: int) -> Budget:

@@ -2,12 +2,10 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from wsdemo.lora.base_model import decide_base
 from wsdemo.lora.convert import Factors, Unusable
 from wsdemo.lora.keys import Part, split_key, what_else, why_ignored
 from wsdemo.lora.modules import IgnoredKey, Lora, LoraModule
+from wsdemo.lora.scales import Scales
 from wsdemo.safetensors_header import Header, read_header
 
 Parts = dict[str, tuple[str, Tensor]]
@@ -106,6 +105,7 @@ def group(header: Header) -> tuple[dict[str, dict[str, tuple[str, Part]]], list[
     return groups, ignored
 
 
+FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 _CORES = (
     {"down", "up"}, {"A", "B"}, {"embedding_A", "embedding_B"}, {"mlx_a", "mlx_b"},
           {"vit_a", "vit_b"}, {"own_A", "own_B"}, {"diff"})  # fmt: skip
@@ -167,6 +167,7 @@ def assemble(
             ]
             continue
         try:
+            _check_parts(parts, {role: header.tensors[key][0] for role, (key, _) in roles.items()})
             factors = _factors(parts)
             if factors.stored_rank > MAX_RANK and "diff" not in parts:
                 raise Unusable(f"rank {factors.stored_rank}, of {MAX_RANK} allowed")
@@ -176,14 +177,15 @@ def assemble(
             ignored += [IgnoredKey(key, problem) for key, _ in roles.values()]
             warnings.append(f"{name}: {problem}; left out.")
             continue
-        for tensor in (factors.U, factors.V):
-            if not bool(torch.isfinite(tensor).all()):
-                raise _refuse(
-                    "Values that are not finite",
-                    f"Module {name[:80]!r} holds NaN or infinite values.",
-                    "The training diverged; use an earlier checkpoint.",
-                )
         scale = scales.of(name, parts, factors)
+        U, V = (factors.U * scale).contiguous(), factors.V.contiguous()
+        # The norm of what is multiplied has to be finite too, so that it can be measured.
+        if not math.isfinite(float(U.double().norm()) * float(V.double().norm())):
+            raise _refuse(
+                "Values that are not finite",
+                f"Module {name[:80]!r} holds NaN or infinite values, or an α that is.",
+                "The training diverged; use an earlier checkpoint.",
+            )
         if "alpha" in parts and parts["alpha"].numel() == 1:
             alphas.add(float(parts["alpha"]))
         families |= {part.family for _, part in roles.values() if part.family}
@@ -192,8 +194,8 @@ def assemble(
         modules.append(
             LoraModule(
                 name,
-                (factors.U * scale).contiguous(),
-                factors.V.contiguous(),
+                U,
+                V,
                 scale,
                 factors.stored_rank,
                 factors.shape,
@@ -228,6 +230,17 @@ def assemble(
         dict(header.metadata),
         dict(config),
     )
+
+
+def _check_parts(parts: Mapping[str, Tensor], dtypes: Mapping[str, str]) -> None:
+    """Raises Unusable for tensors that no family has."""
+    for role, tensor in parts.items():
+        if role == "alpha" and tensor.numel() != 1:
+            raise Unusable(f"its alpha has {tensor.numel()} numbers, not one")
+        if role != "alpha" and dtypes[role] not in FLOATS:
+            raise Unusable(f"its {role} is {dtypes[role]}, not floating point")
+        if tensor.dim() > 5:
+            raise Unusable(f"its {role} has {tensor.dim()} dimensions")
 
 
 def _multiplies(config: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
@@ -265,112 +278,6 @@ def _factors(parts: Mapping[str, Tensor]) -> Factors:
     if {"own_A", "own_B"} <= roles:
         return convert.pair(parts["own_A"], parts["own_B"])
     return convert.difference(parts["diff"])
-
-
-class Scales:
-    """The factor before U Vᵀ: from α in the file, or from a configuration.
-
-    Attributes:
-        is_certain: False if a family needs a configuration that is not there.
-    """
-
-    def __init__(self, config: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        self.config = dict(config)
-        self.from_metadata = _adapter_metadata(metadata)
-        self.is_certain = True
-        self._assumed: set[str] = set()
-        self._mismatch: set[tuple[int, int]] = set()
-
-    def of(self, name: str, parts: Mapping[str, Tensor], factors: Factors) -> float:
-        """The scale of a module."""
-        r = max(1, factors.stored_rank)
-        if "diff" in parts:
-            return 1.0
-        if "alpha" in parts and parts["alpha"].numel() == 1:
-            whole = "lokr_w1" in parts and "lokr_w2" in parts
-            return 1.0 if whole else float(parts["alpha"]) / r
-        if "embedding_A" in parts or "A" in parts:
-            return self._configured(name, parts, r)
-        if "mlx_a" in parts:
-            return self._mlx()
-        return 1.0  # kohya without alpha, diffusers, cloneofsimo, LoRA-ViT
-
-    def _configured(self, name: str, parts: Mapping[str, Tensor], r: int) -> float:
-        config = self.config or self._metadata_for(name)
-        if "lora_alpha" not in config:
-            if not self.from_metadata:
-                self._assumed.add("α is not in the file and there is no adapter_config.json")
-                self.is_certain = False
-            return 1.0
-        alpha = _number(_pattern(config.get("alpha_pattern"), name), config["lora_alpha"])
-        wanted = _number(_pattern(config.get("rank_pattern"), name), config.get("r", r))
-        if "E" in parts:
-            kept = float(parts["ranknum"]) if "ranknum" in parts else float(r)
-            return (alpha if alpha > 0 else r) / (kept + 1e-5)
-        if int(wanted) != r:
-            self._mismatch.add((int(wanted), r))
-        return alpha / (math.sqrt(r) if config.get("use_rslora") else r)
-
-    def _metadata_for(self, name: str) -> dict[str, Any]:
-        """Diffusers' third generation: one configuration per component, ``unet.r`` …"""
-        component = name.split(".")[0]
-        own = {
-            k.removeprefix(f"{component}."): v
-            for k, v in self.from_metadata.items()
-            if k.startswith(f"{component}.")
-        }
-        return own or self.from_metadata
-
-    def _mlx(self) -> float:
-        found = self.config.get("lora_parameters", {})
-        scale = found.get("scale") if isinstance(found, dict) else None
-        if isinstance(scale, int | float) and math.isfinite(scale):
-            return float(scale)
-        self._assumed.add("MLX keeps its scale (20 by default) in adapter_config.json")
-        self.is_certain = False
-        return 1.0
-
-    def warnings(self, modules: list[LoraModule]) -> list[str]:
-        """What was assumed, and where configuration and tensors disagree."""
-        texts = [f"{a}: the scale is taken as 1." for a in sorted(self._assumed)]
-        for said, found in sorted(self._mismatch):
-            count = sum(m.stored_rank == found for m in modules)
-            texts.append(
-                f"The configuration says rank {said}; {count} modules have rank {found}. The scale"
-                " follows the tensors."
-            )
-        return texts
-
-
-def _number(value: object, default: object) -> float:
-    for candidate in (value, default):
-        if isinstance(candidate, int | float) and math.isfinite(candidate):
-            return float(candidate)
-    return 1.0
-
-
-def _pattern(patterns: object, name: str) -> object:
-    """PEFT's rank_pattern and alpha_pattern: a regular expression that ends the name."""
-    if not isinstance(patterns, dict):
-        return None
-    for pattern, value in patterns.items():
-        text = str(pattern)
-        if name == text or name.endswith(f".{text}"):
-            return value
-        # User texts are matched literally, but for the common anchors and dots.
-        literal = re.escape(text.strip("^$")).replace(r"\.\*", ".*").replace(r"\\\.", r"\.")
-        if len(text) < 200 and re.fullmatch(rf"(.*\.)?({literal})", name):
-            return value
-    return None
-
-
-def _adapter_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    text = metadata.get("lora_adapter_metadata", "")
-    try:
-        found = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _family(families: set[str], header: Header, has_config: bool) -> str:
