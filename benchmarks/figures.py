@@ -6,10 +6,13 @@ import numpy as np
 import torch
 
 from wsdemo.errors import WsdemoError
+from wsdemo.generate.captions import PROMPTS
+from wsdemo.generate.text_to_face import decode_coordinates, shipped_generator
+from wsdemo.maps import edit, weight_map
 from wsdemo.media.images import contact_sheet, to_picture
 from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
 from wsdemo.media.render import render
-from wsdemo.pipelines import face_diffusion, render_faces
+from wsdemo.pipelines import face_diffusion, face_instance, render_faces
 from wsdemo.runtime import tune_allocator
 from wsdemo.shape_pipelines import SETS, decode_shape, shape_diffusion
 
@@ -52,8 +55,33 @@ def example_meshes() -> None:
         (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))
 
 
+def edits() -> None:
+    """A sampled face moved along directions of attributes, from -2 to 2."""
+    model = face_diffusion()
+    weights = model.draw(1, seed=5, steps=50)[0]
+    instance = face_instance(model.adapter, weights, {})
+    faces = weight_map("faces")
+    rows = [
+        render_faces(
+            torch.stack([edit(faces, instance, name, s) for s in (-2.0, -1.0, 0.0, 1.0, 2.0)]),
+            model.adapter, 96,
+        )
+        for name in ("Smiling", "Eyeglasses", "Young", "Male", "Blond_Hair")
+    ]  # fmt: skip
+    to_picture(contact_sheet(torch.cat(rows), columns=5)).save(DOCS / "edits.png")
+
+
+def prompts() -> None:
+    """The face generator's answer to its 33 prompts, one face each."""
+    coordinates = shipped_generator().sample(PROMPTS, seed=0, steps=25)
+    sheet = contact_sheet(decode_coordinates(coordinates, 96), columns=11)
+    to_picture(sheet).save(DOCS / "prompts.png")
+
+
 def main() -> None:
     tune_allocator()
+    edits()
+    prompts()
     example_meshes()
     for name in SETS:
         shape_sheet(name)

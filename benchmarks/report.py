@@ -248,7 +248,7 @@ SECTIONS = {
     "loras": loras,
     "lol": report_weights.lol,
 }
-FAMILIES = ("face-fields", "face-generator")
+FAMILIES = ("face-generator", "face-fields", "smollm")
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ def passport(lora: Lora) -> Result:
         "dtypes": lora.dtypes,
         "frobenius_norm": geometry.frobenius,
         "energy_rank": geometry.energy_rank,
+        "energy_by_depth": list(geometry.by_depth),
         "no_op": geometry.is_no_op,
         "exact": lora.is_exact,
         "used_keys": lora.used_keys,
@@ -51,6 +52,7 @@ def run_compare(args: argparse.Namespace) -> Result:
     return {
         "cosine": found.cosine,
         "ratio": found.ratio,
+        "ancestry": found.ancestry,
         "shared": len(found.modules),
         "only_first": list(found.only_first),
         "only_second": list(found.only_second),

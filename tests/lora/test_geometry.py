@@ -134,3 +134,41 @@ def test_written_files_read_back_as_the_same_update(style, label, tmp_path):
     torch.testing.assert_close(dense(again)[lora.modules[0].name], expected, rtol=1e-3, atol=1e-4)
     assert again.modules[0].shape == lora.modules[0].shape
     assert again.is_exact
+
+
+def test_depth_counts_numbers_as_numbers_and_shares_add_up(tmp_path):
+    tensors = {}
+    for i in (2, 10, 1):
+        strength = {1: 0.0, 2: 1.0, 10: 2.0}[i]
+        tensors[f"layers.{i}.q.lora_A.weight"] = rand(2, 8, seed=i)
+        tensors[f"layers.{i}.q.lora_B.weight"] = strength * rand(8, 2, seed=i)
+    geometry = measure(read_lora(write(tmp_path / "x.safetensors", tensors)))
+    first, middle, last = geometry.by_depth
+    assert first == 0.0
+    assert 0 < middle < last
+    assert first + middle + last == pytest.approx(1.0)
+
+
+def test_a_common_origin_is_hinted_at_only_where_there_is_one(tmp_path):
+    lora = lora_of(tmp_path)
+    assert "same update" in compare(lora, lora).ancestry
+    stronger = merge([lora], [3.0])
+    assert "same update" in compare(lora, stronger).ancestry
+
+    def changed(seed, keep_inputs):
+        modules = tuple(
+            dataclasses.replace(
+                m,
+                U=rand(*m.U.shape, seed=seed + i),
+                V=keep_inputs * m.V + (0.05 if keep_inputs else 1) * rand(*m.V.shape, seed=seed),
+            )
+            for i, m in enumerate(lora.modules)
+        )  # fmt: skip
+        return dataclasses.replace(lora, modules=modules)
+
+    assert "one random start" in compare(lora, changed(50, True)).ancestry
+    assert "No sign" in compare(lora, changed(70, False)).ancestry
+    near = tuple(
+        dataclasses.replace(m, U=m.U + 0.3 * rand(*m.U.shape, seed=5)) for m in lora.modules
+    )
+    assert "continue" in compare(lora, dataclasses.replace(lora, modules=near)).ancestry

@@ -11,8 +11,8 @@ A model is GL-invariant if (U R, V R⁻ᵀ) gives the same output for every inve
     mlp-o-align       O(r)              yes
     mlp, transformer, linear   nothing  yes
 
-(Theorems 1 and 2.) Inputs are scaled by ``InputScale``; products enter heads through asinh, as
-they span orders of magnitude with the learning rate that made them: both are ours.
+(Theorems 1 and 2.) Inputs are scaled by ``InputScale``; products enter GL-net's head through
+asinh, as they span orders of magnitude with the learning rate that made them: both are ours.
 """
 
 from collections.abc import Sequence
@@ -266,13 +266,14 @@ class DenseMlp(nn.Module):
     def __init__(self, signature: Signature, config: ModelConfig) -> None:
         super().__init__()
         self.scale = InputScale(signature)
-        self.out = mlp(sum(n * m for n, m in signature.shapes.values()), config)
+        # Without dropout of its 10⁵ to 10⁶ inputs, which would cost more than the model.
+        self.out = mlp(sum(n * m for n, m in signature.shapes.values()), config)[1:]
 
     def forward(self, pairs: Pairs) -> Tensor:
         products = [(U @ V.mT).flatten(1) for U, V in self.scale(pairs).groups]
         # Entries are about 1/√(nm) of the norm; brought to order one for the MLP.
         d = sum(p.shape[1] for p in products)
-        out: Tensor = self.out((torch.cat(products, 1) * d**0.5 / 4).asinh())
+        out: Tensor = self.out(torch.cat(products, 1) * (d**0.5 / 4))
         return out
 
 

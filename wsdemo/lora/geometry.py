@@ -4,6 +4,8 @@ With thin QRs U = Q_u R_u and V = Q_v R_v, the singular values of ΔW = U Vᵀ a
 (r, r) matrix R_u R_vᵀ: O((n + m) r²) a module.
 """
 
+import itertools
+import re
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +72,28 @@ class Geometry:
     def energy_rank(self) -> int:
         """The rank that would hold 99.9 % of every module's energy."""
         return max((m.energy_rank for m in self.modules), default=0)
+
+    @property
+    def by_depth(self) -> tuple[float, float, float]:
+        """Shares of ‖ΔW‖² in the first, middle and last third of the modules, by block number.
+
+        Modules are ordered as their names count: down before mid before up, layer 9 before 10.
+        """
+        order = sorted(self.modules, key=lambda m: depth_key(m.name))
+        total = self.frobenius**2
+        n = len(order)
+        cuts = (0, (n + 2) // 3, (2 * n + 2) // 3, n)
+        first, middle, last = (
+            sum(m.frobenius**2 for m in order[a:b]) / total if total > 0 else 0.0
+            for a, b in itertools.pairwise(cuts)
+        )
+        return first, middle, last
+
+
+def depth_key(name: str) -> list[tuple[int, str]]:
+    """Sorts names as people count: numbers by value, the rest by letters."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(p), "") if p.isdecimal() and len(p) < 10 else (-1, p) for p in parts]
 
 
 def singular_values(U: Tensor, V: Tensor) -> Tensor:
@@ -173,6 +197,28 @@ class Comparison:
     only_second: tuple[str, ...]
     cosine: float
     ratio: float
+
+    @property
+    def ancestry(self) -> str:
+        """A hint of a common origin, in a sentence. A hint: no proof either way.
+
+        Training moves A little from its random start and B from zero, so two LoRAs from one
+        start share their input directions far beyond chance, whatever they have learnt.
+        """
+        alive = [m for m in self.modules if m.output_angle > 0]
+        if not alive:
+            return "One of them changes nothing, so nothing can be said of their origin."
+        inputs = sum(m.input_angle for m in alive) / len(alive)
+        if self.cosine > 0.999:
+            return "The same update, up to its strength."
+        if self.cosine > 0.7:
+            return "Very alike: one may continue the other, or be a step of the same training."
+        if inputs > 0.8:
+            return (
+                f"They share their input directions (mean cosine {inputs:.2f}) and not their"
+                " updates: probably trained from one random start."
+            )
+        return "No sign of a common origin."
 
 
 def inner(a: LoraModule, b: LoraModule) -> float:

@@ -2,9 +2,11 @@
 
     python -m wsdemo.train.lol_families face-fields --data celeba.zip
     python -m wsdemo.train.lol_families face-generator
+    python -m wsdemo.train.lol_families smollm
 
 ``face-fields``: the fitted adapters of ``faces_fit``, one a face; labels: CelebA's attributes
-of the photo. ``face-generator``: the LoRAs of ``face_loras``. All seven models are trained on
+of the photo. ``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of
+``smollm_loras``. All seven models are trained on
 every task with ``--seeds`` seeds each; the comparison lies in the predictor's metadata.
 """
 
@@ -19,7 +21,7 @@ from torch import Tensor
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.lol.build import build_predictor, compare_models
-from wsdemo.lol.collection import Collection, load_collection
+from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import LabelledLoras, Task
 from wsdemo.lol.models import MODELS
 from wsdemo.lol.pairs import Pairs, Signature
@@ -38,6 +40,7 @@ GENERATOR_TASKS = (
 TITLES = {
     "face-fields": "mLoRA-Asym instances of faces-base: one fitted face each",
     "face-generator": "LoRAs of faces-generator, the text-conditional face generator of wsdemo",
+    "smollm": "LoRAs of SmolLM2-135M-Instruct, rank 8 on q and v of the last six layers",
 }
 
 
@@ -91,6 +94,22 @@ def face_generator(args: argparse.Namespace) -> Collection:
     return dataclasses.replace(collection, splits={**collection.splits, "test": only})
 
 
+def smollm(args: argparse.Namespace) -> Collection:
+    """The LoRAs of SmolLM2: which sources, how much text, losses, accuracy."""
+    folder = args.runs / "smollm-loras"
+    _, columns = read_labels(folder / "manifest.csv")
+    sources = tuple(c for c in columns if c.startswith("has "))
+    losses = tuple(c for c in columns if c.startswith("loss "))
+    tasks = (
+        Task("sources", sources, "binary"),
+        Task("validation loss", ("loss",), "regression", unit="nats a token"),
+        Task("loss by source", losses, "regression", unit="nats a token"),
+        Task("accuracy", ("accuracy",), "regression", unit="of 24 BBQ questions"),
+        Task("data set size", ("data_set_size",), "regression", logarithm=True, unit="passages"),
+    )
+    return load_collection(folder, folder / "manifest.csv", tasks)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=30)
     parser.add_argument("family", choices=sorted(TITLES))
@@ -100,7 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     args = parser.parse_args(arguments)
     start(args)
-    collection = face_fields(args) if args.family == "face-fields" else face_generator(args)
+    readers = {"face-fields": face_fields, "face-generator": face_generator, "smollm": smollm}
+    collection = readers[args.family](args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
     rows = {
@@ -108,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
         for task in collection.tasks
     }
     kind = "multiplicative" if args.family == "face-fields" else "additive"
-    ranks = () if args.family == "face-fields" else (1, 2, 8, 16, 32)
+    ranks = (1, 2, 8, 16, 32) if args.family == "face-generator" else ()
     name = f"lol-{args.family}"
     predictor = build_predictor(collection, rows, name, TITLES[args.family], kind, ranks)
     comparison: dict[str, Any] = {t: [r.to_dict() for r in own] for t, own in rows.items()}

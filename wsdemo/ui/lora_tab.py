@@ -46,6 +46,7 @@ def passport(lora: Lora, geometry: Geometry) -> str:
         ("Precision", dtypes),
         ("Size of the update, ‖ΔW‖", f"{geometry.frobenius:.4g}"),
         ("Rank that holds 99.9 %", f"{geometry.energy_rank}"),
+        ("Energy by depth (thirds)", " / ".join(f"{s:.0%}" for s in geometry.by_depth)),
         ("Tensors", f"{lora.used_keys:,} used, {len(lora.ignored):,} ignored"),
         ("Read exactly", "yes" if lora.is_exact else "no, see below"),
     ]
@@ -183,6 +184,7 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
         f"Cosine of the two updates **{found.cosine:.4f}** over {len(found.modules):,} shared "
         f"modules; the second is {found.ratio:.3g} times as large. Only in the first: "
         f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
+        f" {found.ancestry}"
     )
     rows = [(short(m.name), m.cosine, m.output_angle, m.input_angle) for m in found.modules]
     return text, gr.Dataframe(pd.DataFrame(rows, columns=COMPARED).round(4), visible=True)
