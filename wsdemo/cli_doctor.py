@@ -13,20 +13,23 @@ from wsdemo.errors import WsdemoError
 Result = dict[str, Any]
 LIBRARIES = (
     "torch", "gradio", "numpy", "scipy", "pillow", "safetensors", "huggingface_hub",
-    "scikit-image", "trimesh", "pyrender", "libigl",
+    "scikit-image", "scikit-learn", "trimesh", "pyrender", "libigl",
 )  # fmt: skip
 """What ``doctor`` looks for."""
 
 
 def mismatches() -> list[str]:
     """Checkpoints that were not made for each other."""
-    from wsdemo import pipelines
+    from wsdemo import maps, pipelines
     from wsdemo import shape_pipelines as shapes
+    from wsdemo.generate.text_to_face import shipped_generator
 
     checks: list[Callable[[], Any]] = [
         pipelines.face_start,
         lambda: pipelines.neighbours_of(pipelines.face_diffusion(), pipelines.NEIGHBOURS),
     ]
+    checks += [partial(maps.weight_map, name) for name in maps.MAPS]
+    checks += [shipped_generator, predictors_fit]
     for name in shapes.SETS:
         checks.append(partial(shapes.shape_start, name))
         checks.append(partial(shapes.neighbours_of, name))
@@ -37,6 +40,26 @@ def mismatches() -> list[str]:
         except WsdemoError as error:
             found.append(str(error))
     return found
+
+
+def predictors_fit() -> None:
+    """Raises WsdemoError if a predictor was made for another version of a base that ships."""
+    from wsdemo import pipelines
+    from wsdemo.checkpoints import tensors_hash
+    from wsdemo.fields.base_files import shipped_base
+    from wsdemo.generate.text_to_face import shipped_generator
+    from wsdemo.lol.shipped import shipped_predictors
+
+    generator = tensors_hash(shipped_generator().network.state_dict())
+    own = {"faces-base": shipped_base(pipelines.BASE)[1]["hash"], "faces-generator": generator}
+    for predictor in shipped_predictors():
+        name, _, version = predictor.base.removeprefix("wsdemo/").partition("@")
+        if name in own and version != own[name][:12]:
+            raise WsdemoError(
+                "Checkpoints do not match",
+                f"{predictor.name} was trained for another version of {name}.",
+                "Take both from the same revision, or train it again.",
+            )
 
 
 def run_doctor(args: argparse.Namespace) -> Result:
@@ -55,6 +78,10 @@ def run_doctor(args: argparse.Namespace) -> Result:
     checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
     kinds = ("base", "encoder", "diffusion", "neighbours", "examples")
     wanted = {f"{s}-{kind}.safetensors" for s in ("faces", *shapes.SETS) for kind in kinds}
+    wanted |= {f"{name}-map.safetensors" for name in ("faces", "shapes")}
+    more = ("faces-clip", "faces-generator", "lol-face-fields", "lol-face-generator",
+            "lol-examples")  # fmt: skip
+    wanted |= {f"{name}.safetensors" for name in more}
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         try:
             tensors, meta = load_checkpoint(path)

@@ -176,6 +176,10 @@ def test_a_photo_becomes_weights_while_one_watches(page, photo):
     text = wait_for_status(page, r"Done: [\d.]+ dB")
     assert float(re.search(r"Done: ([\d.]+) dB", text).group(1)) > 20
     page.get_by_text("mlora-asym, rank 8").wait_for()
+    page.get_by_role("tab", name="Clusters").click()
+    page.locator("#map-mine").click()
+    page.get_by_text("and the way it went there in").wait_for(timeout=30_000)
+    page.locator("#map-point img").wait_for(timeout=30_000)
 
 
 def test_stop_ends_a_fit(page, photo):

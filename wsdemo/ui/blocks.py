@@ -23,11 +23,11 @@ def build_blocks() -> gr.Blocks:
                 shape_sample_tab.build()
         with gr.Tab("Fit"):
             with gr.Tab("A photo"):
-                fit_tab.build()
+                last, trail = fit_tab.build()
             with gr.Tab("A mesh"):
                 shape_fit_tab.build()
         with gr.Tab("Clusters"):
-            clusters_tab.build()
+            clusters_tab.build(last, trail)
         with gr.Tab("LoRA evaluator"):
             lora_tab.build()
         gr.Markdown(FOOT)

@@ -141,6 +141,29 @@ def drop(
     return value, _picture_of(instance), said, tiles
 
 
+@guarded
+def own_fit(path: str | None, trail: list[tuple[float, float]]) -> tuple[Any, ...]:
+    """The face that was fitted last, on the map of faces, with the way it went there."""
+    if path is None:
+        raise WsdemoError("Nothing fitted yet", "No photo was fitted.", "Fit one in the tab Fit.")
+    found = maps.weight_map("faces")
+    instance = pipelines.open_instance(Path(path))
+    placed = maps.place(found, instance)
+    x, y = placed.position
+    value = map_view.map_value(
+        "faces", maps.OWN, "t-SNE", "Male", marks=[{"x": x, "y": y, "label": "your fit"}],
+        path=[list(p) for p in trail],
+    )  # fmt: skip
+    near = [i for i, _ in placed.neighbours]
+    tiles = [(map_view.point_picture("faces", i, 96), _caption(found, i)) for i in near]
+    said = f"**Your fit**, and the way it went there in {len(trail)} reports of the fit."
+    own = representations("faces")
+    return (
+        "faces", gr.Dropdown(choices=own, value=own[0]), gr.Dropdown(visible=True), "t-SNE", value,
+        None, _picture_of(instance), said, tiles,
+    )  # fmt: skip
+
+
 def table(name: str) -> Any:
     """The twin of the map for those who cannot see it."""
     found = maps.weight_map(name)
@@ -257,17 +280,21 @@ def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
 # ---- layout ----------------------------------------------------------------------------------
 
 
-def build() -> None:
-    """Lays out the tab inside the current Blocks."""
+def build(last: gr.State, trail: gr.State) -> None:
+    """Lays out the tab inside the current Blocks.
+
+    Args:
+        last, trail: Of the tab Fit: the last fit's file, and its way on the map of faces.
+    """
     with gr.Tab("Map"):
-        _build_map()
+        _build_map(last, trail)
     with gr.Tab("Edit a face"):
         _build_edit()
     with gr.Tab("Symmetry"):
         _build_symmetry()
 
 
-def _build_map() -> None:
+def _build_map(last: gr.State, trail: gr.State) -> None:
     gr.Markdown(INTRO)
     with gr.Row():
         name = gr.Radio(list(maps.MAPS), value="shapes", label="Set", elem_id="map-set")
@@ -308,6 +335,7 @@ def _build_map() -> None:
         label="Your own instance (.safetensors), from Fit or Sample",
         file_types=[".safetensors"], height=120, elem_id="map-drop",
     )  # fmt: skip
+    mine = gr.Button("Show my last fitted face on the map", elem_id="map-mine")
     with gr.Accordion("The map as a table", open=False):
         rows = gr.Dataframe(
             table("shapes"), interactive=False, max_height=360, label="Points", elem_id="map-table"
@@ -344,6 +372,13 @@ def _build_map() -> None:
         drop, [dropped, name, representation, kind, colour], [chart, shown, said, near],
         api_name="place_instance", **QUICK,
     )  # fmt: skip
+    mine.click(
+        own_fit,
+        [last, trail],
+        [name, representation, colour, kind, chart, index, shown, said, near],
+        **private,
+        **QUICK,
+    )
     use_a.click(lambda i: i, index, first, **private).then(
         lambda i: f"The walk begins at point {i}." if i is not None else "Choose a point first.",
         first, said, **private,

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from wsdemo import pipelines
+from wsdemo import maps, pipelines
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.canonical import canonicalise
 from wsdemo.fields.instance import Instance
@@ -56,7 +56,8 @@ def describe(instance: Instance, size: int) -> str:
 def fit(
     path: str | None, x: float, y: float, zoom: float, preset: str
 ) -> Iterator[tuple[Any, ...]]:
-    """Streams preview, PSNR curve and status; ends with the comparison and the files."""
+    """Streams preview, PSNR curve and status; ends with the comparison, the files and the trail
+    that the fit left on the map of faces."""
     if preset not in PRESETS:
         raise WsdemoError(
             "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(PRESETS)}."
@@ -64,14 +65,16 @@ def fit(
     image, notes = square(path, x, y, zoom)
     original = to_picture(image)
     curve: list[tuple[float, float]] = []
+    trail: list[tuple[float, float]] = []
     step = None
     for step in pipelines.fit_picture(image, PRESETS[preset]):
         curve.append((step.seconds, step.psnr))
+        trail += on_map(step.instance)
         table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
         text = f"{step.psnr:.2f} dB after {step.step} steps, {step.seconds_left:.0f} s left."
         if not step.is_last:
             shown = to_picture(step.image)
-            yield shown, table, text, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            yield shown, table, text, *[gr.skip()] * 6
     assert step is not None
     content = step.instance.to_bytes()
     canonical = _canonical_bytes(step.instance)
@@ -86,7 +89,16 @@ def fit(
         file,
         download_file(canonical, "fit-canonical.safetensors"),
         file,
+        trail,
     )
+
+
+def on_map(instance: Instance) -> list[tuple[float, float]]:
+    """Where weights lie on the map of faces; nothing if they are of another representation."""
+    found = maps.weight_map("faces")
+    if instance.adapter.config != found.model.adapter.config:
+        return []
+    return [maps.place(found, instance).position]
 
 
 def _canonical_bytes(instance: Instance) -> bytes:
@@ -116,8 +128,8 @@ def blend(a: str | None, b: str | None, share: float) -> Any:
     return to_picture(pipelines.render_faces(weights[None], first.adapter, 192)[0])
 
 
-def build() -> None:
-    """Lays out the tab inside the current Blocks."""
+def build() -> tuple[gr.State, gr.State]:
+    """Lays out the tab; returns the last fit's file and its trail on the map of faces."""
     gr.Markdown(
         "A photo becomes the weights that make the shared base field show it. Faces fit best: the "
         "base has seen 8,000 of them at 64x64 pixels. Your photo goes nowhere but to the machine "
@@ -166,7 +178,7 @@ def build() -> None:
             with gr.Row():
                 file = gr.DownloadButton("Download the weights")
                 canonical = gr.DownloadButton("Download canonical factors")
-    last = gr.State(None)
+    last, trail = gr.State(None), gr.State([])
 
     crop_inputs = [photo, x, y, zoom]
     for component in crop_inputs:
@@ -176,12 +188,13 @@ def build() -> None:
     run = go.click(
         fit,
         [*crop_inputs, preset],
-        [preview, curve, status, compare, facts, file, canonical, last],
+        [preview, curve, status, compare, facts, file, canonical, last, trail],
         api_name="fit_picture",
         **COMPUTE,
     )
     stop_button(stop, run, status)
     _build_files(last)
+    return last, trail
 
 
 def _build_files(last: gr.State) -> None:

@@ -1,7 +1,7 @@
 // The map's canvas: gradio runs this with element, props, trigger and watch in scope.
 const canvas = element.querySelector('.wm-canvas'), pen = canvas.getContext('2d');
 const said = element.querySelector('.wm-said'), legend = element.querySelector('.wm-legend');
-let data = null, at = -1, hover = -1, zoom = 1, cx = 0, cy = 0, drag = null, pictures = [];
+let data = null, at = -1, hover = -1, zoom = 1, cx = 0, cy = 0, drag = null, pictures = [], grown = 1;
 const wide = () => canvas.clientWidth * 0.47 * zoom, high = () => canvas.clientHeight * 0.46 * zoom;
 const toX = x => canvas.clientWidth / 2 + (x - cx) * wide();
 const toY = y => canvas.clientHeight / 2 - (y - cy) * high();
@@ -25,7 +25,7 @@ function draw() {
   pen.globalCompositeOperation = 'source-over';
   if (data.path && data.path.length > 1) {
     pen.strokeStyle = '#111827'; pen.lineWidth = 1.5; pen.beginPath();
-    data.path.forEach(([x, y], k) => k ? pen.lineTo(toX(x), toY(y)) : pen.moveTo(toX(x), toY(y)));
+    data.path.slice(0, Math.ceil(grown * data.path.length)).forEach(([x, y], k) => k ? pen.lineTo(toX(x), toY(y)) : pen.moveTo(toX(x), toY(y)));
     pen.stroke();
   }
   (data.marks || []).forEach(m => { pen.fillStyle = '#111827'; pen.font = '13px sans-serif';
@@ -95,6 +95,12 @@ canvas.addEventListener('keydown', e => {
   }
   if (best >= 0) { at = best; draw(); tell(best); }
 });
+function replay() { // the way of a fit, drawn in two seconds
+  const began = performance.now();
+  const step = now => { grown = Math.min(1, (now - began) / 2000); draw();
+    if (grown < 1) requestAnimationFrame(step); };
+  requestAnimationFrame(step);
+}
 function load() {
   const fresh = props.value;
   if (!fresh || !fresh.x) return;
@@ -107,7 +113,7 @@ function load() {
   legend.replaceChildren(...data.classes.map((name, k) => { const s = document.createElement('span');
     const dot = document.createElement('i'); dot.style.background = data.palette[k];
     s.append(dot, document.createTextNode(name)); return s; }));
-  draw();
+  if ((data.path || []).length > 1) replay(); else draw();
 }
 watch('value', load);
 new ResizeObserver(draw).observe(canvas);
