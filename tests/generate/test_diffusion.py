@@ -189,3 +189,17 @@ def test_a_coordinate_model_goes_through_its_file(tmp_path):
     torch.testing.assert_close(
         again.draw(2, 3, steps=5), model.draw(2, 3, steps=5), rtol=0.05, atol=0.05
     )
+
+
+def test_variations_stay_near_their_start_the_less_noise_they_get():
+    from wsdemo import maps
+
+    found = maps.weight_map("faces")
+    start = found.weights(10)
+    away = []
+    for strength in (0.05, 0.4, 1.0):
+        drawn = found.model.draw(2, seed=3, steps=20, start=start, strength=strength)
+        away.append(float((found.model.prior.standardise(drawn - start + found.model.prior.mean))
+                          .norm(dim=1).mean()))  # fmt: skip
+    assert away[0] < away[1] < away[2]
+    assert away[0] < 0.2 * away[2]

@@ -365,6 +365,8 @@ def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
     page.locator("#map-table [role=gridcell]").nth(7).click()
     page.locator("#map-said", has_text="(").wait_for(timeout=30_000)
     assert page.locator("#map-said").inner_text() != first
+    page.locator("#map-vary").click()
+    page.locator("#map-varied img").first.wait_for(timeout=60_000)
     page.locator("#map-measure").click()
     page.get_by_text("k-means ARI").wait_for(timeout=60_000)
 

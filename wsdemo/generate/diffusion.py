@@ -107,6 +107,8 @@ class WeightDiffusion:
         steps: int = 50,
         guidance: float = 1.0,
         attributes: Tensor | None = None,
+        start: Tensor | None = None,
+        strength: float = 1.0,
     ) -> Iterator[tuple[int, Tensor]]:
         """DDIM (η = 0) with classifier-free guidance; yields the estimate after each step.
 
@@ -118,6 +120,9 @@ class WeightDiffusion:
             steps: Denoising steps.
             guidance: w in ε̂ = ε̂(∅) + w (ε̂(c) − ε̂(∅)); 1 is plain conditioning.
             attributes: (count, a) condition; None draws unconditionally.
+            start: (D,) weights to vary: noise of the share ``strength`` of all times is put on
+                them and taken away again (SDEdit, Meng et al., 2022).
+            strength: In (0, 1]; 1 forgets the start.
 
         Yields:
             (step, (count, D) weights x̂_0 so far); the last one is the sample.
@@ -130,6 +135,10 @@ class WeightDiffusion:
         empty = torch.zeros(count, len(self.attribute_names), device=self.device)
         conditional = attributes is not None and bool(attributes.any())
         times = ddim_times(steps)
+        if start is not None:
+            times = [t for t in times if t <= strength * (STEPS - 1)] or times[-1:]
+            kept = self.prior.standardise(start[None].to(self.device))
+            x = add_noise(kept, x, self.alphas_bar[times[0]][None])
         for step, t in enumerate(times):
             time = torch.full((count,), t, device=self.device)
             if conditional and attributes is not None:

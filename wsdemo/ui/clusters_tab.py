@@ -1,5 +1,6 @@
 """Tab Clusters: the map of weight space, edits along directions, the symmetry exhibit."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,23 @@ def walk_pictures(start: Instance, end: Instance) -> tuple[list[Any], str]:
     return tiles, curve_svg(shares, values, title)
 
 
+@guarded
+def variations(name: str, index: int | None, strength: float) -> list[Any]:
+    """Instances that the diffusion model draws from a point's weights and some noise."""
+    if index is None:
+        raise WsdemoError("No point chosen", "There is nothing to vary yet.", "Click a point.")
+    found = maps.weight_map(name)
+    drawn = found.model.draw(NEAR, seed=1, steps=50, start=found.weights(index), strength=strength)
+    tiles = []
+    for weights in drawn:
+        instance = dataclasses.replace(maps.point_instance(found, index), weights=weights)
+        try:
+            tiles.append((_picture_of(instance).resize((128, 128)), ""))
+        except WsdemoError:  # a shape without a surface
+            tiles.append((Image.new("RGB", (128, 128), "#f1f5f9"), "no surface"))
+    return tiles
+
+
 # ---- editing -----------------------------------------------------------------------------
 
 
@@ -331,6 +349,14 @@ def _build_map(last: gr.State, trail: gr.State) -> None:
         elem_id="map-walk", object_fit="contain", allow_preview=False,
     )  # fmt: skip
     barrier = gr.HTML()
+    gr.Markdown("## Variations of a point")
+    with gr.Row():
+        strength = gr.Slider(0.1, 1.0, 0.5, step=0.05, label="Share of the noise's times")
+        vary = gr.Button("Draw variations", elem_id="map-vary")
+    varied = gr.Gallery(
+        label="Drawn by the diffusion model from the point's weights and some noise",
+        columns=NEAR, height=190, object_fit="contain", allow_preview=False, elem_id="map-varied",
+    )  # fmt: skip
     dropped = gr.File(
         label="Your own instance (.safetensors), from Fit or Sample",
         file_types=[".safetensors"], height=120, elem_id="map-drop",
@@ -372,6 +398,7 @@ def _build_map(last: gr.State, trail: gr.State) -> None:
         drop, [dropped, name, representation, kind, colour], [chart, shown, said, near],
         api_name="place_instance", **QUICK,
     )  # fmt: skip
+    vary.click(variations, [name, index, strength], varied, **private, **COMPUTE)
     mine.click(
         own_fit,
         [last, trail],
