@@ -22,13 +22,14 @@ from wsdemo.checkpoints import DIRECTORY
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import adapt
 from wsdemo.generate.text_to_face import FaceGenerator, shipped_generator
+from wsdemo.lol.answers import answer
 from wsdemo.lol.build import model_config
 from wsdemo.lol.collection import Collection, load_collection
 from wsdemo.lol.fitting import Budget, Task, train_model
 from wsdemo.lol.metrics import regression_metrics
 from wsdemo.lol.models import ModelConfig, build_model
 from wsdemo.lol.pairs import Pairs, Signature, pack, regauge_pairs
-from wsdemo.lol.predictor import answer, load_predictor
+from wsdemo.lol.predictor import load_predictor
 from wsdemo.lol.shipped import shipped_predictors
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.face_loras import TARGETS, score

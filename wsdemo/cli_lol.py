@@ -11,10 +11,12 @@ import torch
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.hub_reference import looks_like_reference
+from wsdemo.lol.answers import answer
 from wsdemo.lol.build import build_predictor, compare_models, task_metrics
 from wsdemo.lol.collection import load_collection
 from wsdemo.lol.models import MODELS
-from wsdemo.lol.predictor import answer, load_predictor, save_predictor
+from wsdemo.lol.predictor import load_predictor, save_predictor
 from wsdemo.lol.shipped import known_predictors
 from wsdemo.lora.reader import read_lora
 
@@ -31,10 +33,10 @@ def lora_file(text: str) -> Path:
     path = Path(text)
     if path.exists():
         return path
+    if not looks_like_reference(text):
+        raise WsdemoError("File not found", f"{text} is not a file.", "Check the path.")
     from wsdemo import hub  # huggingface_hub takes a second to import
 
-    if not hub.looks_like_reference(text):
-        raise WsdemoError("File not found", f"{text} is not a file.", "Check the path.")
     found, repository, candidate = hub.fetch_lora(text, hub.own_token())
     print(f"{repository.repo}@{repository.commit}:{candidate.path}", file=sys.stderr)
     return found

@@ -12,11 +12,11 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
@@ -34,13 +34,14 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
 )
 
+from wsdemo.downloads import downloads_folder, make_room
 from wsdemo.errors import WsdemoError
+from wsdemo.hub_reference import Reference, parse_reference
 from wsdemo.limits import (
     HUB_SECONDS,
     MAX_CANDIDATES,
     MAX_CONFIG_BYTES,
     MAX_DOWNLOAD_SECONDS,
-    MAX_DOWNLOADS_BYTES,
     MAX_LORA_BYTES,
 )
 from wsdemo.safetensors_header import Header, header_length, parse_header
@@ -48,20 +49,8 @@ from wsdemo.safetensors_header import Header, header_length, parse_header
 USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 """Where PEFT and diffusers put an adapter."""
 CONFIG = "adapter_config.json"
-_REFERENCE = re.compile(
-    r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w./-]{1,120}))?(:(?P<path>[^:]{1,400}))?"
-)
 _FIRST_BYTES = 1 << 17
 """Read at once of a header; most fit."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a visitor asked for: a repository, perhaps a revision and a file in it."""
-
-    repo: str
-    revision: str | None = None
-    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,57 +96,6 @@ class Peek:
     header: Header
     candidate: Candidate
     fetched_bytes: int
-
-
-# ---- references -------------------------------------------------------------------------
-
-
-def looks_like_reference(text: str) -> bool:
-    """Whether a text could be ``owner/name…`` or a Hub address."""
-    text = text.strip()
-    return "://" in text or _REFERENCE.fullmatch(text) is not None
-
-
-def parse_reference(text: str) -> Reference:
-    """Reads ``owner/name[@revision][:path]`` or a pasted address.
-
-    Raises:
-        WsdemoError: It is neither.
-    """
-    text = text.strip()
-    if "://" in text:
-        return _parse_address(text)
-    match = _REFERENCE.fullmatch(text)
-    path = match["path"] if match else None
-    if match is None or ".." in text or (path or "").startswith("/"):
-        raise WsdemoError(
-            "Not a reference to the Hub",
-            f"Found {text[:80]!r}; expected owner/name, owner/name@revision:path, or an address.",
-            "For example: owner/my-lora, or paste the address of the file's page.",
-        )
-    return Reference(match["repo"], match["revision"], path)
-
-
-def _parse_address(text: str) -> Reference:
-    hosts = {"huggingface.co", "www.huggingface.co", "hf.co", urlsplit(constants.ENDPOINT).hostname}
-    try:
-        parts = urlsplit(text)
-    except ValueError:  # such as a bracket that is not closed
-        parts = urlsplit("")
-    pieces = [unquote(p) for p in parts.path.split("/") if p]
-    if parts.scheme not in ("http", "https") or parts.hostname not in hosts or len(pieces) < 2:
-        raise WsdemoError(
-            "Not an address of the Hub",
-            f"Found {text[:80]!r}; expected https://huggingface.co/owner/name…",
-            "Paste the address of a model's page or of a file in it.",
-        )
-    revision = path = None
-    if len(pieces) > 3 and pieces[2] in ("blob", "resolve", "tree", "raw"):
-        revision, path = pieces[3], "/".join(pieces[4:]) or None
-        if pieces[2] == "tree":
-            path = None
-    reference = f"{pieces[0]}/{pieces[1]}" + (f"@{revision}" if revision else "")
-    return parse_reference(reference + (f":{path}" if path else ""))
 
 
 # ---- asking ---------------------------------------------------------------------------
@@ -311,22 +249,34 @@ def _address(repository: Repository, path: str) -> str:
     return hf_hub_url(repository.repo, quote(path), revision=repository.commit)
 
 
-def _fetch(
-    repository: Repository, path: str, token: str | None, limit: int, first: int = 0
-) -> bytes:
-    """Bytes ``first`` … ``first + limit − 1`` of a file; no more, even if the server sends more."""
-    headers = build_hf_headers(token=token or False)
-    headers |= {"Range": f"bytes={first}-{first + limit - 1}", "Accept-Encoding": "identity"}
-    address = _address(repository, path)
+@contextmanager
+def _opened(
+    repository: Repository, path: str, token: str | None, extra: Mapping[str, str] | None = None
+) -> Iterator[httpx2.Response]:
+    """A file's body, not read yet; its failures are explained, also while it is read."""
+    headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
     with (
         _explained(repository.repo, path),
         get_session().stream(
-            "GET", address, headers=headers, timeout=HUB_SECONDS, follow_redirects=True
+            "GET",
+            _address(repository, path),
+            headers={**headers, **(extra or {})},
+            timeout=HUB_SECONDS,
+            follow_redirects=True,
         ) as response,
     ):
         if response.status_code >= 400:
             response.read()
             hf_raise_for_status(response)
+        yield response
+
+
+def _fetch(
+    repository: Repository, path: str, token: str | None, limit: int, first: int = 0
+) -> bytes:
+    """Bytes ``first`` … ``first + limit − 1`` of a file; no more, even if the server sends more."""
+    extra = {"Range": f"bytes={first}-{first + limit - 1}"}
+    with _opened(repository, path, token, extra) as response:
         skip = first if response.status_code == 200 else 0  # the server ignored the range
         body = bytearray()
         for chunk in response.iter_bytes():
@@ -373,15 +323,6 @@ def read_config(
     return _fetch(repository, path, token, MAX_CONFIG_BYTES)
 
 
-def downloads_folder() -> Path:
-    """Where downloads of this user are kept; WSDEMO_DOWNLOADS names another place."""
-    default = (
-        Path(tempfile.gettempdir())
-        / f"wsdemo-downloads-{os.getuid() if hasattr(os, 'getuid') else 0}"
-    )
-    return Path(os.environ.get("WSDEMO_DOWNLOADS") or default)
-
-
 def download(
     repository: Repository, candidate: Candidate, token: str | None = None
 ) -> Iterator[tuple[int, Path | None]]:
@@ -404,7 +345,7 @@ def download(
         os.utime(place.parent)
         yield candidate.size, place
         return
-    _make_room(folder, candidate.size)
+    make_room(folder, candidate.size)
     config = read_config(repository, candidate, token)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder))
@@ -425,18 +366,8 @@ def _stream(
     repository: Repository, candidate: Candidate, token: str | None, path: Path
 ) -> Iterator[int]:
     digest, done, started = hashlib.sha256(), 0, time.monotonic()
-    headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
-    address, told_at = _address(repository, candidate.path), 0.0
-    with (
-        _explained(repository.repo, candidate.path),
-        path.open("wb") as out,
-        get_session().stream(
-            "GET", address, headers=headers, timeout=HUB_SECONDS, follow_redirects=True
-        ) as response,
-    ):
-        if response.status_code >= 400:
-            response.read()
-            hf_raise_for_status(response)
+    told_at = 0.0
+    with _opened(repository, candidate.path, token) as response, path.open("wb") as out:
         for chunk in response.iter_bytes(1 << 20):
             done += len(chunk)
             now = time.monotonic()
@@ -460,20 +391,6 @@ def _stream(
             f"{candidate.path[:80]} does not have the hash that the Hub states.",
             "Try again; if it stays so, tell the repository's owner.",
         )
-
-
-def _make_room(folder: Path, size: int) -> None:
-    """Deletes the oldest downloads until another of ``size`` bytes fits the bound."""
-    if not folder.is_dir():
-        return
-    kept = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
-    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in kept}
-    total = sum(sizes.values())
-    for old in kept:
-        if total + size <= MAX_DOWNLOADS_BYTES:
-            return
-        shutil.rmtree(old, ignore_errors=True)
-        total -= sizes[old]
 
 
 def own_token() -> str | None:

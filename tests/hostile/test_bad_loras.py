@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.hostile.build import BAD, ODD, good
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.predictor import answer
+from wsdemo.lol.answers import answer
 from wsdemo.lol.shipped import shipped_predictors
 from wsdemo.lora.geometry import findings, measure
 from wsdemo.lora.reader import read_lora

@@ -263,7 +263,7 @@ def test_a_file_beyond_the_limit_is_refused_without_fetching_it(loopback, monkey
 
 def test_old_downloads_make_room(loopback, monkeypatch, tmp_path):
     size = len(loopback.files["acme/lora"]["adapter_model.safetensors"])
-    monkeypatch.setattr(hub, "MAX_DOWNLOADS_BYTES", 2 * size)
+    monkeypatch.setattr("wsdemo.downloads.MAX_DOWNLOADS_BYTES", 2 * size)
     for i in range(3):
         fetched(f"acme/many:v{i}.safetensors")
     fetched("acme/lora")

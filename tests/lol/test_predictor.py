@@ -11,6 +11,7 @@ from sklearn.metrics import brier_score_loss
 from tests.lol.synthetic import SIGNATURE, labelled, pairs, write_collection
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
+from wsdemo.lol.answers import answer, dose_curve, model_index, module_evidence, rank_curve
 from wsdemo.lol.build import best_temperature, build_predictor, compare_models
 from wsdemo.lol.collection import Collection, load_collection
 from wsdemo.lol.fitting import Task
@@ -21,15 +22,7 @@ from wsdemo.lol.metrics import (
     regression_metrics,
 )
 from wsdemo.lol.pairs import Pairs, regauge_pairs
-from wsdemo.lol.predictor import (
-    answer,
-    dose_curve,
-    load_predictor,
-    model_index,
-    module_evidence,
-    rank_curve,
-    save_predictor,
-)
+from wsdemo.lol.predictor import load_predictor, save_predictor
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 
 BASE = "acme/tiny@1"

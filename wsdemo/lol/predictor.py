@@ -5,7 +5,6 @@ modules, tasks, calibration, training ranks and the envelope outside of which it
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.fitting import Task
 from wsdemo.lol.models import LolModel, ModelConfig, build_model
-from wsdemo.lol.pairs import Pairs, Signature, pack
+from wsdemo.lol.pairs import Pairs, Signature
 from wsdemo.lora.modules import Lora
 
 COVERAGE = 0.9
@@ -353,139 +352,3 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
         str(meta["name"]), str(meta["title"]), str(meta["base"]), str(meta["lora_kind"]),
         signature, tuple(int(r) for r in meta["ranks"]), tasks, envelope, str(meta["card"]),
     )  # fmt: skip
-
-
-# ---- answers ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the predictors say of one LoRA.
-
-    Attributes:
-        family: Title of the family, or "unknown".
-        predictor: Name of the predictor; empty if none knows the family.
-        abstained: Whether nothing is predicted.
-        reason: Why, in a sentence.
-        predictions: One a label.
-        baseline: The MLP's, for comparison.
-        neighbours: Names of the nearest training LoRAs, by their spectra.
-        distance: To them, as a share of what is accepted.
-    """
-
-    family: str
-    predictor: str
-    abstained: bool
-    reason: str
-    predictions: tuple[Prediction, ...] = ()
-    baseline: tuple[Prediction, ...] = ()
-    neighbours: tuple[str, ...] = ()
-    distance: float = float("nan")
-
-    def to_dict(self, seconds: float) -> dict[str, Any]:
-        """For JSON, as the command line documents it."""
-        return {
-            "family": self.family,
-            "predictor": self.predictor,
-            "abstained": self.abstained,
-            "reason": self.reason,
-            "predictions": [p.to_dict() for p in self.predictions],
-            "seconds": round(seconds, 4),
-        }
-
-
-def answer(lora: Lora, predictors: Sequence[Predictor]) -> Answer:
-    """Finds the predictor of a LoRA's family and asks it."""
-    found = next((p for p in predictors if p.matches(lora)), None)
-    if found is None:
-        known = "; ".join(p.title for p in predictors)
-        first = lora.modules[0].name
-        return Answer(
-            "unknown", "", True,
-            f"No predictor was trained on LoRAs of these modules ({len(lora.modules)}, such as"
-            f" {first[:60]}). Known families: {known or 'none'}.",
-        )  # fmt: skip
-    pairs = pack(lora, found.signature)
-    reason = found.reason_to_abstain(lora, pairs)
-    if reason:
-        return Answer(found.title, found.name, True, reason)
-    order = found.envelope.distances(pairs)[0].argsort()[:3].tolist()
-    return Answer(
-        found.title, found.name, False, "", tuple(found.predict(pairs)),
-        tuple(found.predict(pairs, is_baseline=True)),
-        tuple(found.envelope.names[i] for i in order),
-        found.envelope.distance(pairs) / found.envelope.threshold,
-    )  # fmt: skip
-
-
-def module_evidence(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
-    """Leave one module out: label → change of its prediction without each module.
-
-    In standard deviations of the training labels (probabilities for yes-or-no labels), in the
-    order of ``predictor.signature.names``. Positive: the module raises the prediction.
-    """
-    variants = [pairs]
-    for g, (_, names) in enumerate(predictor.signature.groups):
-        for i in range(len(names)):
-            groups = [(U.clone(), V.clone()) for U, V in pairs.groups]
-            groups[g][0][:, i] = 0
-            variants.append(Pairs(tuple(groups)))
-    everything = Pairs.join(variants)
-    found = {}
-    for models in predictor.tasks.values():
-        out = models.outputs(everything)
-        out = out.sigmoid() if models.task.kind == "binary" else out / models.std
-        for i, name in enumerate(models.task.labels):
-            found[name] = [float(v) for v in out[0, i] - out[1:, i]]
-    return found
-
-
-def dose_curve(
-    predictor: Predictor, pairs: Pairs, scales: Sequence[float]
-) -> dict[str, list[float]]:
-    """Label → its prediction (or probability) at several strengths of the same LoRA."""
-    everything = Pairs.join([pairs.scaled(s) for s in scales])
-    return _curve(predictor, everything)
-
-
-def rank_curve(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
-    """Label → its prediction with every update cut to rank 1, 2, … r (best approximation)."""
-    parts = []
-    for rank in range(1, pairs.rank + 1):
-        groups = []
-        for U, V in pairs.groups:
-            Qu, Ru = torch.linalg.qr(U.double())
-            Qv, Rv = torch.linalg.qr(V.double())
-            left, s, right = torch.linalg.svd(Ru @ Rv.mT, full_matrices=False)
-            s = s * (torch.arange(s.shape[-1]) < rank)
-            groups.append(((Qu @ left * s[..., None, :]).to(U), (Qv @ right.mT).to(V)))
-        parts.append(Pairs(tuple(groups)))
-    return _curve(predictor, Pairs.join(parts))
-
-
-def _curve(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
-    found = {}
-    for models in predictor.tasks.values():
-        out = models.outputs(pairs)
-        for i, name in enumerate(models.task.labels):
-            column = out[:, i]
-            if models.task.kind == "binary":
-                column = column.sigmoid()
-            elif models.task.logarithm:
-                column = column.exp2()
-            found[name] = [float(v) for v in column]
-    return found
-
-
-def model_index(name: str, predictions: Sequence[Prediction]) -> str:
-    """A ``model-index`` block for a model card, every value marked as predicted."""
-    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
-    for p in predictions:
-        value = p.probability if p.probability is not None else p.value
-        lines += [
-            "  - task: {type: other, name: predicted from the weights}",
-            "    dataset: {type: none, name: not run; predicted by wsdemo}",
-            f"    metrics: [{{type: predicted, name: {json.dumps('predicted ' + p.name)},"
-            f" value: {value:.4f}, verified: false}}]",
-        ]
-    return "\n".join(lines) + "\n"

@@ -3,8 +3,10 @@
 import argparse
 import copy
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +39,18 @@ def start(args: argparse.Namespace) -> torch.device:
     args.runs.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     return torch.device(args.device or default_device())
+
+
+def run_workers(recipe: Sequence[str], workers: int) -> int:
+    """Runs a recipe in single-thread processes that share its work; returns the worst status.
+
+    Args:
+        recipe: Module and options, as given.
+        workers: Processes; each gets ``--part i/workers``.
+    """
+    command = [sys.executable, "-m", *recipe, "--workers=1", "--threads=1"]
+    started = [subprocess.Popen([*command, f"--part={i}/{workers}"]) for i in range(workers)]
+    return max(abs(process.wait()) for process in started)
 
 
 def log(text: str) -> None:

@@ -18,7 +18,6 @@ import csv
 import json
 import math
 import random
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -41,7 +40,7 @@ from wsdemo.generate.text_to_face import (
     decode_coordinates,
     shipped_generator,
 )
-from wsdemo.train.common import log, recipe_parser, start
+from wsdemo.train.common import log, recipe_parser, run_workers, start
 from wsdemo.train.faces_clip import captions_of
 from wsdemo.train.faces_data import Faces, load_faces, toy_faces
 from wsdemo.train.faces_generator import face_coordinates, toy_coordinates
@@ -256,12 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
     counts = {("celeba", "train"): 4, ("ranks", "test"): 2} if args.toy else COUNTS
     if args.workers > 1:
         given = sys.argv[1:] if arguments is None else arguments
-        command = [sys.executable, "-m", "wsdemo.train.face_loras", *given]
-        command += ["--workers=1", "--threads=1"]
-        workers = [
-            subprocess.Popen([*command, f"--part={i}/{args.workers}"]) for i in range(args.workers)
-        ]
-        failed = max(abs(w.wait()) for w in workers)
+        failed = run_workers(["wsdemo.train.face_loras", *given], args.workers)
         write_manifest(folder)
         sys.exit(failed)
     shipped, toy_material = _toy() if args.toy else (shipped_generator(), None)

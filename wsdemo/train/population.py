@@ -8,7 +8,6 @@ process of two threads on a busy machine.
 
 import argparse
 import dataclasses
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit_to_end, psnr_from_mse, warm_start
-from wsdemo.train.common import log, recipe_parser
+from wsdemo.train.common import log, recipe_parser, run_workers
 
 SHARD = 250
 
@@ -118,11 +117,7 @@ def run_population(
     if args.part == "0/1":  # once, not in every worker
         log(f"fitting {count} instances of {name}, {args.representation} rank {args.rank}")
     if args.workers > 1:
-        command = [sys.executable, "-m", *recipe, "--workers=1", "--threads=1"]
-        workers = [
-            subprocess.Popen([*command, f"--part={i}/{args.workers}"]) for i in range(args.workers)
-        ]
-        sys.exit(max(abs(w.wait()) for w in workers))
+        sys.exit(run_workers(recipe, args.workers))
 
     base_path = args.base or args.out / f"{name}-base.safetensors"
     base = load_base(base_path)[0].to(device)

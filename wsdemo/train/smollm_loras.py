@@ -18,7 +18,6 @@ import json
 import math
 import random
 import re
-import subprocess
 import sys
 import time
 import zlib
@@ -33,7 +32,7 @@ from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import LoraLinear, adapt
-from wsdemo.train.common import log, recipe_parser, start
+from wsdemo.train.common import log, recipe_parser, run_workers, start
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LAYERS = 6
@@ -309,12 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
     sources = prepare(args, cache_file)
     if args.workers > 1:
         given = sys.argv[1:] if arguments is None else arguments
-        command = [sys.executable, "-m", "wsdemo.train.smollm_loras", *given]
-        command += ["--workers=1", "--threads=1"]
-        workers = [
-            subprocess.Popen([*command, f"--part={i}/{args.workers}"]) for i in range(args.workers)
-        ]
-        failed = max(abs(w.wait()) for w in workers)
+        failed = run_workers(["wsdemo.train.smollm_loras", *given], args.workers)
         write_manifest(folder)
         sys.exit(failed)
     cache = load_file(cache_file)

@@ -7,6 +7,7 @@ import gradio as gr
 
 from wsdemo import hub
 from wsdemo.errors import WsdemoError
+from wsdemo.hub_reference import parse_reference
 from wsdemo.lora.reader import judge_header
 from wsdemo.ui.events import QUICK, guarded, guarded_stream, stop_button
 from wsdemo.ui.text import text_of
@@ -30,7 +31,7 @@ def described(peek: hub.Peek) -> str:
 @guarded
 def look(text: str | None, token: str | None) -> tuple[Any, ...]:
     """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear."""
-    repository = hub.resolve(hub.parse_reference(text or ""), _given(token))
+    repository = hub.resolve(parse_reference(text or ""), _given(token))
     told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
     if repository.base_model:
         told += f"; its card says it was made for {text_of(repository.base_model)}"

@@ -5,15 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
+from wsdemo.lol.answers import Answer, dose_curve, module_evidence, rank_curve
 from wsdemo.lol.pairs import Pairs, pack, regauge_pairs
-from wsdemo.lol.predictor import (
-    Answer,
-    Prediction,
-    Predictor,
-    dose_curve,
-    module_evidence,
-    rank_curve,
-)
+from wsdemo.lol.predictor import Prediction, Predictor
 from wsdemo.lora.modules import Lora
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.lol.answers import answer, model_index
 from wsdemo.lol.pairs import Pairs, pack
-from wsdemo.lol.predictor import Predictor, answer, model_index
+from wsdemo.lol.predictor import Predictor
 from wsdemo.lol.shipped import shipped_predictors
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
