@@ -245,6 +245,7 @@ SECTIONS = {
     "shapes-speed": shape_speed,
     "clusters": report_weights.clusters,
     "connectivity": report_weights.connectivity,
+    "map-speed": report_weights.map_speed,
     "loras": loras,
     "lol": report_weights.lol,
 }

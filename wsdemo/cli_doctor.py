@@ -80,7 +80,7 @@ def run_doctor(args: argparse.Namespace) -> Result:
     wanted = {f"{s}-{kind}.safetensors" for s in ("faces", *shapes.SETS) for kind in kinds}
     wanted |= {f"{name}-map.safetensors" for name in ("faces", "shapes")}
     more = ("faces-clip", "faces-generator", "lol-face-fields", "lol-face-generator",
-            "lol-examples")  # fmt: skip
+            "lora-examples")  # fmt: skip
     wanted |= {f"{name}.safetensors" for name in more}
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         try:

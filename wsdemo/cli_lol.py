@@ -21,7 +21,7 @@ from wsdemo.lol.shipped import known_predictors
 from wsdemo.lora.reader import read_lora
 
 Result = dict[str, Any]
-EXAMPLES = "lol-examples"
+EXAMPLES = "lora-examples"
 
 
 def lora_file(text: str) -> Path:

@@ -28,6 +28,8 @@ from wsdemo.lol.predictor import COVERAGE, Envelope, Predictor, TaskModels
 
 INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 """Models whose prediction is the same for every factorisation of an update."""
+USEFUL_AUC, USEFUL_RHO = 0.65, 0.3
+"""A task whose ensemble does worse on the validation LoRAs is not answered."""
 SHIPPED_PARAMETERS = 1_000_000
 """The most parameters of a model that goes into a predictor."""
 
@@ -217,12 +219,16 @@ def build_predictor(
         ranks: Measured beyond those of the training LoRAs.
         keep_baseline: Keep the MLP of raw factors, of the first task, for comparison.
     """
-    tasks = {}
+    tasks, silent = {}, []
     for i, task in enumerate(collection.tasks):
         own = list(rows[task.name])
         is_kept = keep_baseline and i == 0
         raw = next((r for r in own if r.model == "mlp"), None) if is_kept else None
-        tasks[task.name] = calibrated(collection, task, best_row(own), raw)
+        models = calibrated(collection, task, best_row(own), raw)
+        if is_useful(models, collection) or len(collection.tasks) == 1:
+            tasks[task.name] = models
+        else:
+            silent.append(task.name)
     train, validation = collection.splits["train"], collection.splits["validation"]
     names = [n.removesuffix(".safetensors").rsplit("/", 1)[-1] for n in train.names]
     counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
@@ -230,5 +236,22 @@ def build_predictor(
         name, title, collection.base, kind, collection.signature,
         tuple(sorted({*collection.ranks, *ranks})), tasks,
         Envelope.fit(train.pairs, validation.pairs, names),
-        f"LoRAs: {counts}. Base: {collection.base or 'not named'}.",
+        f"LoRAs: {counts}. Base: {collection.base or 'not named'}." + not_answered(silent),
     )  # fmt: skip
+
+
+def not_answered(tasks: Sequence[str]) -> str:
+    """The sentence of a card on tasks that are hardly better than chance."""
+    if not tasks:
+        return ""
+    return f" Not answered, as hardly better than chance on validation LoRAs: {', '.join(tasks)}."
+
+
+def is_useful(models: TaskModels, collection: Collection) -> bool:
+    """Whether a task is worth answering, by the validation LoRAs: AUC or rank correlation."""
+    validation = collection.splits["validation"].known(models.task)
+    out, true = models.outputs(validation.pairs), validation.targets(models.task)
+    figures = task_metrics(models.task, out, true, models.std)
+    if models.task.kind == "binary":
+        return figures["auc"] >= USEFUL_AUC
+    return figures["spearman_rho"] >= USEFUL_RHO

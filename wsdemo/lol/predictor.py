@@ -261,6 +261,16 @@ class Predictor:
 # ---- files ---------------------------------------------------------------------------------
 
 
+def _stored(name: str, value: Tensor, is_rough: bool) -> dict[str, Tensor]:
+    """A parameter in half precision; the large matrices of a baseline in a byte an entry."""
+    if "scale" in name:  # input scales span orders of magnitude
+        return {name: value}
+    if is_rough and value.dim() == 2 and value.numel() > 100_000:
+        step = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        return {name: (value / step).round().to(torch.int8), f"{name}.step": step}
+    return {name: value.half()}
+
+
 def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -> None:
     """Writes a predictor to one file: parameters in half precision, recipe in the metadata."""
     tensors: dict[str, Tensor] = {}
@@ -268,11 +278,8 @@ def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -
     for t, models in enumerate(predictor.tasks.values()):
         everyone = [*models.models, *([models.baseline] if models.baseline is not None else [])]
         for i, model in enumerate(everyone):
-            # Scales keep their precision: they span orders of magnitude.
-            tensors |= {
-                f"{t}.{i}.{k}": v if "scale" in k else v.half()
-                for k, v in model.state_dict().items()
-            }
+            for k, v in model.state_dict().items():
+                tensors |= _stored(f"{t}.{i}.{k}", v, is_rough=model is models.baseline)
         tensors |= {f"{t}.mean": models.mean, f"{t}.std": models.std}
         tensors[f"{t}.half_width"] = models.half_width
         baseline = models.baseline_config
@@ -336,7 +343,10 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
             model = build_model(signature, own)
             prefix = f"{t}.{i}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            model.load_state_dict({k: v.float() for k, v in state.items()})
+            model.load_state_dict({
+                k: v.float() * state.get(f"{k}.step", 1.0)
+                for k, v in state.items() if not k.endswith(".step")
+            })  # fmt: skip
             models.append(model.eval().requires_grad_(False))
         tasks[task.name] = TaskModels(
             task, config, models[: int(entry["count"])], tensors[f"{t}.mean"].float(),

@@ -89,7 +89,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "lol-face-generator": (
         "Predicts what a LoRA of faces-generator does and what it was finetuned on: its "
-        "CelebA-CLIP score, five attributes and ten groups of its faces, and their number.",
+        "CelebA-CLIP score, five attributes of its faces, and their number. Which of ten groups of "
+        "faces were among them was tried too: hardly better than chance, so it is not answered.",
         "python -m wsdemo.train.lol_families face-generator",
         "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`. " + LOL,
     ),
@@ -101,7 +102,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "sources and no passage is in two splits. Losses are over the words that occur in the "
         "passages; accuracy is of 24 BBQ questions, so a step is 4 %. " + LOL,
     ),
-    "lol-examples": (
+    "lora-examples": (
         "LoRAs of both families' test splits with their true labels, for the app and "
         "`wsdemo lol examples`.",
         "python -m wsdemo.train.lol_examples --data celeba.zip",

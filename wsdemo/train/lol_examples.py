@@ -21,7 +21,7 @@ from wsdemo.train.faces_data import load_faces
 from wsdemo.train.lol_families import TITLES
 from wsdemo.train.population import load_fits
 
-EACH = 20
+EACH = 10
 """LoRAs a family."""
 SHOWN = 3
 """Of them, those that the page offers."""
@@ -88,9 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
             tensors |= {f"{len(loras)}/{k}": v for k, v in own.items()}
             loras.append(about)
     save_checkpoint(
-        args.out / "lol-examples.safetensors",
+        args.out / "lora-examples.safetensors",
         tensors,
-        {"name": "lol-examples", "kind": "lol-examples", "loras": loras},
+        {"name": "lora-examples", "kind": "lora-examples", "loras": loras},
     )
 
 

@@ -19,7 +19,7 @@ from wsdemo.lora.reader import read_lora
 from wsdemo.ui import predict_panel
 from wsdemo.ui.events import QUICK, download_file, guarded
 
-EXAMPLES = "lol-examples"
+EXAMPLES = "lora-examples"
 MAX_BATCH = 200
 """LoRAs of one batch drop."""
 
