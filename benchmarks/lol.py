@@ -133,11 +133,15 @@ def abstention(loras: Path | None, runs: Path) -> dict[str, Any]:
             continue
         foreign["read"] += 1
         foreign["abstained"] += answer(lora, predictors).abstained
-    own: dict[str, Any] = {"files": 0, "abstained": 0, "reasons": {}}
+    own: dict[str, Any] = {"files": 0, "abstained": 0, "abstained_by_rank": {}, "reasons": {}}
     for path in sorted((runs / "face-loras" / "test").glob("*.safetensors")):
-        found = answer(read_lora(path), predictors)
+        lora = read_lora(path)
+        found = answer(lora, predictors)
         own["files"] += 1
         own["abstained"] += found.abstained
+        rank = str(max(lora.ranks))
+        by_rank = own["abstained_by_rank"]
+        by_rank[rank] = by_rank.get(rank, 0) + found.abstained
         if found.abstained:
             reason = found.reason[:40]
             own["reasons"][reason] = own["reasons"].get(reason, 0) + 1
@@ -191,7 +195,8 @@ def main() -> None:
     print(values["speed"], flush=True)
     values["cost"] = cost()
     values["ranks"] = ranks(collection, GENERATOR_TASKS[0], args.seeds)
-    store_result("lol", "python -m benchmarks.lol --data celeba.zip --loras LORAS", values)
+    command = f"python -m benchmarks.lol --data celeba.zip --loras LORAS --seeds {args.seeds}"
+    store_result("lol", command, values)
 
 
 if __name__ == "__main__":

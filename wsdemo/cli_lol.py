@@ -90,6 +90,7 @@ def run_train(args: argparse.Namespace) -> Result:
         "predictor": str(file),
         "counts": counts,
         "tasks": {t: m.measured for t, m in predictor.tasks.items()},
+        "not_answered": [t.name for t in collection.tasks if t.name not in predictor.tasks],
         "notes": list(collection.notes),
         "seconds": time.monotonic() - started,
     }
