@@ -240,6 +240,10 @@ def lol(result: dict[str, Any]) -> str:
 
 {table(head, rank_rows)}
 
+15 LoRAs of every rank but 4. At ranks 16 and 32, made with the same learning rates, updates are
+larger than any in training, and unlike in the paper no model follows; the shipped predictor does
+not answer for them.
+
 **Gauge attack**: every test LoRA re-factored by a random R of condition up to 10; change in
 standard deviations of the predictions (predictor: the largest; MLP: the mean).
 
