@@ -28,9 +28,10 @@ PAPER_RANKS = {
 
 
 REMARKS = {
-    "face-generator": """As in the paper, models of raw factors (MLP, transformer, linear) learn next
-to nothing, and GL-net leads on the score; O-Align, invariant to rotations only, is second there and
-first on attributes and groups, which it is not in the paper. Attributes and groups are far below
+    "face-generator": """As in the paper, models of raw factors (MLP, transformer, linear) learn
+next to nothing, and GL-net leads on the score; O-Align, invariant to rotations only, is second
+there and first on attributes and groups, which it is not in the paper. Attributes and groups are
+far below
 the paper's: our finetuning sets hold 4 to 64 faces of mixed people and most LoRAs move a small
 generator a little, while a LoRA of Stable Diffusion is one celebrity's; 700 training LoRAs against
 3,000. Dense has a hidden width of 16, all others 64.""",
