@@ -108,3 +108,26 @@ def test_options_out_of_range_are_refused(options):
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(WsdemoError, match="gone"):
         load_checkpoint(tmp_path / "gone.safetensors")
+
+
+def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_not(tmp_path):
+    from wsdemo.lol.answers import answer
+    from wsdemo.lol.shipped import shipped_predictors
+    from wsdemo.lora.reader import read_lora
+
+    model = pipelines.face_diffusion()
+    picture = pipelines.render_faces(model.draw(1, seed=4, steps=20), model.adapter)[0]
+
+    def asked(options, path):
+        last = list(pipelines.fit_picture(picture, options))[-1]
+        last.instance.save(path)
+        return last, answer(read_lora(path), shipped_predictors())
+
+    path = tmp_path / "x.safetensors"
+    last, found = asked(pipelines.FitOptions(is_comparable=True), path)
+    assert last.step == pipelines.COMPARABLE.steps
+    assert not found.abstained
+    assert len(found.predictions) == 40
+    _, found = asked(pipelines.FitOptions(seconds=60, max_steps=1200), path)
+    assert found.abstained
+    assert "--comparable" in found.reason

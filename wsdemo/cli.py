@@ -106,7 +106,12 @@ def run_fit(args: argparse.Namespace) -> Result:
         print(note, file=sys.stderr)
     image = to_square(picture, Crop(args.crop_x, args.crop_y, args.zoom), pipelines.SIZE)
     options = pipelines.FitOptions(
-        args.representation, args.rank, args.seed, args.seconds, args.target_psnr
+        args.representation,
+        args.rank,
+        args.seed,
+        args.seconds,
+        args.target_psnr,
+        is_comparable=args.comparable,
     )
     last = None
     for last in pipelines.fit_picture(image, options):
@@ -306,6 +311,11 @@ def build_parser() -> Parser:
     fit.add_argument("input", type=Path, metavar="PICTURE|MESH")
     fit.add_argument("--base", choices=["shapes", "airplane"], default="shapes", help="for a mesh")
     fit.add_argument("--seconds", type=float, default=5.0)
+    fit.add_argument(
+        "--comparable",
+        action="store_true",
+        help="a picture: fit as the training faces were, for map, edit and predict",
+    )
     fit.add_argument("--target-psnr", type=float, default=float("inf"), help="dB")
     fit.add_argument("--representation", default="mlora-asym")
     fit.add_argument("--rank", type=int, default=8, help="for an MLP: hidden width")

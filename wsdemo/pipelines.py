@@ -4,6 +4,7 @@ Everything here takes and returns plain values; no global state but the shipped
 checkpoints, which are loaded once a process and never changed.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -291,6 +292,11 @@ FIT_RATES = {"mlora": 0.03, "lora": 0.01, "mlp": 0.01}
 """Adam's peak learning rates; chosen on validation faces."""
 
 
+COMPARABLE = FitConfig(steps=50, points=512, learning_rate=0.02, pull=1.0)
+"""How all training faces were fitted. What is fitted longer shows more of its picture, and lies
+outside of where the map, the predictors and the diffusion model know their way."""
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How a picture is fitted; the defaults are the app's fast preset."""
@@ -301,6 +307,8 @@ class FitOptions:
     seconds: float = 5.0
     target_psnr: float = float("inf")
     max_steps: int = 5000
+    is_comparable: bool = False
+    """Whether to fit as the training faces were, whatever the time: see COMPARABLE."""
 
 
 @dataclass(frozen=True)
@@ -347,6 +355,8 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
         target_psnr=options.target_psnr,
         report_every=5,
     )
+    if options.is_comparable:
+        config = dataclasses.replace(COMPARABLE, report_every=2)
     generator = torch.Generator().manual_seed(options.seed)
     shown_at = -1.0
     for progress in fit(adapter, pixel_grid(SIZE, SIZE), target, config, generator, origin):
@@ -360,6 +370,8 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
         if progress.is_last:
             measured["ssim"] = ssim(shown, image)
         left = 0.0 if progress.is_last else max(0.0, options.seconds - now)
+        if options.is_comparable and progress.step > 0:
+            left = now * max(0.0, COMPARABLE.steps / progress.step - 1)
         yield FitStep(
             progress.step,
             now,

@@ -243,10 +243,13 @@ class Predictor:
             return f"Its rank is {odd[0]}; the predictor was measured on ranks {known}."
         distance = self.envelope.distance(pairs)
         if distance > self.envelope.threshold:
-            return (
+            reason = (
                 "Its singular values lie outside the training LoRAs: distance"
                 f" {distance:.2f}, accepted up to {self.envelope.threshold:.2f}."
             )
+            if lora.kind == "multiplicative":  # ours: the visitor can do something about it
+                reason += " Fit it as the training faces were: a preset of Fit, fit --comparable."
+            return reason
         return ""
 
     def predict(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:

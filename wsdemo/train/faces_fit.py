@@ -7,13 +7,13 @@ from pathlib import Path
 from torch import Tensor
 
 from wsdemo.fields.base import pixel_grid
-from wsdemo.fields.fit import FitConfig
 from wsdemo.fields.signal import image_to_signal
+from wsdemo.pipelines import COMPARABLE
 from wsdemo.train.common import start
 from wsdemo.train.faces_data import Faces, load_faces, to_signal, toy_faces
 from wsdemo.train.population import population_parser, run_population
 
-POPULATION = FitConfig(steps=50, points=512, learning_rate=0.02, pull=1.0)
+POPULATION = COMPARABLE
 """How the instances of the shipped diffusion model were fitted; --steps and --rate override."""
 
 
