@@ -118,7 +118,7 @@ def batch(paths: list[str] | None) -> tuple[Any, Any, str]:
         except WsdemoError as error:
             row |= {"family": "not read", "reason": f"{error.title}: {error.message}"[:200]}
         rows.append(row)
-    table = pd.DataFrame(rows).fillna("")
+    table = pd.DataFrame(rows).astype(object).fillna("")
     csv = download_file(table.to_csv(index=False).encode(), "predictions.csv")
     answered = sum(1 for r in rows if not r["reason"])
     said = f"{answered} of {len(rows)} answered; the rest say why not."

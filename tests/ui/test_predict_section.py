@@ -1,0 +1,48 @@
+"""The evaluator's handlers without a browser: examples, many files, texts from files."""
+
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.hostile.build import BAD
+from tests.lora.files import families, write
+from wsdemo.lora.reader import read_lora
+from wsdemo.ui import predict_section
+from wsdemo.ui.text import text_of
+
+
+def test_every_offered_example_is_answered_and_does_not_carry_its_answer():
+    choices = predict_section.example_choices()
+    assert len(choices) >= 4
+    for _, index in choices:
+        path = predict_section.example_file(index)
+        lora = read_lora(Path(path))
+        text, true, *_ = predict_section.predict_file(lora)
+        assert "No prediction" not in text
+        assert "True labels" in true
+        with safe_open(path, framework="pt") as file:
+            assert "labels" not in file.metadata()
+
+
+def test_many_files_give_a_row_each_with_a_prediction_or_a_reason(tmp_path):
+    good = predict_section.example_file("0")
+    tensors, _, _ = families()["kohya"]
+    foreign = write(tmp_path / "foreign.safetensors", tensors, {})
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(BAD["a web page"])
+    table, _, said = predict_section.batch([good, str(foreign), str(bad)])
+    rows = table.value["data"]
+    assert len(rows) == 3
+    assert said.startswith("1 of 3 answered")
+    flat = [" ".join(map(str, row)) for row in rows]
+    assert "unknown" in flat[1]
+    assert "web page" in flat[2]
+
+
+@pytest.mark.parametrize("text", ["<img src=x>", "[a](javascript:x)", "`code`", "a|b", "# title"])
+def test_texts_from_files_stay_texts(text):
+    safe = text_of(text)
+    assert "<img" not in safe
+    for mark in "[]()`|#":
+        assert safe.count(mark) == safe.count("\\" + mark)
