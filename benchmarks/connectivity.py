@@ -46,6 +46,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--faces", type=int, default=30)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--zero-mean", action="store_true", help="mix as in the paper, m = 0")
     args = parser.parse_args()
     start(args)
     base, _ = shipped_base("faces-base")
@@ -75,7 +76,7 @@ def main() -> None:
         }
         noise = other_start(adapter, 1)
         mean = torch.zeros(adapter.size)
-        if adapter.config.kind == "mlora":
+        if adapter.config.kind == "mlora" and not args.zero_mean:
             mean = torch.stack([other_start(adapter, s) for s in range(2, 66)]).mean(0)
         for λ in LAMBDAS:
             origin = mean + (1 - λ**2) ** 0.5 * (adapter.start - mean) + λ * (noise - mean)
@@ -94,6 +95,9 @@ def main() -> None:
         print(name, [round(v, 4) for v in row["barrier"]], flush=True)
     command = f"python -m benchmarks.connectivity --data celeba.zip --faces {args.faces}"
     values = {"rows": rows, "lambdas": LAMBDAS, "faces": args.faces, "steps": args.steps}
+    if args.zero_mean:
+        print(values)  # for comparison; docs/results.md has the other
+        return
     store_result("connectivity", f"{command} --steps {args.steps}", values)
 
 

@@ -2,7 +2,7 @@
 
 The choice is made by the validation LoRAs, among models whose answer cannot depend on how the
 same update was factored (GL-net, MLP+SVD, MLP+Dense) and that are small enough to ship. The
-test LoRAs are looked at once, for the report.
+test LoRAs serve the report alone.
 """
 
 import dataclasses
