@@ -36,10 +36,10 @@ the paper's: our finetuning sets hold 4 to 64 faces of mixed people and most LoR
 generator a little, while a LoRA of Stable Diffusion is one celebrity's; 700 training LoRAs against
 3,000. Dense has a hidden width of 16, all others 64.
 
-Models and tasks were developed with these test figures in sight: the variant with norms, the bound of
-AUC 0.65 below which a task is not answered (groups had 0.61 on validation), and the refusal of
-ranks 16 and 32 were all settled after a first look at them. Read the differences between models, and
-the ensemble's lead, with that in mind.""",
+Models and tasks were developed with these test figures in sight: the variant with norms, the bound
+of AUC 0.65 below which a task is not answered (groups had 0.61 on validation), and the refusal of
+ranks 16 and 32 were all settled after a first look at them. Read the differences between models,
+and the ensemble's lead, with that in mind.""",
     "face-fields": """All adapters come from one start and one mask, so raw factors are aligned
 already and an MLP of them is as good as GL-net, until someone re-factors them (column *gauge*). The
 paper's column is for its own five attributes of celebrities' LoRAs, to be compared with ours of the
