@@ -128,6 +128,6 @@ def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_
     assert last.step == pipelines.COMPARABLE.steps
     assert not found.abstained
     assert len(found.predictions) == 40
-    _, found = asked(pipelines.FitOptions(seconds=60, max_steps=1200), path)
+    _, found = asked(pipelines.FitOptions(seconds=120, max_steps=1200), path)
     assert found.abstained
     assert "--comparable" in found.reason

@@ -58,6 +58,31 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, meta
 
 
+_PACKED_FROM = 4096
+"""Matrices of fewer entries are not worth packing."""
+
+
+def pack(name: str, value: Tensor) -> dict[str, Tensor]:
+    """A parameter as it is stored: a large matrix in a byte an entry, anything else in fp16.
+
+    A row w (all but the last dimension) is stored as round(w / s) with s = max|w| / 127 beside
+    it, as ``NAME.step``: wrong by at most s / 2.
+    """
+    if value.dim() < 2 or value.numel() < _PACKED_FROM:
+        return {name: value.half()}
+    step = value.float().abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+    return {name: (value / step).round().to(torch.int8), f"{name}.step": step}
+
+
+def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """float32 tensors by name, from what ``pack`` made of them."""
+    return {
+        name: value.float() * tensors[f"{name}.step"] if f"{name}.step" in tensors
+        else value.float()
+        for name, value in tensors.items() if not name.endswith(".step")
+    }  # fmt: skip
+
+
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes, dtypes and bytes: the identity of a set of tensors."""
     digest = hashlib.sha256()

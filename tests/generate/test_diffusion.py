@@ -102,7 +102,7 @@ def test_file_round_trip_keeps_the_samples(tmp_path):
     with pytest.raises(WsdemoError, match="another version of toy"):
         load_diffusion(tmp_path / "m.safetensors", other)
     first, second = model.draw(2, seed=3, steps=5), again.draw(2, seed=3, steps=5)
-    torch.testing.assert_close(first, second, rtol=0.02, atol=0.02)  # stored in fp16
+    torch.testing.assert_close(first, second, rtol=0.02, atol=0.02)  # stored in a byte an entry
 
 
 def test_large_models_are_split_into_files_below_ten_megabytes(tmp_path, monkeypatch):

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint, tensors_hash
+from wsdemo.checkpoints import (
+    config_from,
+    load_checkpoint,
+    pack,
+    save_checkpoint,
+    tensors_hash,
+    unpack,
+)
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
@@ -182,11 +189,11 @@ _PART_BYTES = 9_000_000
 
 
 def save_diffusion(path: Path, model: WeightDiffusion, meta: Mapping[str, Any]) -> list[Path]:
-    """Writes network and prior in half precision, in as many parts as needed."""
+    """Writes the packed network and the prior, in as many parts as needed."""
     prior = model.prior
-    tensors: dict[str, Tensor] = {
-        f"network.{k}": v.half() for k, v in model.network.state_dict().items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.network.state_dict().items():
+        tensors |= pack(f"network.{name}", value)
     # Columns in blocks, so that parts can be packed; a byte an entry is as good as two.
     for i, block in enumerate(prior.basis.split(128, dim=1)):
         scale = block.abs().amax(0).clamp(min=1e-12) / 127
@@ -235,7 +242,7 @@ def load_diffusion(
         )
     for extra in part_paths(path, meta["parts"])[1:]:
         tensors |= load_checkpoint(extra)[0]
-    tensors = {k: v.float() for k, v in tensors.items()}
+    tensors = unpack(tensors)
     adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))
     adapter.start = tensors["start"]
     network: WeightTransformer | CoordinateNetwork

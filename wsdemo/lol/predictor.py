@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
+from wsdemo.checkpoints import config_from, load_checkpoint, pack, save_checkpoint, unpack
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.fitting import Task
 from wsdemo.lol.models import LolModel, ModelConfig, build_model
@@ -268,10 +268,7 @@ def _stored(name: str, value: Tensor, is_rough: bool) -> dict[str, Tensor]:
     """A parameter in half precision; the large matrices of a baseline in a byte an entry."""
     if "scale" in name:  # input scales span orders of magnitude
         return {name: value}
-    if is_rough and value.dim() == 2 and value.numel() > 100_000:
-        step = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        return {name: (value / step).round().to(torch.int8), f"{name}.step": step}
-    return {name: value.half()}
+    return pack(name, value) if is_rough else {name: value.half()}
 
 
 def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -> None:
@@ -346,10 +343,7 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
             model = build_model(signature, own)
             prefix = f"{t}.{i}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            model.load_state_dict({
-                k: v.float() * state.get(f"{k}.step", 1.0)
-                for k, v in state.items() if not k.endswith(".step")
-            })  # fmt: skip
+            model.load_state_dict(unpack(state))
             models.append(model.eval().requires_grad_(False))
         tasks[task.name] = TaskModels(
             task, config, models[: int(entry["count"])], tensors[f"{t}.mean"].float(),
