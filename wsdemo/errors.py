@@ -16,6 +16,10 @@ class WsdemoError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type["WsdemoError"], tuple[str, str, str]]:
+        """So that it crosses processes whole."""
+        return WsdemoError, (self.title, self.message, self.hint)
+
     def as_dict(self) -> dict[str, str]:
         """Returns the three texts under the keys of the command line's JSON."""
         return {"title": self.title, "message": self.message, "hint": self.hint}

@@ -66,9 +66,11 @@ def save_lora(
 ) -> None:
     """Writes a LoRA with its rank, base model and labels in the metadata, as diffusers does."""
     prefix = next(iter(tensors)).split(".")[0]
+    targets = sorted({name.split(".lora_")[0].rsplit(".", 1)[-1] for name in tensors})
+    config = {"r": rank, "lora_alpha": rank, "target_modules": targets}
     metadata = {
         "format": "pt",
-        "lora_adapter_metadata": json.dumps({f"{prefix}.r": rank, f"{prefix}.lora_alpha": rank}),
+        "lora_adapter_metadata": json.dumps({f"{prefix}.{k}": v for k, v in config.items()}),
         "modelspec.architecture": base,
         "labels": json.dumps(dict(labels)),
     }

@@ -82,7 +82,10 @@ def diffusion_parser(description: str, directions: int, width: int) -> argparse.
     )
     parser.add_argument("--summary", type=int, default=256, help="coordinates in summary tokens")
     parser.add_argument(
-        "--coordinates", action="store_true", help="a network over principal coordinates alone"
+        "--coordinates",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="a network over principal coordinates alone",
     )
     parser.add_argument("--width", type=int, default=width, help="of the backbone")
     parser.add_argument("--batch", type=int, default=64)

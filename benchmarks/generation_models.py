@@ -1,0 +1,60 @@
+"""Fits and trains what benchmarks/generation.py compares; a later call continues.
+
+    python -m benchmarks.generation_models faces --data celeba.zip --minutes 8
+    python -m benchmarks.generation_models shapes --data MESHES --minutes 8
+
+Every representation gets the same instances, steps and start of its fits, and then the same
+training time with each method: ``prior``, our Gaussian prior and a network over its principal
+coordinates, and ``plain``, a transformer over standardised weights as in the papers (for MLP:
+flat tokens, HyperDiffusion's form).
+"""
+
+from pathlib import Path
+
+from benchmarks.common import benchmark_parser
+from wsdemo.train import faces_diffusion, faces_fit, shapes_diffusion, shapes_fit
+from wsdemo.train.shapes_data import SETS
+
+SPECS = {
+    "mlora-asym": (8, 0.03),
+    "mlora": (8, 0.03),
+    "lora-asym": (8, 0.005),
+    "mlp": (39, 0.01),
+}
+"""Rank (MLP: width) that gives about 11,000 weights, and the rate of its fits."""
+METHODS = {
+    "prior": ["--directions=128", "--coordinates", "--width=512", "--batch=128"],
+    "plain": ["--directions=0", "--summary=0", "--no-coordinates", "--width=128", "--batch=64"],
+}
+COUNTS = {"faces": 2000, "shapes": 970, "airplane": 459}
+"""Instances of the fits. Of the airplanes two stretched copies count too."""
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("set", choices=["faces", *sorted(SETS)])
+    parser.add_argument("--runs", type=Path, default=Path("runs/compare"))
+    parser.add_argument("--minutes", type=float, default=8, help="training time of each model")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--only", nargs="+", default=list(SPECS), choices=SPECS)
+    args = parser.parse_args()
+    faces = args.set == "faces"
+    fit, diffusion = (faces_fit, faces_diffusion) if faces else (shapes_fit, shapes_diffusion)
+    base = f"--base=checkpoints/{args.set}-base.safetensors"
+    common = [f"--runs={args.runs}", base, "--threads", str(args.threads or 1)]
+    which = [f"--data={args.data}"] if faces else [args.set]
+    for name in args.only:
+        rank, rate = SPECS[name]
+        own = [*common, f"--representation={name}", f"--rank={rank}"]
+        fitting = [f"--data={args.data}", "--shared-start", f"--rate={rate}"]
+        fitting += ["--steps=60"] if faces else [args.set]
+        for split, count in (("train", COUNTS[args.set]), ("validation", 250)):
+            fit.main([*own, *fitting, f"--split={split}", f"--count={count}"])
+        for method in args.methods:
+            model = f"--name={args.set}-{name}-{method}"
+            where = [f"--out={args.runs / 'models'}", f"--minutes={args.minutes}"]
+            diffusion.main([*which, *own, *where, model, *METHODS[method]])
+
+
+if __name__ == "__main__":
+    main()
