@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from wsdemo.lol.answers import answer
 from wsdemo.lol.build import build_predictor, compare_models, task_metrics
 from wsdemo.lol.collection import load_collection
 from wsdemo.lol.models import MODELS
-from wsdemo.lol.predictor import load_predictor, save_predictor
-from wsdemo.lol.shipped import known_predictors
+from wsdemo.lol.predictor import save_predictor
+from wsdemo.lol.shipped import find_predictor, known_predictors
 from wsdemo.lora.reader import read_lora
 
 Result = dict[str, Any]
@@ -37,14 +38,23 @@ def lora_file(text: str) -> Path:
         raise WsdemoError("File not found", f"{text} is not a file.", "Check the path.")
     from wsdemo import hub  # huggingface_hub takes a second to import
 
-    found, repository, candidate = hub.fetch_lora(text, hub.own_token())
+    found, repository, candidate = hub.fetch_file(text, hub.own_token())
     print(f"{repository.repo}@{repository.commit}:{candidate.path}", file=sys.stderr)
     return found
 
 
+def own_token(texts: Sequence[str]) -> str | None:
+    """The token of this machine's own Hub tools, if one of some predictors comes from there."""
+    if all(Path(text).exists() for text in texts):
+        return None
+    from wsdemo import hub
+
+    return hub.own_token()
+
+
 def run_predict(args: argparse.Namespace) -> Result:
     """``predict FILE_OR_REPO``: what a LoRA's weights say, or why they say nothing."""
-    predictors = known_predictors(args.predictor)
+    predictors = known_predictors(args.predictor, own_token(args.predictor))
     path = lora_file(args.input)
     started = time.monotonic()
     found = answer(read_lora(path), predictors)
@@ -113,7 +123,7 @@ def predictor_card(path: Path) -> str:
 
 def run_evaluate(args: argparse.Namespace) -> Result:
     """``lol evaluate``: a predictor against the labels of a folder of LoRAs."""
-    predictor = load_predictor(args.predictor)
+    predictor = find_predictor(args.predictor, own_token([args.predictor]))
     tasks = [m.task for m in predictor.tasks.values()]
     collection = load_collection(args.loras, args.labels, tasks)
     if dict(collection.signature.shapes) != dict(predictor.signature.shapes):
@@ -144,7 +154,7 @@ def run_list(args: argparse.Namespace) -> Result:
                 "ranks": list(p.ranks),
                 "labels": [label for m in p.tasks.values() for label in m.task.labels],
             }
-            for p in known_predictors(args.predictor)
+            for p in known_predictors(args.predictor, own_token(args.predictor))
         ]
     }
 

@@ -69,7 +69,11 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, make_folder: Any) -> 
 
     def own(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--predictor", type=Path, action="append", default=[], help="of your own; repeatable"
+            "--predictor",
+            action="append",
+            default=[],
+            metavar="PATH_OR_REPO",
+            help="of your own; repeatable",
         )
 
     def writes(args: argparse.Namespace) -> None:
@@ -97,7 +101,7 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, make_folder: Any) -> 
     train.add_argument("--name", default=None, help="default: the folder's")
     train.add_argument("--seeds", type=int, default=3, help="models of the ensemble")
     train.add_argument("--models", nargs="+", default=None, help="default: all")
-    evaluate.add_argument("--predictor", type=Path, required=True)
+    evaluate.add_argument("--predictor", required=True, metavar="PATH_OR_REPO")
     own(sub("list", "List the predictors that are there."))
     examples = sub("examples", "Write the shipped test LoRAs and their labels.", writes)
     examples.add_argument("--out", type=Path, required=True, help="folder")

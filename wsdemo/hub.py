@@ -46,8 +46,8 @@ from wsdemo.limits import (
 )
 from wsdemo.safetensors_header import Header, header_length, parse_header
 
-USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
-"""Where PEFT and diffusers put an adapter."""
+USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "predictor.safetensors")
+"""Where PEFT and diffusers put an adapter, and ``lol train`` a predictor."""
 CONFIG = "adapter_config.json"
 _FIRST_BYTES = 1 << 17
 """Read at once of a header; most fit."""
@@ -224,7 +224,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
 
 
 def _choose(found: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
-    """The named file, else an adapter's usual name, else the only one; None: ask."""
+    """The named file, else a usual name, else the only one; None: ask."""
     by_path = {c.path: c for c in found}
     if reference.path is not None:
         if reference.path not in by_path:
@@ -398,7 +398,7 @@ def own_token() -> str | None:
     return get_token()
 
 
-def fetch_lora(text: str, token: str | None = None) -> tuple[Path, Repository, Candidate]:
+def fetch_file(text: str, token: str | None = None) -> tuple[Path, Repository, Candidate]:
     """Resolves, judges and downloads a reference in one go: for the command line.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import json
 
+import gradio as gr
 import pytest
 import torch
 from huggingface_hub import constants
@@ -11,9 +12,11 @@ from safetensors.torch import save
 
 from tests.hub.loopback import COMMIT, Hub
 from wsdemo import hub
+from wsdemo.checkpoints import DIRECTORY
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.reader import judge_header, read_lora
+from wsdemo.ui.predict_section import use_predictor
 
 CONFIG = {"r": 4, "lora_alpha": 8, "base_model_name_or_path": "acme/base", "peft_type": "LORA"}
 
@@ -281,6 +284,32 @@ def test_a_token_goes_with_the_request_and_into_no_error(loopback, capsys):
         resolved("acme/lora", "hf_secretsecret")
     assert "secret" not in str(caught.value) + caught.value.hint
     assert "secret" not in capsys.readouterr().err
+
+
+def test_a_predictor_is_found_by_its_name(loopback, capsys):
+    body = (DIRECTORY / "lol-face-fields.safetensors").read_bytes()
+    loopback.files["acme/predictor"] = {"README.md": b"hi", "predictor.safetensors": body}
+    assert main(["lol", "list", "--predictor", "acme/predictor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["predictors"]
+    assert found[0]["name"] == "lol-face-fields"
+    assert len(found) == 1 + len(list(DIRECTORY.glob("lol-*.safetensors")))
+    assert main(["lol", "list", "--predictor", "acme/lora", "--json"]) == 2
+    assert "wsdemo metadata" in capsys.readouterr().out
+    assert main(["lol", "list", "--predictor", "no such thing", "--json"]) == 2
+
+
+def test_the_page_takes_a_predictor_by_name_and_no_path(loopback, tmp_path):
+    body = (DIRECTORY / "lol-face-fields.safetensors").read_bytes()
+    loopback.files["acme/predictor"] = {"predictor.safetensors": body}
+    (own,), told = use_predictor("acme/predictor", None, "")
+    assert own.name == "lol-face-fields"
+    assert "Smiling" in told
+    (tmp_path / "predictor.safetensors").write_bytes(body)
+    with pytest.raises(gr.Error, match="expected owner/name"):
+        use_predictor(str(tmp_path), None, "")
+    (own,), _ = use_predictor("", str(tmp_path / "predictor.safetensors"), "")
+    assert own.name == "lol-face-fields"
+    assert use_predictor("", None, "")[0] == ()
 
 
 def test_without_a_token_none_is_sent(loopback, monkeypatch):

@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss
 
 from tests.lol.synthetic import SIGNATURE, labelled, pairs, write_collection
+from wsdemo.checkpoints import load_checkpoint, save_checkpoint
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.answers import answer, dose_curve, model_index, module_evidence, rank_curve
@@ -108,6 +109,31 @@ def test_a_file_that_is_no_predictor_is_refused(tmp_path, predictor):
     save_checkpoint(tmp_path / "y.safetensors", tensors, meta)
     with pytest.raises(WsdemoError, match="does not hold"):
         load_predictor(tmp_path / "y.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta, _: meta["tasks"][0]["config"].update(hidden=10**9),
+        lambda meta, _: meta["tasks"][0]["config"].update(layers=10**9),
+        lambda meta, _: meta["tasks"][0]["config"].update(outputs=7),
+        lambda meta, _: meta["tasks"][0]["config"].update(width="wide"),
+        lambda meta, _: meta["tasks"][0].update(count=10**6),
+        lambda meta, _: meta["shapes"].update({"block0.to_q": [2**40, 2**40]}),
+        lambda meta, _: meta.update(threshold=None),
+        lambda _, tensors: tensors.pop("envelope.features"),
+        lambda _, tensors: tensors["envelope.features"].fill_(float("nan")),
+        lambda _, tensors: tensors.pop("0.0.maps.0.weight", tensors.pop(sorted(tensors)[0])),
+    ],
+)
+def test_a_strangers_predictor_is_refused_before_memory_is_taken(tmp_path, predictor, change):
+    path = tmp_path / "p.safetensors"
+    save_predictor(path, predictor, {})
+    tensors, meta = load_checkpoint(path)
+    change(meta, tensors)
+    save_checkpoint(path, tensors, meta)
+    with pytest.raises(WsdemoError, match="damaged"):
+        load_predictor(path)
 
 
 def test_the_answer_to_a_lora_of_the_family(predictor):

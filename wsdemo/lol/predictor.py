@@ -20,11 +20,14 @@ from wsdemo.lol.fitting import Task
 from wsdemo.lol.models import LolModel, ModelConfig, build_model
 from wsdemo.lol.pairs import Pairs, Signature
 from wsdemo.lora.modules import Lora
+from wsdemo.safetensors_header import read_header
 
 COVERAGE = 0.9
 """Share of new LoRAs that an interval should hold."""
 NEIGHBOURS = 5
 """The envelope is the distance to this many-th nearest training LoRA."""
+MAX_SIZE = 4096
+"""The largest width, rank or number of layers of a model that is opened."""
 MARGIN = 1.25
 """Abstain beyond this many times the largest such distance among validation LoRAs."""
 
@@ -314,6 +317,8 @@ def load_predictor(path: Path) -> Predictor:
         WsdemoError: It is no predictor, or it is damaged.
     """
     path = path / "predictor.safetensors" if path.is_dir() else path
+    if path.is_file():
+        read_header(path)
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "predictor" or meta.get("version") != 1:
         raise WsdemoError(
@@ -331,7 +336,15 @@ def load_predictor(path: Path) -> Predictor:
         ) from error
 
 
+def _check_config(config: ModelConfig, outputs: int) -> None:
+    sizes = (config.outputs, config.width, config.layers, config.hidden, config.rank)
+    if config.outputs != outputs or not all(1 <= s <= MAX_SIZE for s in sizes):
+        raise ValueError("sizes")
+
+
 def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
+    if not all(bool(v.float().isfinite().all()) for v in tensors.values()):
+        raise ValueError("values that are not finite")
     signature = Signature({str(k): (int(n), int(m)) for k, (n, m) in meta["shapes"].items()})
     tasks = {}
     for t, entry in enumerate(meta["tasks"]):
@@ -340,10 +353,12 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
         configs = [config] * int(entry["count"]) + ([baseline] if baseline else [])
         models = []
         for i, own in enumerate(configs):
-            model = build_model(signature, own)
+            _check_config(own, len(task.labels))
+            with torch.device("meta"):  # nothing is allocated that the file does not hold
+                model = build_model(signature, own)
             prefix = f"{t}.{i}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            model.load_state_dict(unpack(state))
+            model.load_state_dict(unpack(state), assign=True)
             models.append(model.eval().requires_grad_(False))
         tasks[task.name] = TaskModels(
             task, config, models[: int(entry["count"])], tensors[f"{t}.mean"].float(),

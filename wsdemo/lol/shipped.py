@@ -1,10 +1,12 @@
-"""The predictors that ship, and others that a visitor brings."""
+"""The predictors that ship, and others that a visitor brings: a file, a folder, a Hub name."""
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from wsdemo.checkpoints import DIRECTORY
+from wsdemo.errors import WsdemoError
+from wsdemo.hub_reference import looks_like_reference
 from wsdemo.lol.predictor import Predictor, load_predictor
 
 
@@ -14,6 +16,29 @@ def shipped_predictors() -> tuple[Predictor, ...]:
     return tuple(load_predictor(path) for path in sorted(DIRECTORY.glob("lol-*.safetensors")))
 
 
-def known_predictors(own: Sequence[Path] = ()) -> list[Predictor]:
-    """Predictors from files or folders, before the shipped ones."""
-    return [*(load_predictor(path) for path in own), *shipped_predictors()]
+def find_predictor(text: str, token: str | None = None) -> Predictor:
+    """A predictor from a file or folder that ``lol train`` wrote, or from the Hub.
+
+    Args:
+        text: A path, or ``owner/name[@revision][:path]``.
+        token: Of the visitor, for a private repository.
+
+    Raises:
+        WsdemoError: It is neither, it is no predictor, or the Hub refuses.
+    """
+    if Path(text).exists():
+        return load_predictor(Path(text))
+    if not looks_like_reference(text):
+        raise WsdemoError(
+            "Predictor not found",
+            f"{text[:200]} is no file, no folder and no reference to the Hub.",
+            "Give what wsdemo lol train wrote, or owner/name.",
+        )
+    from wsdemo import hub  # huggingface_hub takes a second to import
+
+    return load_predictor(hub.fetch_file(text, token)[0])
+
+
+def known_predictors(own: Sequence[str] = (), token: str | None = None) -> list[Predictor]:
+    """Predictors of ``find_predictor``, before the shipped ones."""
+    return [*(find_predictor(text, token) for text in own), *shipped_predictors()]

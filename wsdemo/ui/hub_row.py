@@ -13,9 +13,18 @@ from wsdemo.ui.events import QUICK, guarded, guarded_stream, stop_button
 from wsdemo.ui.text import text_of
 
 
-def _given(token: str | None) -> str | None:
+def given_token(token: str | None) -> str | None:
     """A visitor's token; an empty field is none."""
     return (token or "").strip() or None
+
+
+def token_field() -> gr.Textbox:
+    """Where a visitor may give a token."""
+    return gr.Textbox(
+        label="Your token: used for these requests only, never stored or logged",
+        type="password",
+        max_length=200,
+    )
 
 
 def described(peek: hub.Peek) -> str:
@@ -31,14 +40,14 @@ def described(peek: hub.Peek) -> str:
 @guarded
 def look(text: str | None, token: str | None) -> tuple[Any, ...]:
     """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear."""
-    repository = hub.resolve(parse_reference(text or ""), _given(token))
+    repository = hub.resolve(parse_reference(text or ""), given_token(token))
     told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
     if repository.base_model:
         told += f"; its card says it was made for {text_of(repository.base_model)}"
     choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in repository.candidates]
     chosen = repository.chosen
     if chosen is not None:
-        told += ". " + described(hub.peek(repository, chosen, _given(token)))
+        told += ". " + described(hub.peek(repository, chosen, given_token(token)))
     else:
         told += f". It holds {len(choices)} files: choose one."
     dropdown = gr.Dropdown(
@@ -61,7 +70,7 @@ def choose(
     """Peeks at another file of the repository."""
     candidate = _candidate(repository, path)
     assert repository is not None
-    text = described(hub.peek(repository, candidate, _given(token)))
+    text = described(hub.peek(repository, candidate, given_token(token)))
     return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=True)
 
 
@@ -74,7 +83,7 @@ def fetch(
         path = repository.chosen.path
     candidate = _candidate(repository, path)
     assert repository is not None
-    for done, place in hub.download(repository, candidate, _given(token)):
+    for done, place in hub.download(repository, candidate, given_token(token)):
         if place is None:
             share = done / max(1, candidate.size)
             yield gr.skip(), gr.skip(), f"{done / 2**20:.1f} MB, {share:.0%}"
@@ -94,11 +103,7 @@ def build(file: gr.File, config: gr.File) -> None:
         elem_id="hub-reference",
     )
     with gr.Accordion("Private or gated repository", open=False):
-        token = gr.Textbox(
-            label="Your token: used for these requests only, never stored or logged",
-            type="password",
-            max_length=200,
-        )
+        token = token_field()
     with gr.Row():
         button = gr.Button("Look", elem_id="hub-look")
         take = gr.Button("Fetch and read", interactive=False, elem_id="hub-fetch")

@@ -10,14 +10,17 @@ from safetensors.torch import save_file
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.hub_reference import looks_like_reference
 from wsdemo.lol.answers import answer, model_index
 from wsdemo.lol.pairs import Pairs, pack
-from wsdemo.lol.predictor import Predictor
-from wsdemo.lol.shipped import shipped_predictors
+from wsdemo.lol.predictor import Predictor, load_predictor
+from wsdemo.lol.shipped import find_predictor, shipped_predictors
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui import predict_panel
 from wsdemo.ui.events import QUICK, download_file, guarded
+from wsdemo.ui.hub_row import given_token, token_field
+from wsdemo.ui.text import text_of
 
 EXAMPLES = "lora-examples"
 MAX_BATCH = 200
@@ -57,9 +60,37 @@ def truth(lora: Lora) -> str:
     return ""
 
 
-def _asked(path: str | None, read: Any) -> tuple[Lora, Predictor, Pairs]:
+Own = tuple[Predictor, ...] | None
+"""A visitor's own predictors, asked before the shipped ones."""
+
+
+def _predictors(own: Own) -> tuple[Predictor, ...]:
+    return (*(own or ()), *shipped_predictors())
+
+
+@guarded
+def use_predictor(text: str | None, path: str | None, token: str | None) -> tuple[Own, str]:
+    """A predictor from a dropped file or the Hub → the visitor's own, and what it knows."""
+    if path is None and not (text or "").strip():
+        return (), "Only the shipped predictors are asked."
+    if path is not None:
+        predictor = load_predictor(Path(path))
+    elif looks_like_reference(text or ""):
+        predictor = find_predictor((text or "").strip(), given_token(token))
+    else:  # never a path of the server's
+        raise WsdemoError(
+            "Not a reference to the Hub",
+            f"Found {(text or '')[:80]!r}; expected owner/name.",
+            "Or drop the predictor's file.",
+        )
+    labels = ", ".join(predict_panel.shown(label) for _, label in labels_of(predictor))
+    told = f"Asked first from now on: {text_of(predictor.title)}, which predicts {labels}"
+    return (predictor,), f"{text_of(told, 600)}."
+
+
+def _asked(own: Own, read: Any) -> tuple[Lora, Predictor, Pairs]:
     lora = read()
-    predictors = shipped_predictors()
+    predictors = _predictors(own)
     found = answer(lora, predictors)
     if found.abstained:
         raise WsdemoError("No prediction", found.reason, "See the section above.")
@@ -72,9 +103,9 @@ def labels_of(predictor: Predictor) -> list[tuple[str, str]]:
     return [(predict_panel.shown(n), n) for m in predictor.tasks.values() for n in m.task.labels]
 
 
-def predict_file(lora: Lora) -> tuple[Any, ...]:
+def predict_file(lora: Lora, own: Own = ()) -> tuple[Any, ...]:
     """Answer, choice of labels, model-index and visibility of the rest."""
-    predictors = shipped_predictors()
+    predictors = _predictors(own)
     found = answer(lora, predictors)
     text = predict_panel.predictions_html(found)
     if found.abstained:
@@ -96,7 +127,7 @@ def predict_file(lora: Lora) -> tuple[Any, ...]:
 
 
 @guarded
-def batch(paths: list[str] | None) -> tuple[Any, Any, str]:
+def batch(paths: list[str] | None, own: Own = ()) -> tuple[Any, Any, str]:
     """Many files → a table of predictions; what cannot be read is a row that says why."""
     if not paths:
         return gr.Dataframe(visible=False), gr.DownloadButton(visible=False), ""
@@ -110,7 +141,7 @@ def batch(paths: list[str] | None) -> tuple[Any, Any, str]:
     for path in paths:
         row: dict[str, Any] = {"file": Path(path).name[:60]}
         try:
-            found = answer(read_lora(Path(path)), shipped_predictors())
+            found = answer(read_lora(Path(path)), _predictors(own))
             row |= {"family": found.predictor or "unknown", "reason": found.reason[:200]}
             for p in found.predictions:
                 value = p.probability if p.probability is not None else p.value
@@ -138,6 +169,18 @@ def build(file: gr.File, config: gr.File, opened: Any) -> None:
         f"Predicted by learning on LoRAs, without running anything. Families known here: {known}."
         " Of every other LoRA nothing is predicted, and that is said."
     )
+    own = gr.State(())
+    with gr.Accordion("A predictor of your own (wsdemo lol train)", open=False):
+        reference = gr.Textbox(
+            label="from the Hub: owner/name", max_length=600, elem_id="predictor-reference"
+        )
+        token = token_field()
+        dropped = gr.File(
+            label="or its file, predictor.safetensors", file_types=[".safetensors"], height=110,
+            elem_id="predictor-file",
+        )  # fmt: skip
+        use = gr.Button("Use it", elem_id="predictor-use")
+        using = gr.Markdown(elem_id="predictor-status")
     verdict = gr.HTML(elem_id="prediction")
     true = gr.Markdown()
     label = gr.Dropdown(choices=[], label="Explain", visible=False, elem_id="explain")
@@ -168,30 +211,36 @@ def build(file: gr.File, config: gr.File, opened: Any) -> None:
     outputs = [verdict, true, label, evidence, doses, more, card]
 
     @guarded
-    def predict(path: str | None, settings: str | None) -> tuple[Any, ...]:
+    def predict(path: str | None, settings: str | None, mine: Own) -> tuple[Any, ...]:
         if path is None:
             return "", "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), ""
-        return predict_file(opened(path, settings))
+        return predict_file(opened(path, settings), mine)
 
     @guarded
-    def explain(path: str | None, settings: str | None, name: str | None) -> tuple[str, str]:
+    def explain(
+        path: str | None, settings: str | None, mine: Own, name: str | None
+    ) -> tuple[str, str]:
         if path is None or not name:
             return "", ""
-        _, predictor, pairs = _asked(path, lambda: opened(path, settings))
+        _, predictor, pairs = _asked(mine, lambda: opened(path, settings))
         return (
             predict_panel.evidence_html(predictor, pairs, name),
             predict_panel.doses_html(predictor, pairs, name),
         )
 
     @guarded
-    def turn(path: str | None, settings: str | None, seed: float | None) -> str:
-        lora, predictor, _ = _asked(path, lambda: opened(path, settings))
+    def turn(path: str | None, settings: str | None, mine: Own, seed: float | None) -> str:
+        lora, predictor, _ = _asked(mine, lambda: opened(path, settings))
         return predict_panel.gauge_html(predictor, lora, int(seed or 0))
 
-    file.change(predict, [file, config], outputs, api_name="predict_lora", **QUICK)
-    config.change(predict, [file, config], outputs, api_visibility="private", **QUICK)
-    label.input(
-        explain, [file, config, label], [evidence, doses], api_visibility="private", **QUICK
-    )
-    gauge.click(turn, [file, config, gauge_seed], exhibit, api_visibility="private", **QUICK)
-    files.change(batch, files, [table, csv, counted], api_name="predict_many", **QUICK)
+    private: dict[str, Any] = {"api_visibility": "private", **QUICK}
+    asked = [file, config, own]
+    file.change(predict, asked, outputs, api_name="predict_lora", **QUICK)
+    config.change(predict, asked, outputs, **private)
+    gr.on(
+        [use.click, reference.submit], use_predictor, [reference, dropped, token], [own, using],
+        **private,
+    ).success(predict, asked, outputs, **private)  # fmt: skip
+    label.input(explain, [*asked, label], [evidence, doses], **private)
+    gauge.click(turn, [*asked, gauge_seed], exhibit, **private)
+    files.change(batch, [files, own], [table, csv, counted], api_name="predict_many", **QUICK)
