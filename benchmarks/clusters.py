@@ -35,10 +35,10 @@ def figures(train: Tensor, a: Tensor, test: Tensor, b: Tensor) -> dict[str, floa
     return discriminate(principal(train), a, principal(test), b)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"))
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     start(args)
     base, _ = shipped_base("shapes-base")
     rows = {}

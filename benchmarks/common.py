@@ -2,16 +2,25 @@
 
 import argparse
 import json
+import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wsdemo.runtime import tune_allocator
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+RESULTS = Path(os.environ.get("WSDEMO_RESULTS", DOCS / "results"))
+"""Where results are kept; benchmarks/paper_a.py --quick keeps its own elsewhere."""
+T = TypeVar("T")
+
+
+def scaled(full: T, quick: T) -> T:
+    """A setting of a benchmark, or its small form under ``paper_a --quick``."""
+    return quick if os.environ.get("WSDEMO_QUICK") else full
 
 
 def benchmark_parser(description: str | None) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ the barrier, the error of their midpoint above the mean error of the two.
 import torch
 from torch import Tensor
 
-from benchmarks.common import benchmark_parser, start, store_result
+from benchmarks.common import benchmark_parser, scaled, start, store_result
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
@@ -22,7 +22,7 @@ from wsdemo.train.faces_data import load_faces, to_signal
 REPRESENTATIONS = {
     "mlp": 39, "mlp-asym": 39, "lora": 8, "lora-asym": 8, "mlora": 8, "mlora-asym": 8,
 }  # fmt: skip
-LAMBDAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+LAMBDAS = scaled((0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 1.0))
 
 
 def other_start(adapter: Adapter, seed: int) -> Tensor:
@@ -42,12 +42,12 @@ def other_start(adapter: Adapter, seed: int) -> Tensor:
     return found
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--faces", type=int, default=30)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--zero-mean", action="store_true", help="mix as in the paper, m = 0")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     start(args)
     base, _ = shipped_base("faces-base")
     target = to_signal(load_faces(args.data, "test").first(args.faces).images)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import benchmark_parser, load_result, start, store_result
+from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from wsdemo.analysis.reconstruction import psnr, ssim
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base import pixel_grid
@@ -25,9 +25,9 @@ from wsdemo.train.faces_data import load_faces, to_signal
 
 NAME = "faces-reconstruction"
 WEIGHTS = 27_000
-STEPS, POINTS = 300, 1024
+STEPS, POINTS = scaled(300, 4), 1024
 WITH_ENCODER = "mlora-asym, encoder start"
-RATES = (0.003, 0.01, 0.03, 0.06, 0.12)
+RATES = scaled((0.003, 0.01, 0.03, 0.06, 0.12), (0.01,))
 
 
 def reconstruct(
@@ -87,13 +87,13 @@ def measure(
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--faces", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weights", type=int, default=WEIGHTS, help="of an instance, about")
     parser.add_argument("--only", nargs="*", default=None)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     start(args)
     images = load_faces(args.data, "test").images[: args.faces]
     validation = load_faces(args.data, "validation").images[:8]

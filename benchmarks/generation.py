@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import faces_generation, shapes_generation
-from benchmarks.common import benchmark_parser, load_result, start, store_result
+from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from wsdemo.analysis.features import face_features
 from wsdemo.analysis.generation import frechet_distance
 from wsdemo.analysis.point_features import point_features
@@ -32,6 +32,7 @@ from wsdemo.train.faces_data import load_faces
 from wsdemo.train.population import fits_folder, load_fits
 from wsdemo.train.shapes_data import SETS, load_meshes
 
+RESOLUTION = scaled(96, 32)
 Measure = Callable[[WeightDiffusion, Tensor], dict[str, Any]]
 """Maps a model and weights (n, D) to the row of the table."""
 
@@ -59,7 +60,7 @@ def shape_measure(data: Path, name: str) -> tuple[Measure, int]:
         meshes = []
         for ε in weights:
             try:
-                meshes.append(decode_shape(ε, model.adapter, 96))
+                meshes.append(decode_shape(ε, model.adapter, RESOLUTION))
             except WsdemoError:
                 continue
         empty = {"empty": len(weights) - len(meshes)}
@@ -72,7 +73,7 @@ def shape_measure(data: Path, name: str) -> tuple[Measure, int]:
     return measure, len(references)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("set", choices=["faces", *sorted(SETS)])
     parser.add_argument("--models", type=Path, required=True, help="folder of trained models")
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=None, help="samples of each")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     start(args)
     if args.set == "faces":
         measure, references = face_measure(args.data), 500

@@ -1,17 +1,17 @@
 """Fits and trains what benchmarks/generation.py compares; a later call continues.
 
-    python -m benchmarks.generation_models faces --data celeba.zip --minutes 8
-    python -m benchmarks.generation_models shapes --data MESHES --minutes 8
+    python -m benchmarks.generation_models faces --data celeba.zip
+    python -m benchmarks.generation_models shapes --data MESHES
 
 Every representation gets the same instances, steps and start of its fits, and then the same
-training time with each method: ``prior``, our Gaussian prior and a network over its principal
+training steps with each method: ``prior``, our Gaussian prior and a network over its principal
 coordinates, and ``plain``, a transformer over standardised weights as in the papers (for MLP:
 flat tokens, HyperDiffusion's form).
 """
 
 from pathlib import Path
 
-from benchmarks.common import benchmark_parser
+from benchmarks.common import benchmark_parser, scaled
 from wsdemo.train import faces_diffusion, faces_fit, shapes_diffusion, shapes_fit
 from wsdemo.train.shapes_data import SETS
 
@@ -23,21 +23,33 @@ SPECS = {
 }
 """Rank (MLP: width) that gives about 11,000 weights, and the rate of its fits."""
 METHODS = {
-    "prior": ["--directions=128", "--coordinates", "--width=512", "--batch=128"],
-    "plain": ["--directions=0", "--summary=0", "--no-coordinates", "--width=128", "--batch=64"],
+    "prior": [
+        "--directions=128",
+        "--coordinates",
+        "--width=512",
+        "--batch=128",
+        f"--steps={scaled(2000, 2)}",
+    ],
+    "plain": [
+        "--directions=0",
+        "--summary=0",
+        "--no-coordinates",
+        f"--width={scaled(128, 32)}",
+        "--batch=64",
+        f"--steps={scaled(1000, 2)}",
+    ],
 }
-COUNTS = {"faces": 2000, "shapes": 970, "airplane": 459}
+COUNTS = {"faces": scaled(2000, 8), "shapes": 970, "airplane": 459}
 """Instances of the fits. Of the airplanes two stretched copies count too."""
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("set", choices=["faces", *sorted(SETS)])
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"))
-    parser.add_argument("--minutes", type=float, default=8, help="training time of each model")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--only", nargs="+", default=list(SPECS), choices=SPECS)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     faces = args.set == "faces"
     fit, diffusion = (faces_fit, faces_diffusion) if faces else (shapes_fit, shapes_diffusion)
     base = f"--base=checkpoints/{args.set}-base.safetensors"
@@ -47,13 +59,17 @@ def main() -> None:
         rank, rate = SPECS[name]
         own = [*common, f"--representation={name}", f"--rank={rank}"]
         fitting = [f"--data={args.data}", "--shared-start", f"--rate={rate}"]
-        fitting += ["--steps=60"] if faces else [args.set]
+        fitting += (
+            [f"--steps={scaled(60, 2)}"] if faces else [args.set, f"--steps={scaled(100, 2)}"]
+        )
         for split, count in (("train", COUNTS[args.set]), ("validation", 250)):
             fit.main([*own, *fitting, f"--split={split}", f"--count={count}"])
         for method in args.methods:
             model = f"--name={args.set}-{name}-{method}"
-            where = [f"--out={args.runs / 'models'}", f"--minutes={args.minutes}"]
-            diffusion.main([*which, *own, *where, model, *METHODS[method]])
+            if (args.runs / "models" / f"{args.set}-{name}-{method}.safetensors").exists():
+                continue
+            where = f"--out={args.runs / 'models'}"
+            diffusion.main([*which, *own, where, model, *METHODS[method]])
 
 
 if __name__ == "__main__":

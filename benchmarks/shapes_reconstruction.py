@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import benchmark_parser, load_result, start, store_result
+from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from wsdemo.analysis.shapes import compare_meshes
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig, equal_budget
@@ -25,8 +25,9 @@ from wsdemo.shape_pipelines import decode_shape, shape_adapter, shape_start
 from wsdemo.train.shapes_data import SETS, Shapes, load_meshes, load_shapes, signals
 
 WEIGHTS = 27_000
-STEPS, POINTS = 200, 1024
-RATES = (0.003, 0.01, 0.03)
+STEPS, POINTS = scaled(200, 4), 1024
+RESOLUTION = scaled(128, 32)
+RATES = scaled((0.003, 0.01, 0.03), (0.01,))
 WITH_ENCODER = "mlora-asym, encoder start"
 MEASURES = ("chamfer", "chamfer_2048", "fscore", "iou", "normals")
 NOTHING = {"chamfer": 1.0, "chamfer_2048": 1.0, "fscore": 0.0, "iou": 0.0, "normals": 0.0}
@@ -58,18 +59,18 @@ def measure(weights: torch.Tensor, adapter: Adapter, meshes: list[Mesh]) -> list
     rows = []
     for ε, mesh in zip(weights, meshes, strict=True):
         try:
-            rows.append(compare_meshes(mesh, decode_shape(ε, adapter)))
+            rows.append(compare_meshes(mesh, decode_shape(ε, adapter, RESOLUTION)))
         except WsdemoError:
             rows.append(NOTHING)
     return rows
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--count", type=int, default=30, help="meshes, spread over categories")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     start(args)
     name, cache = args.set, args.runs / "shapes-samples"
     test = load_shapes(args.data, name, "test", cache)

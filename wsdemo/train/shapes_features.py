@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
         optimizer.step()
         ema.update(network)
         if run.step % 200 == 0:
-            log(f"step {run.step} {run.progress:.0%} loss {float(loss):.4f}")
+            log(f"step {run.step} {run.progress:.0%} loss {float(loss.detach()):.4f}")
     model = ema.model.cpu().eval()
     with torch.no_grad():
         named = model(unseen[:, :POINTS]).argmax(1)
