@@ -16,12 +16,12 @@ from wsdemo.train import faces_diffusion, faces_fit, shapes_diffusion, shapes_fi
 from wsdemo.train.shapes_data import SETS
 
 SPECS = {
-    "mlora-asym": (8, 0.03),
-    "mlora": (8, 0.03),
-    "lora-asym": (8, 0.005),
-    "mlp": (39, 0.01),
+    "mlora-asym": (8, 0.03, 0.03),
+    "mlora": (8, 0.03, 0.03),
+    "lora-asym": (8, 0.005, 0.01),
+    "mlp": (39, 0.01, 0.01),
 }
-"""Rank (MLP: width) that gives about 11,000 weights, and the rate of its fits."""
+"""Rank (MLP: width) that gives about 11,000 weights, and the rate of its fits to faces, shapes."""
 METHODS = {
     "prior": [
         "--directions=128",
@@ -56,9 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     common = [f"--runs={args.runs}", base, "--threads", str(args.threads or 1)]
     which = [f"--data={args.data}"] if faces else [args.set]
     for name in args.only:
-        rank, rate = SPECS[name]
+        rank, *rates = SPECS[name]
         own = [*common, f"--representation={name}", f"--rank={rank}"]
-        fitting = [f"--data={args.data}", "--shared-start", f"--rate={rate}"]
+        fitting = [f"--data={args.data}", "--shared-start", f"--rate={rates[not faces]}"]
         fitting += (
             [f"--steps={scaled(60, 2)}"] if faces else [args.set, f"--steps={scaled(100, 2)}"]
         )

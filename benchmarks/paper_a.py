@@ -180,7 +180,8 @@ def tables() -> str:
         + table(["", "faces ↑", "airplane ↓", "ten classes ↓"], one),
         "Generation, Fréchet distance ↓ in features of our own (only ratios compare)\n"
         + table(["", "faces, plain", "faces, prior", "shapes, plain", "shapes, prior"], two),
-        "Table 4, ten classes told apart, %\n" + table(["", "k-means ARI", "1-NN", "logistic"], four),
+        "Table 4, ten classes told apart, %\n"
+        + table(["", "k-means ARI", "1-NN", "logistic"], four),
         "Fig. 3, barrier x 1,000 against λ (the paper gives a picture: mLoRA-Asym lowest)\n"
         + table(["λ", *(f"{v:g}" for v in found["lambdas"])], three),
     ]  # fmt: skip

@@ -207,6 +207,13 @@ def run_lora(args: argparse.Namespace) -> Result:
     return run(args, make_parent(args.out))
 
 
+def run_mcp(args: argparse.Namespace) -> Result:
+    """``mcp``: see cli_mcp."""
+    from wsdemo import cli_mcp
+
+    return cli_mcp.run_mcp(args)
+
+
 def run_convert(args: argparse.Namespace) -> Result:
     """``convert FILE``: a pickled adapter as safetensors."""
     from wsdemo.lora.pickles import convert_pickle
@@ -370,6 +377,7 @@ def build_parser() -> Parser:
 
     add_lol_verbs(verb, verbs, Parser, make_folder)
     add_map_verbs(verb, existing, make_folder, make_parent)
+    verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     return parser
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
-from wsdemo.lora.geometry import compare, findings, measure
+from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 
 Result = dict[str, Any]
 
 
-def passport(lora: Lora) -> Result:
+def passport(lora: Lora, geometry: Geometry | None = None) -> Result:
     """What ``inspect`` says of a LoRA, but for the time."""
-    geometry = measure(lora)
+    geometry = geometry or measure(lora)
     return {
         "family": lora.family,
         "kind": lora.kind,
@@ -43,7 +43,7 @@ def passport(lora: Lora) -> Result:
 def run_inspect(args: argparse.Namespace) -> Result:
     """``inspect FILE``: the passport and geometry of a LoRA."""
     started = time.monotonic()
-    return passport(read_lora(args.input)) | {"seconds": time.monotonic() - started}
+    return passport(*read_and_measure(args.input)) | {"seconds": time.monotonic() - started}
 
 
 def run_compare(args: argparse.Namespace) -> Result:

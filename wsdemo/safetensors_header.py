@@ -6,7 +6,7 @@ length, a JSON object, then the tensors' bytes.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -26,10 +26,12 @@ class Header:
     Attributes:
         tensors: Name → (dtype, shape).
         metadata: The file's free texts.
+        places: Name → first byte and the one after the last, in the file.
     """
 
     tensors: dict[str, tuple[str, tuple[int, ...]]]
     metadata: dict[str, str]
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def _refuse(message: str, hint: str = "Save the file again, or download it again.") -> WsdemoError:
@@ -115,7 +117,12 @@ def parse_header(raw: bytes, size: int) -> Header:
         name: _check_tensor(name, entry, size - 8 - length) for name, entry in parsed.items()
     }
     _check_tiling([entry["data_offsets"] for entry in parsed.values()], size - 8 - length)
-    return Header(tensors, metadata)
+    first = 8 + length
+    places = {
+        name: (first + entry["data_offsets"][0], first + entry["data_offsets"][1])
+        for name, entry in parsed.items()
+    }
+    return Header(tensors, metadata, places)
 
 
 def _check_tiling(offsets: list[list[int]], data_bytes: int) -> None:

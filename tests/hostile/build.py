@@ -126,6 +126,14 @@ BAD: dict[str, bytes] = {
         torch.ones(4, 16, 1, 1), torch.ones(24, 4, 1, 1),
         **{"lora_mid.weight": torch.ones(9, 9, 3, 3)},
     ),
+    "a Tucker core with an up of three dimensions": kohya(
+        torch.ones(4, 3, 1, 1), torch.ones(1, 2, 4),
+        **{"lora_mid.weight": torch.ones(2, 4, 2, 3)},
+    ),
+    "an AdaLoRA whose count of ranks is a matrix": save(
+        {"a.lora_A": torch.ones(4, 8), "a.lora_B": torch.ones(6, 4), "a.lora_E": torch.ones(4, 1),
+         "a.ranknum": torch.ones(3, 3)}
+    ),
 }  # fmt: skip
 
 ODD: dict[str, bytes] = {

@@ -49,7 +49,7 @@ def pair(down: Tensor, up: Tensor, mid: Tensor | None = None) -> Factors:
     r = down.shape[0]
     if mid is not None:
         _require(
-            mid.dim() >= 3 and mid.shape[1] == r and mid.shape[0] == up.shape[1],
+            mid.dim() >= 3 and mid.shape[1] == r and mid.shape[0] * up.shape[0] == up.numel(),
             f"the Tucker core {_sides(mid)} does not fit the factors {_sides(down, up)}",
         )
         core = torch.einsum("abk,bi->ika", mid.flatten(2), down.reshape(r, -1))

@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
@@ -27,12 +28,17 @@ def _refuse(title: str, message: str, hint: str) -> WsdemoError:
     return WsdemoError(title, message, hint)
 
 
-def read_lora(path: Path, config: Mapping[str, Any] | None = None) -> Lora:
+def read_lora(
+    path: Path,
+    config: Mapping[str, Any] | None = None,
+    each: Callable[[LoraModule], LoraModule] = lambda module: module,
+) -> Lora:
     """Reads a .safetensors file as a LoRA.
 
     Args:
         path: The file.
         config: PEFT's adapter_config.json; default: the one beside the file, if any.
+        each: Takes a module as soon as it is read, and gives what is kept of it.
 
     Raises:
         WsdemoError: The file is damaged or beyond limits, holds no LoRA (the message says
@@ -50,8 +56,8 @@ def read_lora(path: Path, config: Mapping[str, Any] | None = None) -> Lora:
         config = _config_beside(path)
     groups, ignored = group(header)
     _check_kind(header, groups)
-    tensors = _load(path, header, groups)
-    return assemble(tensors, groups, ignored, header, config or {})
+    with _opened(path, header) as read:
+        return assemble(read, groups, ignored, header, config or {}, each)
 
 
 def judge_header(header: Header) -> str:
@@ -131,41 +137,56 @@ def _check_kind(header: Header, groups: Mapping[str, Mapping[str, Any]]) -> None
     )
 
 
-def _load(path: Path, header: Header, groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The tensors of all groups, float32."""
-    wanted = [key for roles in groups.values() for key, _ in roles.values()]
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key).float() for key in wanted}
-    except (SafetensorError, OSError, RuntimeError, TypeError) as error:
-        raise _refuse(
-            "Not a readable safetensors file",
-            f"Its tensors cannot be read ({type(error).__name__}).",
-            "Download it again.",
-        ) from error
+_TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64,
+    "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+@contextmanager
+def _opened(path: Path, header: Header) -> Iterator[Callable[[str], Tensor]]:
+    """A function that reads one tensor, float32; the file is never in memory as a whole."""
+    with path.open("rb", buffering=0) as file:
+
+        def read(key: str) -> Tensor:
+            (dtype, shape), (start, stop) = header.tensors[key], header.places[key]
+            content = bytearray(stop - start)
+            file.seek(start)
+            if file.readinto(content) != len(content):
+                raise _refuse(
+                    "Not a readable safetensors file",
+                    f"Tensor {key[:80]!r} cannot be read.",
+                    "Download it again.",
+                )
+            return torch.frombuffer(content, dtype=_TYPES[dtype]).reshape(shape).float()
+
+        yield read
 
 
 def assemble(
-    tensors: Mapping[str, Tensor],
+    read: Callable[[str], Tensor],
     groups: Mapping[str, Mapping[str, tuple[str, Part]]],
     ignored: list[IgnoredKey],
     header: Header,
     config: Mapping[str, Any],
+    each: Callable[[LoraModule], LoraModule],
 ) -> Lora:
-    """Turns grouped tensors into modules and writes the passport."""
+    """Turns grouped tensors into modules, one after the other, and writes the passport."""
     scales = Scales(config, header.metadata)
     kind = "multiplicative" if _multiplies(config, header.metadata) else "additive"
     modules, warnings, families, alphas = [], [], set[str](), set[float]()
     ignored, used = list(ignored), 0
     for name in sorted(groups):
         roles = groups[name]
-        parts = {role: tensors[key] for role, (key, _) in roles.items()}
-        if not _has_update(set(parts)):
-            lone = ", ".join(sorted(set(parts)))
+        if not _has_update(set(roles)):
+            lone = ", ".join(sorted(set(roles)))
             ignored += [
                 IgnoredKey(key, f"its module has only {lone}: no pair") for key, _ in roles.values()
             ]
             continue
+        parts = {role: read(key) for role, (key, _) in roles.items()}
         try:
             _check_parts(parts, {role: header.tensors[key][0] for role, (key, _) in roles.items()})
             factors = _factors(parts)
@@ -178,9 +199,11 @@ def assemble(
             warnings.append(f"{name}: {problem}; left out.")
             continue
         scale = scales.of(name, parts, factors)
-        U, V = (factors.U * scale).contiguous(), factors.V.contiguous()
+        U, V = factors.U.contiguous(), factors.V.contiguous()
+        if scale != 1:
+            U = U * scale
         # The norm of what is multiplied has to be finite too, so that it can be measured.
-        if not math.isfinite(float(U.double().norm()) * float(V.double().norm())):
+        if not math.isfinite(_norm(U) * _norm(V)):
             raise _refuse(
                 "Values that are not finite",
                 f"Module {name[:80]!r} holds NaN or infinite values, or an α that is.",
@@ -191,20 +214,19 @@ def assemble(
         families |= {part.family for _, part in roles.values() if part.family}
         used += len(roles)
         magnitude = parts.get("magnitude")
-        modules.append(
-            LoraModule(
-                name,
-                U,
-                V,
-                scale,
-                factors.stored_rank,
-                factors.shape,
-                kind=kind,
-                note=factors.note,
-                is_exact=factors.is_exact and scales.is_certain and magnitude is None,
-                magnitude=None if magnitude is None else magnitude.flatten(),
-            )
+        module = LoraModule(
+            name,
+            U,
+            V,
+            scale,
+            factors.stored_rank,
+            factors.shape,
+            kind=kind,
+            note=factors.note,
+            is_exact=factors.is_exact and scales.is_certain and magnitude is None,
+            magnitude=None if magnitude is None else magnitude.flatten(),
         )
+        modules.append(each(module))
     if not modules:
         raise _refuse(
             "No LoRA",
@@ -232,11 +254,15 @@ def assemble(
     )
 
 
+def _norm(X: Tensor) -> float:
+    return float(torch.linalg.vector_norm(X, dtype=torch.float64))
+
+
 def _check_parts(parts: Mapping[str, Tensor], dtypes: Mapping[str, str]) -> None:
     """Raises Unusable for tensors that no family has."""
     for role, tensor in parts.items():
-        if role == "alpha" and tensor.numel() != 1:
-            raise Unusable(f"its alpha has {tensor.numel()} numbers, not one")
+        if role in ("alpha", "ranknum") and tensor.numel() != 1:
+            raise Unusable(f"its {role} has {tensor.numel()} numbers, not one")
         if role != "alpha" and dtypes[role] not in FLOATS:
             raise Unusable(f"its {role} is {dtypes[role]}, not floating point")
         if tensor.dim() > 5:

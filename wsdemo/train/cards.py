@@ -132,6 +132,12 @@ TEXTS["shapes-map"] = (
     "wsdemo.train.shapes_fit shapes --data MESHES --shared-start --runs runs/compare` with "
     "--representation, and --rate 0.03 for mLoRA, 0.01 otherwise.",
 )
+TEXTS["shapes-features"] = (
+    "PointNet-10: the feature space of the shape metrics, a small PointNet.",
+    "python -m wsdemo.train.shapes_features --data MESHES",
+    "On one thread. Labels: the ten categories; 1,024 surface points, stretched at random in place "
+    "of the copies. Its distances compare our own models with each other and nothing more.",
+)
 AIRPLANES = SHAPES.format(meshes=158, categories="airplanes", more="", copies=5)
 TEN = SHAPES.format(
     meshes="1,010",

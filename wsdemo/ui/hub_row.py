@@ -1,5 +1,6 @@
 """Row of the LoRA evaluator: a LoRA from the Hugging Face Hub, judged before it is fetched."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,25 @@ from wsdemo.ui.events import QUICK, guarded, guarded_stream, stop_button
 from wsdemo.ui.text import text_of
 
 
-def given_token(token: str | None) -> str | None:
-    """A visitor's token; an empty field is none."""
-    return (token or "").strip() or None
+def given_token(token: str | None, login: gr.OAuthToken | None = None) -> str | None:
+    """A visitor's token: the one typed in, else the one of the login; an empty field is none."""
+    return (token or "").strip() or (login.token if login else None)
+
+
+def offers_login() -> bool:
+    """Whether visitors can sign in: on a Space whose README says ``hf_oauth: true``.
+
+    Elsewhere gradio would imitate a login with the token of the machine's owner, and refuse to
+    start without one.
+    """
+    if os.environ.get("SYSTEM") != "spaces" or not os.environ.get("OAUTH_CLIENT_ID"):
+        return False
+    try:  # gradio[oauth], which Spaces install; without it gradio would refuse to start
+        import authlib.integrations.starlette_client  # noqa: F401
+        import itsdangerous  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def token_field() -> gr.Textbox:
@@ -38,16 +55,21 @@ def described(peek: hub.Peek) -> str:
 
 
 @guarded
-def look(text: str | None, token: str | None) -> tuple[Any, ...]:
-    """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear."""
-    repository = hub.resolve(parse_reference(text or ""), given_token(token))
+def look(
+    text: str | None, token: str | None, login: gr.OAuthToken | None = None
+) -> tuple[Any, ...]:
+    """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear.
+
+    ``login`` is filled in by gradio from its type: the visitor's own, None without a login.
+    """
+    repository = hub.resolve(parse_reference(text or ""), given_token(token, login))
     told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
     if repository.base_model:
         told += f"; its card says it was made for {text_of(repository.base_model)}"
     choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in repository.candidates]
     chosen = repository.chosen
     if chosen is not None:
-        told += ". " + described(hub.peek(repository, chosen, given_token(token)))
+        told += ". " + described(hub.peek(repository, chosen, given_token(token, login)))
     else:
         told += f". It holds {len(choices)} files: choose one."
     dropdown = gr.Dropdown(
@@ -65,25 +87,31 @@ def _candidate(repository: hub.Repository | None, path: str | None) -> hub.Candi
 
 @guarded
 def choose(
-    repository: hub.Repository | None, path: str | None, token: str | None
+    repository: hub.Repository | None,
+    path: str | None,
+    token: str | None,
+    login: gr.OAuthToken | None = None,
 ) -> tuple[str, Any]:
     """Peeks at another file of the repository."""
     candidate = _candidate(repository, path)
     assert repository is not None
-    text = described(hub.peek(repository, candidate, given_token(token)))
+    text = described(hub.peek(repository, candidate, given_token(token, login)))
     return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=True)
 
 
 @guarded_stream
 def fetch(
-    repository: hub.Repository | None, path: str | None, token: str | None
+    repository: hub.Repository | None,
+    path: str | None,
+    token: str | None,
+    login: gr.OAuthToken | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Downloads the chosen file and hands it to the evaluator as if it had been dropped."""
     if repository is not None and path is None and repository.chosen is not None:
         path = repository.chosen.path
     candidate = _candidate(repository, path)
     assert repository is not None
-    for done, place in hub.download(repository, candidate, given_token(token)):
+    for done, place in hub.download(repository, candidate, given_token(token, login)):
         if place is None:
             share = done / max(1, candidate.size)
             yield gr.skip(), gr.skip(), f"{done / 2**20:.1f} MB, {share:.0%}"
@@ -103,6 +131,8 @@ def build(file: gr.File, config: gr.File) -> None:
         elem_id="hub-reference",
     )
     with gr.Accordion("Private or gated repository", open=False):
+        if offers_login():
+            gr.LoginButton(size="md", elem_id="hub-login")
         token = token_field()
     with gr.Row():
         button = gr.Button("Look", elem_id="hub-look")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import regauge, resize, save_lora
-from wsdemo.lora.geometry import Geometry, compare, findings, measure
+from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui import hub_row, predict_section
@@ -102,8 +102,13 @@ def opened(path: str | None, config: str | None = None) -> Lora:
     """The LoRA that a visitor dropped, with adapter_config.json if that was dropped too."""
     if path is None:
         raise WsdemoError("No file", "There is nothing to read yet.", "Drop a .safetensors file.")
+    return read_lora(Path(path), settings(config))
+
+
+def settings(config: str | None) -> dict[str, Any] | None:
+    """The adapter_config.json that a visitor dropped, if any."""
     if config is None:
-        return read_lora(Path(path))
+        return None
     import json
 
     try:
@@ -116,7 +121,7 @@ def opened(path: str | None, config: str | None = None) -> Lora:
         ) from error
     if not isinstance(found, dict):
         raise WsdemoError("Not a configuration", "It is no JSON object.", "Take PEFT's own.")
-    return read_lora(Path(path), found)
+    return found
 
 
 @guarded
@@ -124,8 +129,7 @@ def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
     """Passport, heat strip and table of a dropped file."""
     if path is None:
         return "", "", gr.Dataframe(visible=False), None
-    lora = opened(path, config)
-    geometry = measure(lora)
+    lora, geometry = read_and_measure(Path(path), settings(config))
     rows = table(geometry)
     csv = rows.to_csv(index=False).encode()
     return (

@@ -1,0 +1,121 @@
+"""How long is a LoRA read? ``python -m benchmarks.lora_loading --data LORA.safetensors``
+
+From the file to passport and geometry, against other ways to open the same file: the bytes
+alone, safetensors' ``load_file`` (which maps the file: its tensors are read when they are
+used), the same with every number used once, and PEFT, which puts the LoRA into its model
+(Stable Diffusion 1's UNet with random weights, not timed). One thread; the file is in the page
+cache; processor time and wall time, best of seven. LORA is a LoRA of SD 1 in diffusers' keys.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.common import benchmark_parser, start, store_result
+from wsdemo.cli_lora import passport
+from wsdemo.lora.geometry import read_and_measure
+
+COMMAND = "python -m benchmarks.lora_loading --data LORA.safetensors"
+REPEATS = 7
+
+
+def best(
+    run: Callable[[], object], prepare: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Milliseconds of the fastest of REPEATS runs: wall clock and processor."""
+    walls, works = [], []
+    for _ in range(REPEATS):
+        prepare()
+        wall, work = time.perf_counter(), time.process_time()
+        run()
+        walls.append(time.perf_counter() - wall)
+        works.append(time.process_time() - work)
+    return {"wall_ms": 1000 * min(walls), "processor_ms": 1000 * min(works)}
+
+
+def random_unet() -> Any:
+    """Stable Diffusion 1's UNet (diffusers' own default but for the width of its texts)."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, sample_size=64)
+    unet = unet.to(torch.bfloat16).to_empty(device="cpu")
+    for weight in unet.parameters():
+        weight.data.zero_()
+    return unet
+
+
+def against_peft(path: Path) -> dict[str, Any]:
+    """Loading into the UNet by diffusers (which calls PEFT), and by PEFT's own functions."""
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+
+    unet = random_unet()
+    prefix = "unet" if any(k.startswith("unet.") for k in load_file(path)) else None
+
+    def forget() -> None:
+        if getattr(unet, "peft_config", None):
+            unet.delete_adapters(list(unet.peft_config))
+
+    def load() -> None:
+        unet.load_lora_adapter(load_file(path), prefix=prefix)
+
+    found = {"diffusers_load_lora_adapter": best(load, forget)}
+    forget()
+    load()
+    state = {k: v.clone() for k, v in unet.state_dict().items() if "lora_" in k}
+    keys = {f"base_model.model.{k.replace('.default_0.', '.')}": v for k, v in state.items()}
+    rank = next(v.shape[0] for k, v in state.items() if "lora_A" in k)
+    settings = LoraConfig(r=rank, target_modules=sorted({k.rsplit(".lora_", 1)[0] for k in state}))
+    forget()
+    models: list[Any] = []
+
+    def inject() -> None:
+        models.append(get_peft_model(random_base.pop(), settings))
+        set_peft_model_state_dict(models[-1], dict(keys))
+
+    def bare() -> None:
+        while models:
+            random_base.append(models.pop().unload())
+
+    random_base = [random_unet()]
+    found["peft_new_model_and_state_dict"] = best(inject, bare)
+    found["peft_state_dict_into_ready_model"] = best(
+        lambda: set_peft_model_state_dict(models[0], dict(keys))
+    )
+    return {"lora_layers": len(state) // 2, "rank": rank, **found}
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__)
+    args = parser.parse_args()
+    start(args)
+    torch.set_num_threads(1)
+    path: Path = args.data
+    passport(*read_and_measure(path))  # imports and caches
+    ours = best(lambda: passport(*read_and_measure(path)))
+    others: dict[str, Any] = {
+        "bytes_alone": best(lambda: path.read_bytes()),
+        "load_file": best(lambda: load_file(path)),
+        "load_file_all_used": best(lambda: [t.sum() for t in load_file(path).values()]),
+        "load_file_float32": best(lambda: [t.float().clone() for t in load_file(path).values()]),
+    }
+    if not any("lora_unet_" in k for k in load_file(path)):
+        others |= against_peft(path)
+    ratios = {
+        name: {k: ours[k] / value[k] for k in value}
+        for name, value in others.items()
+        if isinstance(value, dict)
+    }
+    row = {"bytes": path.stat().st_size, "modules": passport(*read_and_measure(path))["modules"],
+           "wsdemo": ours, "others": others, "wsdemo_divided_by": ratios}  # fmt: skip
+    print(json.dumps(row, indent=1))
+    store_result("lora_loading", COMMAND, {path.name: row})
+
+
+if __name__ == "__main__":
+    main()
