@@ -34,11 +34,11 @@ STEPS: dict[str, tuple[str, list[str]]] = {
 }  # fmt: skip
 """Result → the program that writes it, and its options; a name with a space writes no result."""
 QUICK = {
-    "faces-reconstruction": ["--faces=2", "--seeds=1"],
-    "airplane-reconstruction": ["--count=2"],
-    "shapes-reconstruction": ["--count=2"],
-    "faces models": ["--only", "mlora-asym", "mlp"],
-    "shapes models": ["--only", "mlora-asym", "mlp"],
+    "faces-reconstruction": ["--faces=2", "--seeds=1", "--only", "mlp", "mlora-asym"],
+    "airplane-reconstruction": ["--count=2", "--only", "mlora-asym"],
+    "shapes-reconstruction": ["--count=2", "--only", "mlora-asym"],
+    "faces models": ["--only", "mlora-asym", "--methods", "prior"],
+    "shapes models": ["--only", "mlp", "--methods", "plain"],
     "faces-representations": ["--count=4", "--steps=2"],
     "shapes-representations": ["--count=4", "--steps=2"],
     "connectivity": ["--faces=2", "--steps=3"],
@@ -99,7 +99,7 @@ def quick_fits(meshes: Path, runs: str) -> None:
         for split in ("train", "test"):
             shapes_fit.main(
                 ["shapes", f"--data={meshes}", f"--representation={name}", f"--rank={rank}",
-                 f"--split={split}", f"--runs={runs}", "--steps=2", "--shared-start"]
+                 f"--split={split}", f"--runs={runs}", "--steps=2", "--shared-start", "--threads=1"]
             )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def measure(faces: Path | None, meshes: Path | None, is_quick: bool, runs: Path)
         if any(places[word] is None for word in needed):
             print(f"{name}: not measured yet, and no data given.")
             continue
-        given = [*options, *(QUICK.get(name, []) if is_quick else [])]
+        given = [*options, *([*QUICK.get(name, []), "--threads=1"] if is_quick else [])]
         for word, place in places.items():
             given = [o.replace(f"={word}", f"={place}") for o in given]
         if program not in ("faces_reconstruction", "connectivity"):

@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--count", type=int, default=30, help="meshes, spread over categories")
+    parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args(arguments)
     start(args)
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     key = f"{name}-reconstruction"
     rows = load_result(key).get("values", {}).get("rows", {})
     for label, config in configs.items():
-        if label in rows:
+        if label in rows or label not in (args.only or configs):
             continue
         encoder = label == WITH_ENCODER
         tried = {r: reconstruct(name, config, validation, r, encoder)[2] for r in RATES}
