@@ -49,12 +49,17 @@ def face_measure(data: Path) -> Measure:
     return measure
 
 
-def shape_measure(data: Path, name: str) -> tuple[Measure, int]:
-    """Distances to the meshes that no model has seen, and how many those are."""
+def shape_measure(data: Path, name: str, count: int | None) -> tuple[Measure, int]:
+    """Distances to meshes that no model has seen, every k-th of them, and how many those are.
+
+    The Fréchet distance is to all of them.
+    """
     unseen = [m.mesh for s in ("validation", "test") for m in load_meshes(data, SETS[name], s)]
-    references = shapes_generation.clouds(unseen)
+    every = shapes_generation.clouds(unseen)
+    places = torch.linspace(0, len(every) - 1, min(count or len(every), len(every))).tolist()
+    references = [every[round(i)] for i in places]
     among = pairwise_chamfer(references, references)
-    features = point_features(references)
+    features = point_features(every)
 
     def measure(model: WeightDiffusion, weights: Tensor) -> dict[str, Any]:
         meshes = []
@@ -78,7 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("set", choices=["faces", *sorted(SETS)])
     parser.add_argument("--models", type=Path, required=True, help="folder of trained models")
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="of their fits")
-    parser.add_argument("--count", type=int, default=None, help="samples of each")
+    parser.add_argument(
+        "--count", type=int, default=None, help="samples of each; of shapes also references"
+    )
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
     args = parser.parse_args(arguments)
@@ -87,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         measure, references = face_measure(args.data), 500
         count = args.count or 1000
     else:
-        measure, references = shape_measure(args.data, args.set)
-        count = args.count or references
+        measure, references = shape_measure(args.data, args.set, args.count)
+        count = references
     name = f"{args.set}-representations"
     rows = {} if args.fresh else load_result(name).get("values", {}).get("rows", {})
     data = "celeba.zip" if args.set == "faces" else "MESHES"

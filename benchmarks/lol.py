@@ -4,8 +4,9 @@
 
 - Fig. 4: the models of the CelebA-CLIP score, trained on rank 4, on LoRAs of other ranks.
 - Gauge attack: every test LoRA re-factored by a random R of condition up to 10.
-- Prediction against drawing 33 faces and scoring them, in one run.
-- Abstention: on real LoRAs of other bases, and on the family's own test LoRAs.
+- Prediction against drawing 33 faces and scoring them, in one run; and against running
+  SmolLM2's adapted layers on what its losses and accuracy are measured on.
+- Abstention: on real LoRAs of other bases, and on the families' own test LoRAs.
 - Fig. 5: time and memory of GL-net and Dense against the width of the model.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.common import benchmark_parser, start, store_result
 from wsdemo.checkpoints import DIRECTORY
@@ -24,7 +26,7 @@ from wsdemo.generate.lora_layers import adapt
 from wsdemo.generate.text_to_face import FaceGenerator, shipped_generator
 from wsdemo.lol.answers import answer
 from wsdemo.lol.build import model_config
-from wsdemo.lol.collection import Collection, load_collection
+from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import Budget, Task, train_model
 from wsdemo.lol.metrics import regression_metrics
 from wsdemo.lol.models import ModelConfig, build_model
@@ -33,7 +35,8 @@ from wsdemo.lol.predictor import load_predictor
 from wsdemo.lol.shipped import shipped_predictors
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.face_loras import TARGETS, score
-from wsdemo.train.lol_families import GENERATOR_TASKS
+from wsdemo.train.lol_families import GENERATOR_TASKS, smollm
+from wsdemo.train.smollm_loras import Tail, measure
 
 RANK_MODELS = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 
@@ -71,12 +74,13 @@ def ranks(collection: Collection, task: Task, seeds: int) -> dict[str, dict[str,
     return found
 
 
-def gauge_attack(collection: Collection) -> dict[str, dict[str, float]]:
+def gauge_attack(family: str, collection: Collection) -> dict[str, dict[str, float]]:
     """Task → change of the predictor and of the MLP, in standard deviations of predictions."""
-    predictor = load_predictor(DIRECTORY / "lol-face-generator.safetensors")
+    predictor = load_predictor(DIRECTORY / f"lol-{family}.safetensors")
+    common = max(collection.ranks, key=lambda r: collection.ranks[r])
     found = {}
     for name, models in predictor.tasks.items():
-        pairs = collection.splits["test"].known(models.task).pairs.padded(4)
+        pairs = collection.splits["test"].known(models.task).pairs.padded(common)
         turned = regauge_pairs(pairs, torch.Generator().manual_seed(0))
         a, b = models.outputs(pairs), models.outputs(turned)
         found[name] = {"predictor": float(((a - b).abs().amax(0) / a.std(0)).max())}
@@ -133,8 +137,18 @@ def abstention(loras: Path | None, runs: Path) -> dict[str, Any]:
             continue
         foreign["read"] += 1
         foreign["abstained"] += answer(lora, predictors).abstained
+    return {
+        "foreign": foreign,
+        "own": _own_abstention(sorted((runs / "face-loras" / "test").glob("*.safetensors"))),
+        "smollm": _own_abstention(sorted((runs / "smollm-loras" / "test").glob("*/*.safetensors"))),
+    }
+
+
+def _own_abstention(paths: list[Path]) -> dict[str, Any]:
+    """How many test LoRAs of a family get no prediction, by rank and with the reasons."""
+    predictors = shipped_predictors()
     own: dict[str, Any] = {"files": 0, "abstained": 0, "abstained_by_rank": {}, "reasons": {}}
-    for path in sorted((runs / "face-loras" / "test").glob("*.safetensors")):
+    for path in paths:
         lora = read_lora(path)
         found = answer(lora, predictors)
         own["files"] += 1
@@ -145,7 +159,31 @@ def abstention(loras: Path | None, runs: Path) -> dict[str, Any]:
         if found.abstained:
             reason = found.reason[:40]
             own["reasons"][reason] = own["reasons"].get(reason, 0) + 1
-    return {"foreign": foreign, "own": own}
+    return own
+
+
+def against_running(runs: Path) -> dict[str, float]:
+    """Seconds to predict what a LoRA of SmolLM2 scores, and to run the model for it.
+
+    Running: the adapted layers alone, on 56 passages and 24 questions; what the layers below
+    compute is at hand already, which favours running.
+    """
+    file = next((runs / "smollm-loras" / "test").glob("*/adapter_model.safetensors"))
+    predictors = shipped_predictors()
+    answer(read_lora(file), predictors)
+    started = time.perf_counter()
+    for _ in range(20):
+        answer(read_lora(file), predictors)
+    predicting = (time.perf_counter() - started) / 20
+    place = runs / "smollm-cache.safetensors"
+    _, columns = read_labels(runs / "smollm-loras" / "manifest.csv")
+    sources = [c.removeprefix("has ") for c in columns if c.startswith("has ")]
+    cache = load_file(place)
+    tail = Tail(cache, place.with_suffix(".json"))
+    started = time.perf_counter()
+    measure(tail, cache, sources)
+    running = time.perf_counter() - started
+    return {"answer_seconds": predicting, "run_seconds": running, "ratio": running / predicting}
 
 
 def cost(widths: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 12288)) -> list[dict[str, float]]:
@@ -188,8 +226,12 @@ def main() -> None:
     collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
     values: dict[str, Any] = {"abstention": abstention(args.loras, args.runs)}
     print(values, flush=True)
-    values["gauge"] = gauge_attack(collection)
+    language = smollm(args)
+    values["gauge"] = gauge_attack("face-generator", collection)
+    values["gauge"] |= {f"SmolLM2: {k}": v for k, v in gauge_attack("smollm", language).items()}
     print(values["gauge"], flush=True)
+    values["running"] = against_running(args.runs)
+    print(values["running"], flush=True)
     first = next((folder / "test").glob("celeba-*.safetensors"))
     values["speed"] = against_generating(first)
     print(values["speed"], flush=True)

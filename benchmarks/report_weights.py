@@ -20,6 +20,19 @@ PAPER_ATTRIBUTES = {"mlp": 72.4, "mlp-o-align": 87.2, "mlp-svd": 77.3, "mlp-dens
                     "gl-net": 91.3}  # fmt: skip
 PAPER_CLASSES = {"mlp": 49.6, "mlp-o-align": 87.8, "mlp-svd": 65.6, "mlp-dense": 88.9,
                  "gl-net": 90.4}  # fmt: skip
+PAPER_SIZE = {"mlp": 20.9, "mlp-o-align": 35.2, "mlp-svd": 73.1, "mlp-dense": 31.6, "gl-net": 46.8}
+PAPER_LANGUAGE = {
+    "sources": {"mlp": 51.6, "mlp-o-align": 55.0, "mlp-svd": 55.1, "mlp-dense": 62.5,
+                "gl-net": 60.5},
+    "validation loss": {"mlp": 0.113, "mlp-o-align": 0.821, "mlp-svd": 0.999, "mlp-dense": 0.987,
+                        "gl-net": 0.998},
+    "accuracy": {"mlp": 0.107, "mlp-o-align": 0.965, "mlp-svd": 0.983, "mlp-dense": 0.981,
+                 "gl-net": 0.987},
+}  # fmt: skip
+"""Paper B, Qwen2-ARC-LoRA: accuracy of membership in %, "R²" of losses and of ARC-C accuracy."""
+PAPER_LANGUAGE_TITLE = {
+    "sources": "paper: accuracy %", "validation loss": "paper: ρ", "accuracy": "paper: ρ",
+}  # fmt: skip
 PAPER_RANKS = {
     "mlp-svd": ".714 1.01 .571 .604 .700 .789",
     "mlp-dense": ".424 .357 .369 .349 .343 .328",
@@ -194,6 +207,10 @@ def family(name: str) -> str:
             paper, title = PAPER_ATTRIBUTES, "paper: accuracy %"
         elif task == "groups":
             paper, title = PAPER_CLASSES, "paper: accuracy %"
+        elif task == "data set size":
+            paper, title = PAPER_SIZE, "paper: accuracy % of size classes"
+        elif task in PAPER_LANGUAGE:
+            paper, title = PAPER_LANGUAGE[task], PAPER_LANGUAGE_TITLE[task]
         head += [*([title] if paper else []), "gauge", "parameters", "seconds"]
         lines = []
         for row in rows:
@@ -277,11 +294,14 @@ take {s["generate_and_score_seconds"]:.2f} s; the predictor's forward pass in a 
 {1e6 * s["forward_seconds"]:.0f} µs, a ratio of {s["ratio_forward"]:,.0f}; reading the file,
 matching and all predictions with neighbours take {whole:.0f} ms, a ratio of
 {s["ratio_answer"]:,.0f}. The paper's ratio of over 50,000 is against Stable Diffusion, whose
-pictures cost far more than ours.
+pictures cost far more than ours. For a LoRA of SmolLM2: reading and predicting takes
+{1000 * v["running"]["answer_seconds"]:.0f} ms, running its adapted layers alone on the passages and
+questions {v["running"]["run_seconds"]:.1f} s, a ratio of {v["running"]["ratio"]:,.0f}.
 
 **Abstention**: {a["foreign"]["abstained"]} of {a["foreign"]["read"]} real LoRAs of other bases get
 no prediction; of {a["own"]["files"]} test LoRAs of the family (all ranks)
-{a["own"]["abstained"]} get none: {by_rank} ({reasons}).
+{a["own"]["abstained"]} get none: {by_rank} ({reasons}); of {a["smollm"]["files"]} test LoRAs of
+SmolLM2, {a["smollm"]["abstained"]}.
 
 **Cost** (Fig. 5): milliseconds a LoRA, two modules of width n, rank 4, batch of 4.
 

@@ -34,14 +34,19 @@ TASKS = (
 )
 
 
-def as_lora(batch, index, base=BASE, rank=3, drop=()):
+def as_lora(
+    batch, index, base=BASE, rank=3, drop=(), evidence=(("adapter_config.json", BASE),),
+    magnitude=None,
+):  # fmt: skip
     modules = [
-        LoraModule(name, U[index, j], V[index, j], 1.0, rank, (U.shape[2], V.shape[2]))
+        LoraModule(
+            name, U[index, j], V[index, j], 1.0, rank, (U.shape[2], V.shape[2]), magnitude=magnitude
+        )
         for (_, names), (U, V) in zip(SIGNATURE.groups, batch.groups, strict=True)
         for j, name in enumerate(names)
         if name not in drop
     ]
-    return Lora("test", tuple(modules), BaseModel(base), (), {}, 0, (), ())
+    return Lora("test", tuple(modules), BaseModel(base, evidence), (), {}, 0, (), ())
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +157,11 @@ def test_the_answer_to_a_lora_of_the_family(predictor):
         (lambda b: as_lora(Pairs(tuple((U * 0, V) for U, V in b.groups)), 0), "no-op"),
         (lambda b: as_lora(b, 0, base="acme/other"), "names the base model"),
         (lambda b: as_lora(b, 0, base="acme/tiny@2"), "another version"),
+        (
+            lambda b: as_lora(b, 0, evidence=(("keys and shapes", "SD 1"),)),
+            "does not say which base",
+        ),
+        (lambda b: as_lora(b, 0, magnitude=torch.ones(12)), "DoRA"),
         (lambda b: as_lora(b, 0, rank=16), "rank is 16"),
         (lambda b: as_lora(b, 0, drop=("block1.to_q",)), "1 of the 3 modules"),
         (lambda b: as_lora(b.scaled(1e4), 0), "outside the training LoRAs"),

@@ -246,3 +246,15 @@ def test_a_product_of_large_factors_is_cut_within_bounds_and_that_is_stated(tmp_
     left = float((W - module.U @ module.V.T).norm() ** 2 / W.norm() ** 2)
     stated = float(module.note.rsplit("kept ")[1].split("%")[0]) / 100
     assert 1 - left == pytest.approx(stated, abs=2e-3)
+
+
+def test_a_model_with_layers_like_llamas_is_no_disagreement(tmp_path):
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {
+        f"{name}.lora_A.weight": torch.ones(2, 8), f"{name}.lora_B.weight": torch.ones(8, 2)
+    }  # fmt: skip
+    path = write(tmp_path / "x.safetensors", tensors)
+    for base, said in (("org/SmolLM2-135M", ""), ("org/qwen2", ""), ("org/roberta", "RoBERTa")):
+        config = {"r": 2, "lora_alpha": 2, "base_model_name_or_path": base}
+        assert said in read_lora(path, config).base.disagreement
+        assert bool(read_lora(path, config).base.disagreement) == bool(said)

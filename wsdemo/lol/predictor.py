@@ -229,7 +229,14 @@ class Predictor:
         """Why this predictor cannot answer for a LoRA that it matches; empty if it can."""
         if all(not bool(m.U.any() and m.V.any()) for m in lora.modules):
             return "The file is a no-op: every update is zero, so there is nothing to read."
+        if any(m.magnitude is not None for m in lora.modules):
+            return "It is a DoRA: its update depends on the base's weights, which are not here."
         told = lora.base.name
+        if told and self.base and all(s == "keys and shapes" for s, _ in lora.base.evidence):
+            return (
+                f"The file does not say which base it adapts (its keys look like {told}); this"
+                f" predictor knows {self.base}. Give it with its adapter_config.json."
+            )
         if told and self.base and told.split("@")[0] != self.base.split("@")[0]:
             return f"The file names the base model {told!r}; this predictor knows {self.base!r}."
         if told != self.base and "@" in told and "@" in self.base:

@@ -28,6 +28,10 @@ _ARCHITECTURES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
+_LLAMA_LIKE = ("Llama", "Qwen", "Mistral", "SmolLM2")
+"""Families whose layers have the names that the fingerprint calls Llama-like."""
+
+
 def architecture(text: str) -> str:
     """The architecture that a model's name speaks of; empty if none is known."""
     lowered = text.lower()
@@ -95,7 +99,8 @@ def decide_base(
     known = [(source, a) for source, a in told if a]
     disagreement = ""
     for source, other in known[1:]:
-        if other != known[0][1]:
+        is_like = source == "keys and shapes" and shape == "Llama-like"
+        if other != known[0][1] and not (is_like and known[0][1] in _LLAMA_LIKE):
             disagreement = f"{known[0][0]} says {known[0][1]}, {source} says {other}"
     name = evidence[0][1] if evidence else ""
     return BaseModel(name, tuple(evidence), disagreement)

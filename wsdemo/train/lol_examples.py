@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from wsdemo.checkpoints import save_checkpoint
@@ -74,6 +75,25 @@ def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     return found
 
 
+def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+    """LoRAs of SmolLM2, of the test split; their configuration goes into the metadata."""
+    paths = sorted((args.runs / "smollm-loras" / "test").glob("*/adapter_model.safetensors"))
+    found = []
+    for path in random.Random(0).sample(paths, EACH):
+        config = json.loads(path.with_name("adapter_config.json").read_text())
+        labels = json.loads(path.with_name("labels.json").read_text())
+        metadata = {
+            "format": "pt",
+            "lora_adapter_metadata": json.dumps({k: config[k] for k in ("r", "lora_alpha")}),
+            "modelspec.architecture": config["base_model_name_or_path"],
+            "name": path.parent.name,
+        }
+        recipe = ("rank", "learning_rate", "steps")
+        kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in recipe}
+        found.append((load_file(path), entry(path.parent.name, "smollm", kept, metadata)))
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=0)
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
@@ -81,7 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
     start(args)
     tensors: dict[str, torch.Tensor] = {}
     loras: list[dict[str, Any]] = []
-    for family, source in (("fitted face", fields), ("face generator LoRA", generators)):
+    sources = (
+        ("fitted face", fields), ("face generator LoRA", generators), ("SmolLM2 LoRA", languages)
+    )  # fmt: skip
+    for family, source in sources:
         for i, (own, about) in enumerate(source(args)):
             if i < SHOWN:
                 about["title"] = f"{family}: {about['name']}"
