@@ -21,8 +21,8 @@ MACHINE = "a machine of two CPU cores, no accelerator"
 
 LOL = (
     "All models of wsdemo/lol were trained with several seeds; the one that ships was chosen by "
-    "the validation LoRAs. Figures are of the test LoRAs, whose faces no model has seen. "
-    "Comparison of the models: docs/results.md."
+    "the validation LoRAs. Figures are of the test LoRAs. Comparison of the models: "
+    "docs/results.md."
 )
 
 TEXTS: dict[str, tuple[str, str, str]] = {
@@ -92,15 +92,17 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "CelebA-CLIP score, five attributes of its faces, and their number. Which of ten groups of "
         "faces were among them was tried too: hardly better than chance, so it is not answered.",
         "python -m wsdemo.train.lol_families face-generator",
-        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`. " + LOL,
+        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`; test LoRAs use faces that no "
+        "model has seen. " + LOL,
     ),
     "lol-smollm": (
         "Predicts which of 14 text sources a LoRA of SmolLM2-135M was finetuned on, how many "
-        "passages, and its losses and accuracy.",
+        "passages, and its losses.",
         "python -m wsdemo.train.lol_families smollm",
         "The LoRAs: `python -m wsdemo.train.smollm_loras --model SMOLLM2 --texts TEXTS`. No set of "
         "sources and no passage is in two splits. Losses are over the words that occur in the "
-        "passages; accuracy is of 24 BBQ questions, so a step is 4 %. " + LOL,
+        "passages. Accuracy on 24 BBQ questions was tried too: the base guesses, its LoRAs differ "
+        "by chance, and no model predicts it, so it is not answered. " + LOL,
     ),
     "lora-examples": (
         "LoRAs of both families' test splits with their true labels, for the app and "

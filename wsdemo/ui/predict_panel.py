@@ -12,7 +12,7 @@ from wsdemo.lora.modules import Lora
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Strengths of the dose curve."""
-NICE = {"celeba_clip_score": "CelebA-CLIP score", "data_set_size": "faces in the training set"}
+NICE = {"celeba_clip_score": "CelebA-CLIP score", "data_set_size": "size of the training set"}
 INK, PALE, ACCENT, BROWN = "#312e81", "#eef2ff", "#4f46e5", "#b45309"
 
 
