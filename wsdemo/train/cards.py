@@ -92,8 +92,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "CelebA-CLIP score, five attributes of its faces, and their number. Which of ten groups of "
         "faces were among them was tried too: hardly better than chance, so it is not answered.",
         "python -m wsdemo.train.lol_families face-generator",
-        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`; test LoRAs use faces that "
-        "no model has seen. " + LOL,
+        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`; test LoRAs use faces "
+        "that no model has seen. " + LOL,
     ),
     "lol-smollm": (
         "Predicts which of 14 text sources a LoRA of SmolLM2-135M was finetuned on, how many "
@@ -108,8 +108,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "LoRAs of all families' test splits with their true labels, for the app and "
         "`wsdemo lol examples`.",
         "python -m wsdemo.train.lol_examples --data celeba.zip",
-        "Drawn at random from the test splits. Those of SmolLM2 learnt from the texts of lol-smollm's "
-        "card.",
+        "Drawn at random from the test splits. Those of SmolLM2 learnt from other texts, named in "
+        "the card of lol-smollm.",
     ),
     "faces-map": (
         "The map of the faces: positions, principal coordinates and attributes of 4,500 training "
