@@ -199,6 +199,12 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
     return found
 
 
+def short_name(file: str) -> str:
+    """What a LoRA is called: its file, or its folder where all files have PEFT's name."""
+    *folders, last = file.removesuffix(".safetensors").split("/")
+    return folders[-1] if folders and last == "adapter_model" else last
+
+
 def build_predictor(
     collection: Collection,
     rows: Mapping[str, Sequence[Row]],
@@ -230,7 +236,7 @@ def build_predictor(
         else:
             silent.append(task.name)
     train, validation = collection.splits["train"], collection.splits["validation"]
-    names = [n.removesuffix(".safetensors").rsplit("/", 1)[-1] for n in train.names]
+    names = [short_name(n) for n in train.names]
     counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
     return Predictor(
         name, title, collection.base, kind, collection.signature,

@@ -24,6 +24,8 @@ from wsdemo.train.population import load_fits
 
 EACH = 10
 """LoRAs a family."""
+RECIPE = ("rank", "learning_rate", "steps", "size")
+"""How a LoRA was made, which is no label of it."""
 SHOWN = 3
 """Of them, those that the page offers."""
 
@@ -70,7 +72,7 @@ def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         # The labels are the answer: a file that is asked about must not carry them.
         asked = {k: v for k, v in metadata.items() if k != "labels"}
         asked["name"] = path.stem
-        kept = {k: v for k, v in labels.items() if isinstance(v, int | float)}
+        kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in RECIPE}
         found.append((tensors, entry(path.stem, "face-generator", kept, asked)))
     return found
 
@@ -88,8 +90,7 @@ def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
             "modelspec.architecture": config["base_model_name_or_path"],
             "name": path.parent.name,
         }
-        recipe = ("rank", "learning_rate", "steps")
-        kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in recipe}
+        kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in RECIPE}
         found.append((load_file(path), entry(path.parent.name, "smollm", kept, metadata)))
     return found
 

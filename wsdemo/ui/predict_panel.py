@@ -1,6 +1,7 @@
 """What the predictors say of a LoRA, as HTML: values, evidence, doses, the gauge exhibit."""
 
 import html
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -76,11 +77,14 @@ def predictions_html(answer: Answer) -> str:
             f" {html.escape(answer.reason)}</p>{more}</div>"
         )
     others = {p.name: p for p in answer.baseline}
-    values = [p for p in answer.predictions if p.probability is None]
-    chances = [p for p in answer.predictions if p.probability is not None]
-    # The clearest yes first: what is common and certain says least at the end.
-    chances.sort(key=lambda p: -(p.probability or 0.0))
-    rows = "".join(_row(p, others.get(p.name)) for p in [*values, *chances])
+    size = Counter(p.task for p in answer.predictions)
+    # Single values, then the clearest yes first: what is common and certain says least at the
+    # end; then long lists of values.
+    ordered = sorted(
+        answer.predictions,
+        key=lambda p: (p.probability is None and size[p.task] > 1, -(p.probability or 2.0)),
+    )
+    rows = "".join(_row(p, others.get(p.name)) for p in ordered)
     near = ", ".join(html.escape(n) for n in answer.neighbours)
     return (
         f"<div class='wd-answer'><p><strong>{html.escape(answer.family)}</strong></p>"
