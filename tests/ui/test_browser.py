@@ -233,6 +233,42 @@ def test_two_visitors_see_their_own_faces(browser, address):
         page.context.close()
 
 
+def test_two_visitors_fit_and_drop_at_once_and_see_their_own(browser, address, photo, tmp_path):
+    other = tmp_path / "other.png"
+    Image.new("RGB", (90, 90), (20, 40, 200)).save(other)
+    loras = [
+        write(tmp_path / f"{name}.safetensors", families()[name][0], {})
+        for name in ("kohya", "loralib")
+    ]
+    pages = []
+    for picture in (photo, other):
+        page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+        page.goto(address)
+        page.get_by_role("button", name="Draw faces").wait_for(timeout=60_000)
+        open_fit(page, picture)
+        pages.append(page)
+    for page in pages:
+        page.get_by_role("button", name="Fit", exact=True).click()
+    for page in pages:
+        wait_for_status(page, r"Done: [\d.]+ dB")
+    shown = [page.locator("#preview img").first.get_attribute("src") for page in pages]
+    assert shown[0] != shown[1]
+    for page, lora in zip(pages, loras, strict=True):
+        page.get_by_role("tab", name="LoRA evaluator").click()
+        upload(page, "lora", lora)
+    for page, family in zip(pages, ("kohya", "loralib"), strict=True):
+        page.get_by_text("Size of the update").wait_for(timeout=30_000)
+        assert family in page.locator("#passport").inner_text()
+    first, second = pages
+    first.get_by_text("A predictor of your own").click()
+    upload(first, "predictor-file", ROOT / "checkpoints/lol-face-fields.safetensors")
+    first.locator("#predictor-use").click()
+    first.get_by_text("Asked first from now on").wait_for(timeout=30_000)
+    assert second.get_by_text("Asked first from now on").count() == 0
+    for page in pages:
+        page.context.close()
+
+
 def open_shapes(page) -> None:
     page.get_by_role("tab", name="Shapes").click()
     page.locator("#shapes img").first.wait_for()
