@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.common import benchmark_parser, start, store_result
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.geometry import measure
+from wsdemo.lora.geometry import measure, read_and_measure
 from wsdemo.lora.pickles import convert_pickle
 from wsdemo.lora.reader import read_lora
 
@@ -64,8 +64,8 @@ def examine(path: Path) -> dict[str, Any]:
         "ignored": len(lora.ignored),
         "exact": lora.is_exact,
         "norm": measure(lora).frobenius,
-        "seconds": best(lambda: measure(read_lora(path))),
-        "ratio": best(lambda: measure(read_lora(path))) / best(lambda: load_file(path)),
+        "seconds": best(lambda: read_and_measure(path)),
+        "ratio": best(lambda: read_and_measure(path)) / best(lambda: load_file(path)),
     }
 
 
