@@ -15,6 +15,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.hub_reference import looks_like_reference
 from wsdemo.lol.answers import answer
 from wsdemo.lol.build import build_predictor, compare_models, task_metrics
+from wsdemo.lol.card import predictor_card
 from wsdemo.lol.collection import load_collection
 from wsdemo.lol.models import MODELS
 from wsdemo.lol.predictor import save_predictor
@@ -104,21 +105,6 @@ def run_train(args: argparse.Namespace) -> Result:
         "notes": list(collection.notes),
         "seconds": time.monotonic() - started,
     }
-
-
-def predictor_card(path: Path) -> str:
-    """The card of a predictor, from its own metadata."""
-    _, meta = load_checkpoint(path)
-    lines = [f"# {meta['name']}", f"{meta['title']}.", meta["card"],
-             "Predictions come from the weights alone; the base model is not run."]  # fmt: skip
-    for entry in meta["tasks"]:
-        shown = {k: v for k, v in entry["measured"].items() if not isinstance(v, dict)}
-        facts = "\n".join(
-            f"- {k.replace('_', ' ')}: {v:.4g}" if isinstance(v, float) else f"- {k}: {v}"
-            for k, v in shown.items()
-        )
-        lines.append(f"**{entry['task']['name']}**, on the test LoRAs:\n\n{facts}")
-    return "\n\n".join(lines) + "\n"
 
 
 def run_evaluate(args: argparse.Namespace) -> Result:

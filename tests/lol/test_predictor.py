@@ -313,3 +313,18 @@ def test_pairs_of_one_lora_of_the_family_are_the_same_as_in_a_batch(predictor):
     batch = pairs(4, seed=3)
     one = predictor.tasks["score"].outputs(batch.pick(slice(2, 3)))
     torch.testing.assert_close(one[0], predictor.tasks["score"].outputs(batch)[2])
+
+
+def test_reliability_is_drawn_into_the_card(predictor, tmp_path):
+    from xml.etree import ElementTree
+
+    from wsdemo.lol.card import predictor_card
+
+    bins = predictor.tasks["sign"].measured["reliability"]
+    assert sum(count for *_, count in bins) == 60
+    assert all(0 <= p <= 1 and 0 <= share <= 1 for p, share, _ in bins)
+    path = tmp_path / "predictor.safetensors"
+    save_predictor(path, predictor, {})
+    assert "predictor-reliability.svg" in predictor_card(path)
+    drawn = ElementTree.fromstring((tmp_path / "predictor-reliability.svg").read_text())
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == len(bins)

@@ -21,6 +21,7 @@ from wsdemo.lol.metrics import (
     conformal_quantile,
     expected_calibration_error,
     regression_metrics,
+    reliability,
 )
 from wsdemo.lol.models import MODELS, LolModel, ModelConfig
 from wsdemo.lol.pairs import regauge_pairs
@@ -186,6 +187,9 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
             for i, name in enumerate(task.labels)
         }
         measured["ece"] = expected_calibration_error(out.sigmoid(), true)
+        measured["reliability"] = [
+            [round(v, 4) for v in row] for row in reliability(out.sigmoid(), true)
+        ]
     else:
         columns = range(len(task.labels))
         found.half_width = torch.tensor(

@@ -38,17 +38,22 @@ def binary_metrics(logits: Tensor, true: Tensor) -> dict[str, float]:
     }
 
 
-def expected_calibration_error(probabilities: Tensor, true: Tensor, bins: int = 10) -> float:
-    """ECE: Σ_b (n_b / n) |mean probability − share of positives| over equal-width bins."""
+def reliability(probabilities: Tensor, true: Tensor, bins: int = 10) -> list[list[float]]:
+    """(mean probability, share of true labels, count) of the bins that are not empty."""
     p, t = probabilities.flatten().double(), true.flatten().double()
     place = (p * bins).long().clamp(0, bins - 1)
-    error = 0.0
-    for b in range(bins):
-        inside = place == b
-        if bool(inside.any()):
-            share = float(inside.double().mean())
-            error += share * abs(float(p[inside].mean()) - float(t[inside].mean()))
-    return error
+    rows = [place == b for b in range(bins)]
+    return [
+        [float(p[inside].mean()), float(t[inside].mean()), int(inside.sum())]
+        for inside in rows
+        if bool(inside.any())
+    ]
+
+
+def expected_calibration_error(probabilities: Tensor, true: Tensor, bins: int = 10) -> float:
+    """ECE: Σ_b (n_b / n) |mean probability − share of positives| over equal-width bins."""
+    rows = reliability(probabilities, true, bins)
+    return sum(count * abs(p - t) for p, t, count in rows) / max(1, probabilities.numel())
 
 
 def conformal_quantile(residuals: Tensor, coverage: float) -> float:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.lol.card import draw_reliability
 
 FACES = """8,000 aligned CelebA faces (numbers 1 to 8,000 of a 9,000 subset at 89x109), cropped and
 resized to 64x64. Validation is 8,001-8,500, test 8,501-9,000; no model was trained on either."""
@@ -214,7 +215,8 @@ def card(name: str, folder: Path) -> str:
     size = sum(p.stat().st_size for p in files)
     measured = meta.get("measured", {})
     for entry in meta.get("tasks", []):  # of a predictor
-        measured |= {f"{entry['task']['name']}: {k}": v for k, v in entry["measured"].items()}
+        own = {k: v for k, v in entry["measured"].items() if k != "reliability"}
+        measured |= {f"{entry['task']['name']}: {k}": v for k, v in own.items()}
     if "minutes" in measured:
         command += f" --minutes {measured['minutes']:.0f}"
     lines = [
@@ -224,6 +226,8 @@ def card(name: str, folder: Path) -> str:
     if measured:
         rows = [f"- {key.replace('_', ' ')}: {show(value)}" for key, value in measured.items()]
         lines.append("**Measured** by the recipe:\n\n" + "\n".join(rows))
+    if "tasks" in meta and (drawn := draw_reliability(files[0])):
+        lines.append(drawn)
     if name.endswith("-diffusion"):
         lines.append("Sample quality: [docs/results.md](../docs/results.md).")
     count = f" in {len(files)} files" if len(files) > 1 else ""
