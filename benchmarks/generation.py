@@ -32,7 +32,7 @@ from wsdemo.train.faces_data import load_faces
 from wsdemo.train.population import fits_folder, load_fits
 from wsdemo.train.shapes_data import SETS, load_meshes
 
-RESOLUTION = scaled(96, 32)
+RESOLUTION = scaled(64, 32)
 Measure = Callable[[WeightDiffusion, Tensor], dict[str, Any]]
 """Maps a model and weights (n, D) to the row of the table."""
 

@@ -27,7 +27,8 @@ STEPS: dict[str, tuple[str, list[str]]] = {
     "faces models": ("generation_models", ["faces", "--data=FACES"]),
     "faces-representations": ("generation", ["faces", "--data=FACES", "--models=MODELS"]),
     "shapes models": ("generation_models", ["shapes", "--data=MESHES"]),
-    "shapes-representations": ("generation", ["shapes", "--data=MESHES", "--models=MODELS"]),
+    "shapes-representations": (
+        "generation", ["shapes", "--data=MESHES", "--models=MODELS", "--count=50"]),
     "fits": ("clusters", []),
     "clusters": ("clusters", []),
     "connectivity": ("connectivity", ["--data=FACES", "--faces=30", "--steps=100"]),

@@ -7,8 +7,9 @@ from safetensors import safe_open
 
 from tests.hostile.build import BAD
 from tests.lora.files import families, write
+from wsdemo.lora.geometry import measure
 from wsdemo.lora.reader import read_lora
-from wsdemo.ui import predict_section
+from wsdemo.ui import lora_tab, predict_section
 from wsdemo.ui.text import text_of
 
 
@@ -38,6 +39,19 @@ def test_many_files_give_a_row_each_with_a_prediction_or_a_reason(tmp_path):
     flat = [" ".join(map(str, row)) for row in rows]
     assert "unknown" in flat[1]
     assert "web page" in flat[2]
+
+
+@pytest.mark.parametrize("style", ["kohya", "peft"])
+def test_two_loras_are_merged_into_a_file_that_is_read_again(style, tmp_path):
+    tensors, _, _ = families()["kohya"]
+    path = str(write(tmp_path / "a.safetensors", tensors, {}))
+    files, said = lora_tab.combine(path, path, 1.5, -0.5, style)
+    found = [Path(f["path"]) for f in files.value]
+    whole = read_lora(next(f for f in found if f.suffix == ".safetensors"))
+    assert len(found) == (2 if style == "peft" else 1)
+    before = measure(read_lora(Path(path))).frobenius  # 1.5 - 0.5: the update itself
+    assert measure(whole).frobenius == pytest.approx(before, rel=1e-4)
+    assert "1.5 · first + -0.5 · second" in said
 
 
 @pytest.mark.parametrize("text", ["<img src=x>", "[a](javascript:x)", "`code`", "a|b", "# title"])

@@ -8,7 +8,7 @@ import gradio as gr
 import pandas as pd
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.arithmetic import regauge, resize, save_lora
+from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
 from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
@@ -21,6 +21,8 @@ loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured
 base model, in a second or two. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them
 can run code: `python -m wsdemo convert` turns one into safetensors safely."""
 SHOWN_IGNORED = 12
+MERGED_ENERGY = 0.99999
+"""Ranks that hold this share of a merged update are kept."""
 SHOWN_NAME = 34
 """Characters of a module's name in a table."""
 MEASURED = ["module", "shape", "rank", "norm", "largest σ", "effective rank", "99.9 % rank",
@@ -194,6 +196,28 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
     return text, gr.Dataframe(pd.DataFrame(rows, columns=COMPARED).round(4), visible=True)
 
 
+@guarded
+def combine(
+    a: str | None, b: str | None, first: float, second: float, style: str
+) -> tuple[Any, str]:
+    """A weighted sum of two updates, as files for other programs."""
+    if a is None or b is None:
+        raise WsdemoError("Two files are needed", "One of them is missing.", "Drop two LoRAs.")
+    loras = [read_lora(Path(a)), read_lora(Path(b))]
+    merged = merge(loras, [first, second], MERGED_ENERGY)
+    name = "adapter_model.safetensors" if style == "peft" else "merged.safetensors"
+    place = Path(download_file(b"", name))
+    size = save_lora(merged, place, style)
+    files = sorted(str(p) for p in place.parent.iterdir())
+    doubts = [w for lora in loras for w in lora.warnings]
+    text = (
+        f"{first:g} · first + {second:g} · second: {len(merged.modules):,} modules of rank up to"
+        f" {max(merged.ranks)}, ‖ΔW‖ {measure(merged).frobenius:.4g}, {size:,} bytes in float32."
+        + (f" Note: {text_of(doubts[0], 300)}" if doubts else "")
+    )
+    return gr.File(files, visible=True), text
+
+
 def build() -> None:
     """Lays out the tab inside the current Blocks."""
     gr.Markdown(INTRO)
@@ -239,12 +263,18 @@ def build() -> None:
                     turned = gr.File(label="Re-gauged", interactive=False, visible=False)
                     told = gr.Markdown()
     predict_section.build(file, config, opened)
-    gr.Markdown("## Compare two LoRAs of the same base")
+    gr.Markdown("## Compare or merge two LoRAs of the same base")
     with gr.Row():
         first = gr.File(label="First", file_types=[".safetensors"], height=110)
         second = gr.File(label="Second", file_types=[".safetensors"], height=110)
     against = gr.Button("Compare")
-    verdict = gr.Markdown()
+    with gr.Row():
+        one = gr.Slider(-2, 2, 1, step=0.05, label="Weight of the first")
+        other = gr.Slider(-2, 2, 1, step=0.05, label="Weight of the second (negative: subtract)")
+        style = gr.Radio([("kohya", "kohya"), ("PEFT", "peft")], value="kohya", label="Written for")
+        together = gr.Button("Merge", elem_id="merge")
+    merged = gr.File(label="Merged", interactive=False, visible=False, file_count="multiple")
+    verdict = gr.Markdown(elem_id="compared")
     angles = gr.Dataframe(
         headers=COMPARED,
         label="Module by module",
@@ -259,4 +289,8 @@ def build() -> None:
     config.change(inspect, [file, config], outputs, api_visibility="private", **QUICK)
     smaller.click(shrink, [file, config, energy], [resized, said], api_name="resize_lora", **QUICK)
     gauge.click(turn, [file, config, seed], [turned, told], api_name="regauge_lora", **QUICK)
+    together.click(
+        combine, [first, second, one, other, style], [merged, verdict], api_name="merge_loras",
+        **QUICK,
+    )  # fmt: skip
     against.click(both, [first, second], [verdict, angles], api_name="compare_loras", **QUICK)
