@@ -269,8 +269,8 @@ def build() -> None:
         second = gr.File(label="Second", file_types=[".safetensors"], height=110)
     against = gr.Button("Compare")
     with gr.Row():
-        one = gr.Slider(-2, 2, 1, step=0.05, label="Weight of the first")
-        other = gr.Slider(-2, 2, 1, step=0.05, label="Weight of the second (negative: subtract)")
+        one = gr.Slider(-2, 2, 1, step=0.05, label="First times")
+        other = gr.Slider(-2, 2, 1, step=0.05, label="Second times")
         style = gr.Radio([("kohya", "kohya"), ("PEFT", "peft")], value="kohya", label="Written for")
         together = gr.Button("Merge", elem_id="merge")
     merged = gr.File(label="Merged", interactive=False, visible=False, file_count="multiple")
