@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.captions import PROMPTS
@@ -15,6 +16,7 @@ from wsdemo.media.render import render
 from wsdemo.pipelines import face_diffusion, face_instance, render_faces
 from wsdemo.runtime import tune_allocator
 from wsdemo.shape_pipelines import SETS, decode_shape, shape_diffusion
+from wsdemo.ui.map_view import PALETTE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "wsdemo" / "ui" / "examples"
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -78,8 +80,31 @@ def prompts() -> None:
     to_picture(sheet).save(DOCS / "prompts.png")
 
 
+SHOWN_MAPS = ("mlp", "lora", "mlora", "mlora-asym (shared start)")
+
+
+def tsne(side: int = 330) -> None:
+    """Paper A, Fig. 5: t-SNE of the weights of ten categories, a panel a representation."""
+    shapes = weight_map("shapes")
+    picture = Image.new("RGB", (len(SHOWN_MAPS) * side, side + 60), "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(15)
+    for panel, name in enumerate(SHOWN_MAPS):
+        draw.text((panel * side + 12, 6), name.removesuffix(" (shared start)"), "#111827", font)
+        places = shapes.positions[name]["t-SNE"].tolist()
+        for (x, y), category in zip(places, shapes.classes.tolist(), strict=True):
+            at = panel * side + side / 2 + x * side * 0.46, 28 + (side - 28) / 2 - y * side * 0.44
+            draw.circle(at, 2.5, PALETTE[category])
+    for i, name in enumerate(shapes.label_names):
+        at = 12 + i * (len(SHOWN_MAPS) * side - 24) / len(shapes.label_names)
+        draw.circle((at + 6, side + 30), 6, PALETTE[i])
+        draw.text((at + 18, side + 21), name, "#111827", font)
+    picture.save(DOCS / "tsne.png")
+
+
 def main() -> None:
     tune_allocator()
+    tsne()
     edits()
     prompts()
     example_meshes()

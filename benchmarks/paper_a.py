@@ -25,7 +25,8 @@ STEPS: dict[str, tuple[str, list[str]]] = {
         "shapes_reconstruction", ["airplane", "--data=MESHES", "--count=29"]),
     "shapes-reconstruction": ("shapes_reconstruction", ["shapes", "--data=MESHES", "--count=20"]),
     "faces models": ("generation_models", ["faces", "--data=FACES"]),
-    "faces-representations": ("generation", ["faces", "--data=FACES", "--models=MODELS"]),
+    "faces-representations": (
+        "generation", ["faces", "--data=FACES", "--models=MODELS", "--count=500"]),
     "shapes models": ("generation_models", ["shapes", "--data=MESHES"]),
     "shapes-representations": (
         "generation", ["shapes", "--data=MESHES", "--models=MODELS", "--count=50"]),
