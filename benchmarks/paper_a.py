@@ -115,7 +115,7 @@ def measure(faces: Path | None, meshes: Path | None, is_quick: bool, runs: Path)
             if is_quick and meshes:
                 quick_fits(meshes, str(runs))
             continue
-        if load_result(name) and not is_quick:
+        if load_result(name.replace(" models", "-representations")) and not is_quick:
             continue
         needed = [word for word in places if f"--data={word}" in options]
         if any(places[word] is None for word in needed):

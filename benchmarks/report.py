@@ -87,8 +87,6 @@ sampled pictures by 0.7 of 255 (root mean square, four samples).
 The network adds the wishes (docs/wishes.png), but its unconditional samples are no better than the
 Gaussian prior's: 2,600 steps on one CPU thread are too few to learn more than covariance. Both lie
 well above what the weights allow.
-
-Not measured yet: the same with mLoRA, LoRA-Asym and the HyperDiffusion baseline at equal budget.
 """
 
 
@@ -191,10 +189,11 @@ def representations(which: str, result: dict[str, Any]) -> str:
     """What can be generated from which weights, at equal budgets."""
     v = result["values"]
     faces = which == "faces"
-    keys = ("mmd_gaussian", "mmd_polynomial", "precision", "coverage") if faces else (
-        "mmd", "cov", "nna")  # fmt: skip
+    keys = {"mmd_gaussian": "MMD-G ↓", "mmd_polynomial": "MMD-P ↓", "precision": "precision",
+            "coverage": "coverage ↑"} if faces else {
+        "mmd": "MMD ↓", "cov": "COV ↑", "nna": "1-NNA (0.5 is ideal)"}  # fmt: skip
     rows = []
-    for name, r in v["rows"].items():
+    for name, r in sorted(v["rows"].items(), key=lambda row: row[1].get("fd", 1e9)):
         if "fd" not in r:
             rows.append([name, *["–"] * (2 + len(keys)), "no surface"])
             continue
@@ -202,7 +201,7 @@ def representations(which: str, result: dict[str, Any]) -> str:
             name, str(r["count"]), f"{r['fd']:.2f}", *(f"{r[k]:.4g}" for k in keys),
             "" if faces else str(r["empty"]),
         ])  # fmt: skip
-    head = ["weights, method", "n", "FD ↓", *keys, "" if faces else "without surface"]
+    head = ["weights, method", "n", "FD ↓", *keys.values(), "" if faces else "without surface"]
     if faces:
         head, rows = head[:-1], [row[:-1] for row in rows]
     said = []
@@ -234,7 +233,18 @@ without condition, in {v["steps"]} DDIM steps, against unseen {what} in the feat
 """
 
 
-REPRESENTATIONS = {"faces": "", "shapes": ""}
+REPRESENTATIONS = {
+    "faces": """With the prior the order is the paper's: mLoRA-Asym, mLoRA, then the rest; without
+it the two mLoRA swap places. The paper's ratio of 3.3 is not reached: our plain
+transformers saw 64,000 noisy examples each, on one CPU core, and are far from done. LoRA-Asym is
+before MLP here, not behind it. Rates of the fits: 0.03 for mLoRA, 0.005 for LoRA-Asym, 0.01 for
+MLP; 60 steps; 2,000 faces.""",
+    "shapes": """The fits are those of the table of categories below; surfaces at 64³. As in the
+paper, multiplicative weights are the easiest to generate and additive LoRA with a mask by far the
+hardest (its frozen entries of scale 6 spoil its fits already); MLP weights lie in between. Between
+mLoRA with and without mask there is no clear order in 50 samples of one seed. With the prior the
+paper's ratio is reached, in the plain form not.""",
+}
 
 
 def shape_speed(result: dict[str, Any]) -> str:
