@@ -81,9 +81,6 @@ FD depends on n: rows of different n compare only roughly.
 
 {table(head, rows)}
 
-Measured before the prior's basis was stored in one byte an entry instead of two, which moves
-sampled pictures by 0.7 of 255 (root mean square, four samples).
-
 The network adds the wishes (docs/wishes.png), but its unconditional samples are no better than the
 Gaussian prior's: 2,600 steps on one CPU thread are too few to learn more than covariance. Both lie
 well above what the weights allow.
