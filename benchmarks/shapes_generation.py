@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from benchmarks.common import Silent, benchmark_parser, start, store_result
+from wsdemo.analysis.generation import frechet_distance
+from wsdemo.analysis.point_features import point_features
 from wsdemo.analysis.shapes import (
     coverage_of,
     minimum_matching_distance,
@@ -46,7 +48,7 @@ def clouds(meshes: list[Mesh]) -> list[Floats]:
 def compare(
     samples: list[Floats], references: list[Floats], among_references: Floats
 ) -> dict[str, Any]:
-    """MMD, COV and 1-NNA of clouds against reference clouds."""
+    """MMD, COV, 1-NNA and PointNet-10's Fréchet distance of clouds against reference clouds."""
     across = pairwise_chamfer(samples, references)
     return {
         "count": len(samples),
@@ -55,6 +57,7 @@ def compare(
         "nna": one_nearest_neighbour_accuracy(
             pairwise_chamfer(samples, samples), among_references, across
         ),
+        "fd": frechet_distance(point_features(samples), point_features(references)),
     }
 
 
