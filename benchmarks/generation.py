@@ -7,7 +7,8 @@
 SET-REPRESENTATION-METHOD``; METHOD is ``plain`` (standardised weights, no prior, as in the
 papers; for MLP this is HyperDiffusion's form) or ``prior`` (our Gaussian prior and its
 principal coordinates). benchmarks/generation_models.py trains them all. Samples are drawn
-without condition. A model that has a row already is not measured again; ``--fresh`` does.
+without condition. A model that has a row of the same settings is not measured again, unless by
+``--fresh``.
 """
 
 from collections.abc import Callable
@@ -97,7 +98,10 @@ def main(arguments: list[str] | None = None) -> None:
         measure, references = shape_measure(args.data, args.set, args.count)
         count = references
     name = f"{args.set}-representations"
-    rows = {} if args.fresh else load_result(name).get("values", {}).get("rows", {})
+    kept = load_result(name).get("values", {})
+    settings = {"steps": args.steps, "references": references, "count": count}
+    is_same = all(kept.get(k) == v for k, v in settings.items())
+    rows = kept["rows"] if is_same and not args.fresh else {}
     data = "celeba.zip" if args.set == "faces" else "MESHES"
     command = f"python -m benchmarks.generation {args.set} --data {data} --models MODELS"
     if args.count is not None:
@@ -120,8 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
             chosen = torch.randperm(len(weights), generator=torch.Generator().manual_seed(0))
             rows[fits] = measure(model, weights[chosen[:count]])
         print(row, rows[row], rows[fits], flush=True)
-        values = {"steps": args.steps, "references": references, "count": count, "rows": rows}
-        store_result(name, command, values)
+        store_result(name, command, {**settings, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from wsdemo.checkpoints import load_checkpoint, pack, save_checkpoint, unpack
@@ -19,3 +20,9 @@ def test_packed_parameters_come_back_within_half_a_step(tmp_path):
     assert ((found["large"] - matrix).abs() <= 0.5001 * step).all()
     assert not found["zero"].any()
     torch.testing.assert_close(found["bias"], given["bias"], rtol=1e-3, atol=1e-3)
+
+
+def test_a_step_that_would_multiply_the_size_is_refused():
+    tensors = {"x": torch.zeros(3000, 1, dtype=torch.int8), "x.step": torch.ones(1, 3000)}
+    with pytest.raises(ValueError, match="step of x"):
+        unpack(tensors)

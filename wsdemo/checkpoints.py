@@ -75,7 +75,15 @@ def pack(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """float32 tensors by name, from what ``pack`` made of them."""
+    """float32 tensors by name, from what ``pack`` made of them.
+
+    Raises:
+        ValueError: A step is not one a row, and the product would have another shape.
+    """
+    for name, value in tensors.items():
+        step = tensors.get(f"{name}.step")
+        if step is not None and step.shape != (*value.shape[:-1], 1):
+            raise ValueError(f"the step of {name} has the shape {tuple(step.shape)}")
     return {
         name: value.float() * tensors[f"{name}.step"] if f"{name}.step" in tensors
         else value.float()

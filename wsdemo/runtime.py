@@ -4,9 +4,10 @@ import ctypes
 import ctypes.util
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
@@ -39,9 +40,11 @@ def default_device() -> str:
     return chosen or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-_LOCK = threading.Lock()
-_inside = [0, 0]
-"""How many are within ``one_thread``, and the number of threads outside of it."""
+@cache
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @contextmanager
@@ -53,14 +56,7 @@ def one_thread() -> Iterator[None]:
     """
     import torch
 
-    with _LOCK:  # several visitors at once: whoever is last out must find the number before all
-        if _inside[0] == 0:
-            _inside[1] = torch.get_num_threads()
-        _inside[0] += 1
-    torch.set_num_threads(1)
-    try:
+    torch.get_num_threads()  # a new thread of Python takes torch's number now, not inside
+    # The calling thread's own number alone: torch.set_num_threads would change that of others.
+    with _controller().limit(limits=1, user_api="openmp"):
         yield
-    finally:
-        with _LOCK:
-            _inside[0] -= 1
-            torch.set_num_threads(_inside[1])

@@ -305,11 +305,13 @@ def test_the_page_takes_a_predictor_by_name_and_no_path(loopback, tmp_path):
     assert own.name == "lol-face-fields"
     assert "Smiling" in told
     (tmp_path / "predictor.safetensors").write_bytes(body)
-    with pytest.raises(gr.Error, match="expected owner/name"):
+    with pytest.raises(gr.Error, match="owner/name"):
         use_predictor(str(tmp_path), None, "")
     (own,), _ = use_predictor("", str(tmp_path / "predictor.safetensors"), "")
     assert own.name == "lol-face-fields"
     assert use_predictor("", None, "")[0] == ()
+    with pytest.raises(gr.Error, match="No such repository"):  # a name, though a file has it too
+        use_predictor("checkpoints/faces-base.safetensors", None, "")
 
 
 def test_without_a_token_none_is_sent(loopback, monkeypatch):

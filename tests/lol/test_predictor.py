@@ -123,7 +123,16 @@ def test_a_file_that_is_no_predictor_is_refused(tmp_path, predictor):
         lambda meta, _: meta["tasks"][0]["config"].update(layers=10**9),
         lambda meta, _: meta["tasks"][0]["config"].update(outputs=7),
         lambda meta, _: meta["tasks"][0]["config"].update(width="wide"),
-        lambda meta, _: meta["tasks"][0].update(count=10**6),
+        lambda meta, _: meta["tasks"][0].update(count=10**18),
+        lambda meta, _: meta["tasks"][0].update(temperature=0.0),
+        lambda meta, _: meta["tasks"][0]["task"].update(labels=[[1]]),
+        lambda meta, _: meta["tasks"][0]["measured"].update(spearman_rho="high"),
+        lambda meta, _: meta.update(tasks=[]),
+        lambda meta, _: meta.update(shapes=[1]),
+        lambda meta, _: meta.update(threshold=float("nan")),
+        lambda meta, _: meta.update(names=meta["names"][:3]),
+        lambda _, tensors: tensors.update({"envelope.mean": torch.zeros(3)}),
+        lambda _, tensors: tensors.update({"0.mean": torch.zeros(3)}),
         lambda meta, _: meta["shapes"].update({"block0.to_q": [2**40, 2**40]}),
         lambda meta, _: meta.update(threshold=None),
         lambda _, tensors: tensors.pop("envelope.features"),
@@ -179,6 +188,13 @@ def test_it_abstains_on_no_test_lora_of_its_family(predictor, collection):
     batch = collection.splits["test"].pairs
     reasons = [answer(as_lora(batch, i), [predictor]).reason for i in range(len(batch))]
     assert sum(bool(r) for r in reasons) <= 1, reasons
+
+
+def test_an_own_predictor_that_abstains_does_not_silence_another(predictor):
+    lora = as_lora(labelled(60, 2).pairs, 0)
+    other = dataclasses.replace(predictor, ranks=(16,))
+    assert answer(lora, [other]).reason.startswith("Its rank is 3")
+    assert not answer(lora, [other, predictor]).abstained
 
 
 def test_an_unknown_family_gets_the_geometry_and_an_honest_sentence(predictor):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from safetensors import safe_open
 
@@ -41,9 +42,20 @@ def test_many_files_give_a_row_each_with_a_prediction_or_a_reason(tmp_path):
     assert "web page" in flat[2]
 
 
+def test_what_does_not_merge_is_refused(tmp_path):
+    files = {
+        name: str(write(tmp_path / f"{name}.safetensors", families()[name][0], {}))
+        for name in ("kohya", "loralib")
+    }
+    with pytest.raises(gr.Error, match="no module in common"):
+        lora_tab.combine(files["kohya"], files["loralib"], 1, 1, "kohya")
+    with pytest.raises(gr.Error, match="flattened names"):
+        lora_tab.combine(files["kohya"], files["kohya"], 1, 1, "peft")
+
+
 @pytest.mark.parametrize("style", ["kohya", "peft"])
 def test_two_loras_are_merged_into_a_file_that_is_read_again(style, tmp_path):
-    tensors, _, _ = families()["kohya"]
+    tensors, _, _ = families()["kohya" if style == "kohya" else "loralib"]
     path = str(write(tmp_path / "a.safetensors", tensors, {}))
     files, said = lora_tab.combine(path, path, 1.5, -0.5, style)
     found = [Path(f["path"]) for f in files.value]

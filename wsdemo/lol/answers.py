@@ -49,20 +49,32 @@ class Answer:
 
 
 def answer(lora: Lora, predictors: Sequence[Predictor]) -> Answer:
-    """Finds the predictor of a LoRA's family and asks it."""
-    found = next((p for p in predictors if p.matches(lora)), None)
-    if found is None:
+    """Asks the first predictor that knows a LoRA's family and answers; else says why none does."""
+    return ask(lora, predictors)[0]
+
+
+def ask(lora: Lora, predictors: Sequence[Predictor]) -> tuple[Answer, Predictor | None]:
+    """The answer, and the predictor that gave it."""
+    matching = [p for p in predictors if p.matches(lora)]
+    if not matching:
         known = "; ".join(p.title for p in predictors)
         first = lora.modules[0].name
         return Answer(
             "unknown", "", True,
             f"No predictor was trained on LoRAs of these modules ({len(lora.modules)}, such as"
             f" {first[:60]}). Known families: {known or 'none'}.",
-        )  # fmt: skip
-    pairs = pack(lora, found.signature)
-    reason = found.reason_to_abstain(lora, pairs)
-    if reason:
-        return Answer(found.title, found.name, True, reason)
+        ), None  # fmt: skip
+    refusals = []
+    for found in matching:
+        pairs = pack(lora, found.signature)
+        reason = found.reason_to_abstain(lora, pairs)
+        if not reason:
+            return _answered(found, pairs), found
+        refusals.append(Answer(found.title, found.name, True, reason))
+    return refusals[0], None
+
+
+def _answered(found: Predictor, pairs: Pairs) -> Answer:
     order = found.envelope.distances(pairs)[0].argsort()[:3].tolist()
     return Answer(
         found.title, found.name, False, "", tuple(found.predict(pairs)),

@@ -27,7 +27,12 @@ COVERAGE = 0.9
 NEIGHBOURS = 5
 """The envelope is the distance to this many-th nearest training LoRA."""
 MAX_SIZE = 4096
-"""The largest width, rank or number of layers of a model that is opened."""
+"""The largest width or rank of a model that is opened."""
+MAX_LAYERS = 8
+MAX_PRODUCTS = 2**24
+"""Numbers of all modules' products Ũ Ṽᵀ in a model that is opened."""
+MAX_ENSEMBLE = 32
+"""Tasks of a predictor, and models of a task."""
 MARGIN = 1.25
 """Abstain beyond this many times the largest such distance among validation LoRAs."""
 
@@ -125,11 +130,12 @@ class TaskModels:
                 found.append(Prediction(name, yes, None, p, "", self.task.name, held_out))
                 continue
             half = float(self.half_width[i])
-            ends = (value - half, value + half)
+            ends = [value - half, value + half]
             if self.task.logarithm:
-                value, ends = 2**value, (2 ** ends[0], 2 ** ends[1])
+                value, *ends = (2 ** max(-60.0, min(60.0, v)) for v in (value, *ends))
             unit, task = self.task.unit, self.task.name
-            found.append(Prediction(name, value, ends, None, unit, task, self.held_out(name)))
+            own = (ends[0], ends[1])
+            found.append(Prediction(name, value, own, None, unit, task, self.held_out(name)))
         return found
 
 
@@ -335,7 +341,10 @@ def load_predictor(path: Path) -> Predictor:
         )
     try:
         return _build(tensors, meta)
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (
+        KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError,
+        MemoryError,
+    ) as error:  # fmt: skip
         raise WsdemoError(
             "Predictor damaged",
             f"{path.name} does not hold what its description says ({type(error).__name__}).",
@@ -343,10 +352,29 @@ def load_predictor(path: Path) -> Predictor:
         ) from error
 
 
-def _check_config(config: ModelConfig, outputs: int) -> None:
-    sizes = (config.outputs, config.width, config.layers, config.hidden, config.rank)
+def _check_config(config: ModelConfig, outputs: int, modules: int) -> None:
+    """Refuses a model that would cost far more than its file holds."""
+    sizes = (config.outputs, config.width, config.hidden, config.rank)
     if config.outputs != outputs or not all(1 <= s <= MAX_SIZE for s in sizes):
         raise ValueError("sizes")
+    if not 1 <= config.layers <= MAX_LAYERS or modules * config.width**2 > MAX_PRODUCTS:
+        raise ValueError("layers or products")
+
+
+def _check_task(tensors: Mapping[str, Tensor], t: int, entry: Mapping[str, Any]) -> None:
+    """Refuses a task whose numbers do not fit its labels, or do not say what they should."""
+    labels, measured = entry["task"]["labels"], entry["measured"]
+    for name in ("mean", "std", "half_width"):
+        if tensors[f"{t}.{name}"].shape != (len(labels),):
+            raise ValueError(name)
+    aucs = measured.get("auc_by_label", {})
+    numbers = [*aucs.values(), measured.get("spearman_rho", 0.0), entry["temperature"]]
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise ValueError("labels")
+    if not all(isinstance(v, int | float) for v in numbers) or not entry["temperature"] > 0:
+        raise ValueError("figures")
+    if not 1 <= int(entry["count"]) <= MAX_ENSEMBLE:
+        raise ValueError("count")
 
 
 def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
@@ -354,13 +382,16 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
         raise ValueError("values that are not finite")
     signature = Signature({str(k): (int(n), int(m)) for k, (n, m) in meta["shapes"].items()})
     tasks = {}
+    if not 1 <= len(meta["tasks"]) <= MAX_ENSEMBLE or not len(signature):
+        raise ValueError("tasks")
     for t, entry in enumerate(meta["tasks"]):
+        _check_task(tensors, t, entry)
         task, config = config_from(Task, entry["task"]), config_from(ModelConfig, entry["config"])
         baseline = config_from(ModelConfig, entry["baseline"]) if entry["baseline"] else None
         configs = [config] * int(entry["count"]) + ([baseline] if baseline else [])
         models = []
         for i, own in enumerate(configs):
-            _check_config(own, len(task.labels))
+            _check_config(own, len(task.labels), len(signature))
             with torch.device("meta"):  # nothing is allocated that the file does not hold
                 model = build_model(signature, own)
             prefix = f"{t}.{i}."
@@ -377,6 +408,11 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
         tensors["envelope.features"].float(), tensors["envelope.mean"].float(),
         tensors["envelope.std"].float(), float(meta["threshold"]), tuple(meta["names"]),
     )  # fmt: skip
+    L, M = len(signature), len(meta["names"])
+    if envelope.features.shape != (M, 2 * L) or not 0 < envelope.threshold < math.inf:
+        raise ValueError("envelope")
+    if envelope.mean.shape != (2 * L,) or envelope.std.shape != (2 * L,):
+        raise ValueError("envelope")
     return Predictor(
         str(meta["name"]), str(meta["title"]), str(meta["base"]), str(meta["lora_kind"]),
         signature, tuple(int(r) for r in meta["ranks"]), tasks, envelope, str(meta["card"]),

@@ -28,10 +28,19 @@ def find_predictor(text: str, token: str | None = None) -> Predictor:
     """
     if Path(text).exists():
         return load_predictor(Path(text))
+    return hub_predictor(text, token)
+
+
+def hub_predictor(text: str, token: str | None = None) -> Predictor:
+    """A predictor from the Hub, whatever files of that name this machine has.
+
+    Raises:
+        WsdemoError: As ``find_predictor``.
+    """
     if not looks_like_reference(text):
         raise WsdemoError(
             "Predictor not found",
-            f"{text[:200]} is no file, no folder and no reference to the Hub.",
+            f"{text[:200]!r} is nothing that can be opened here, and no name on the Hub.",
             "Give what wsdemo lol train wrote, or owner/name.",
         )
     from wsdemo import hub  # huggingface_hub takes a second to import

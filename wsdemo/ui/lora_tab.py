@@ -204,6 +204,26 @@ def combine(
     if a is None or b is None:
         raise WsdemoError("Two files are needed", "One of them is missing.", "Drop two LoRAs.")
     loras = [read_lora(Path(a)), read_lora(Path(b))]
+    shared = {m.name for m in loras[0].modules} & {m.name for m in loras[1].modules}
+    if not shared:
+        raise WsdemoError(
+            "Nothing to merge",
+            f"They adapt no module in common: {loras[0].modules[0].name[:60]} … against"
+            f" {loras[1].modules[0].name[:60]} …",
+            "Take two LoRAs of one base, with names of one program.",
+        )
+    if any(m.magnitude is not None for lora in loras for m in lora.modules):
+        raise WsdemoError(
+            "A DoRA does not merge",
+            "Its update depends on the base's weights, which are not here.",
+            "Merge it with the program that made it.",
+        )
+    if style == "peft" and any(m.name.startswith("lora_") for m in loras[0].modules):
+        raise WsdemoError(
+            "Not for PEFT",
+            "The modules have kohya's flattened names, which PEFT cannot match to a model.",
+            "Write it for kohya.",
+        )
     merged = merge(loras, [first, second], MERGED_ENERGY)
     name = "adapter_model.safetensors" if style == "peft" else "merged.safetensors"
     place = Path(download_file(b"", name))
@@ -211,9 +231,10 @@ def combine(
     files = sorted(str(p) for p in place.parent.iterdir())
     doubts = [w for lora in loras for w in lora.warnings]
     text = (
-        f"{first:g} · first + {second:g} · second: {len(merged.modules):,} modules of rank up to"
+        f"{first:g} · first + {second:g} · second: {len(merged.modules):,} modules, {len(shared):,}"
+        f" of them in both, with their names as they are, of rank up to"
         f" {max(merged.ranks)}, ‖ΔW‖ {measure(merged).frobenius:.4g}, {size:,} bytes in float32."
-        + (f" Note: {text_of(doubts[0], 300)}" if doubts else "")
+        + (f" Note: {text_of(' '.join(dict.fromkeys(doubts)), 600)}" if doubts else "")
     )
     return gr.File(files, visible=True), text
 

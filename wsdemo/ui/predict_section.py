@@ -10,11 +10,10 @@ from safetensors.torch import save_file
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
-from wsdemo.hub_reference import looks_like_reference
-from wsdemo.lol.answers import answer, model_index
+from wsdemo.lol.answers import answer, ask, model_index
 from wsdemo.lol.pairs import Pairs, pack
 from wsdemo.lol.predictor import Predictor, load_predictor
-from wsdemo.lol.shipped import find_predictor, shipped_predictors
+from wsdemo.lol.shipped import hub_predictor, shipped_predictors
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui import predict_panel
@@ -69,20 +68,23 @@ def _predictors(own: Own) -> tuple[Predictor, ...]:
 
 
 @guarded
-def use_predictor(text: str | None, path: str | None, token: str | None) -> tuple[Own, str]:
-    """A predictor from a dropped file or the Hub → the visitor's own, and what it knows."""
+def use_predictor(
+    text: str | None, path: str | None, token: str | None, login: gr.OAuthToken | None = None
+) -> tuple[Own, str]:
+    """A predictor from a dropped file or the Hub → the visitor's own, and what it knows.
+
+    ``login`` is filled in by gradio from its type, as in hub_row.
+    """
     if path is None and not (text or "").strip():
         return (), "Only the shipped predictors are asked."
+    if path is not None and (text or "").strip():
+        raise WsdemoError(
+            "Which one?", "A file and a name are given.", "Empty one of the two fields."
+        )
     if path is not None:
         predictor = load_predictor(Path(path))
-    elif looks_like_reference(text or ""):
-        predictor = find_predictor((text or "").strip(), given_token(token))
     else:  # never a path of the server's
-        raise WsdemoError(
-            "Not a reference to the Hub",
-            f"Found {(text or '')[:80]!r}; expected owner/name.",
-            "Or drop the predictor's file.",
-        )
+        predictor = hub_predictor((text or "").strip(), given_token(token, login))
     labels = ", ".join(predict_panel.shown(label) for _, label in labels_of(predictor))
     told = f"Asked first from now on: {text_of(predictor.title)}, which predicts {labels}"
     return (predictor,), f"{text_of(told, 600)}."
@@ -90,11 +92,9 @@ def use_predictor(text: str | None, path: str | None, token: str | None) -> tupl
 
 def _asked(own: Own, read: Any) -> tuple[Lora, Predictor, Pairs]:
     lora = read()
-    predictors = _predictors(own)
-    found = answer(lora, predictors)
-    if found.abstained:
+    found, predictor = ask(lora, _predictors(own))
+    if predictor is None:
         raise WsdemoError("No prediction", found.reason, "See the section above.")
-    predictor = next(p for p in predictors if p.name == found.predictor)
     return lora, predictor, pack(lora, predictor.signature)
 
 
@@ -105,12 +105,10 @@ def labels_of(predictor: Predictor) -> list[tuple[str, str]]:
 
 def predict_file(lora: Lora, own: Own = ()) -> tuple[Any, ...]:
     """Answer, choice of labels, model-index and visibility of the rest."""
-    predictors = _predictors(own)
-    found = answer(lora, predictors)
+    found, predictor = ask(lora, _predictors(own))
     text = predict_panel.predictions_html(found)
-    if found.abstained:
+    if predictor is None:
         return text, "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), ""
-    predictor = next(p for p in predictors if p.name == found.predictor)
     choices = labels_of(predictor)
     pairs = pack(lora, predictor.signature)
     headline = next(iter(predictor.tasks.values())).task.headline
