@@ -14,7 +14,13 @@ from wsdemo.fields.signal import grid_to_inputs
 from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.sdf import GRID
-from wsdemo.train import shapes_base, shapes_diffusion, shapes_fit, shapes_release
+from wsdemo.train import (
+    shapes_base,
+    shapes_diffusion,
+    shapes_features,
+    shapes_fit,
+    shapes_release,
+)
 from wsdemo.train.population import load_fits
 from wsdemo.train.shapes_data import (
     CATEGORIES,
@@ -143,3 +149,13 @@ def test_signals_are_the_shapes_own_distances():
     place = ((nodes + 1) / 2 * (GRID - 1)).round().long()
     stored = grid[place[:, 0], place[:, 1], place[:, 2]]
     assert torch.equal(stored < 0, values[0, 50:, 0] < 0)
+
+
+def test_the_feature_space_is_trained_and_written(tmp_path):
+    shapes_features.main(
+        ["--toy", "--steps", "40", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    )
+    _, meta = load_checkpoint(tmp_path / "shapes-features.safetensors")
+    assert meta["categories"] == list(CATEGORIES)
+    assert meta["toy"]
+    assert meta["measured"]["validation_accuracy"] > 0.8

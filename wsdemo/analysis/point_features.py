@@ -56,11 +56,3 @@ def point_features(clouds: Sequence[Floats], network: PointFeatures | None = Non
     model = network or shipped_features()[0]
     stacked = torch.from_numpy(np.stack([c[:POINTS] for c in clouds])).float()
     return torch.cat([model.features(b) for b in stacked.split(32)])
-
-
-@torch.no_grad()
-def named_categories(clouds: Sequence[Floats]) -> list[str]:
-    """The category that the shipped network gives each standard cloud."""
-    network, names = shipped_features()
-    stacked = torch.from_numpy(np.stack([c[:POINTS] for c in clouds])).float()
-    return [names[int(i)] for b in stacked.split(32) for i in network(b).argmax(1)]
