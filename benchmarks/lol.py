@@ -31,7 +31,7 @@ from wsdemo.lol.fitting import Budget, Task, train_model
 from wsdemo.lol.metrics import regression_metrics
 from wsdemo.lol.models import ModelConfig, build_model
 from wsdemo.lol.pairs import Pairs, Signature, pack, regauge_pairs
-from wsdemo.lol.predictor import load_predictor
+from wsdemo.lol.predictor_files import load_predictor
 from wsdemo.lol.shipped import shipped_predictors
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.face_loras import TARGETS, score

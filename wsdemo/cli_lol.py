@@ -18,7 +18,7 @@ from wsdemo.lol.build import build_predictor, compare_models, task_metrics
 from wsdemo.lol.card import predictor_card
 from wsdemo.lol.collection import load_collection
 from wsdemo.lol.models import MODELS
-from wsdemo.lol.predictor import save_predictor
+from wsdemo.lol.predictor_files import save_predictor
 from wsdemo.lol.shipped import find_predictor, known_predictors
 from wsdemo.lora.reader import read_lora
 

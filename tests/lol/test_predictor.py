@@ -23,7 +23,7 @@ from wsdemo.lol.metrics import (
     regression_metrics,
 )
 from wsdemo.lol.pairs import Pairs, regauge_pairs
-from wsdemo.lol.predictor import load_predictor, save_predictor
+from wsdemo.lol.predictor_files import load_predictor, save_predictor
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 
 BASE = "acme/tiny@1"

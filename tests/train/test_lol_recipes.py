@@ -10,7 +10,7 @@ from wsdemo.checkpoints import load_checkpoint
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.lol.pairs import pack
-from wsdemo.lol.predictor import load_predictor
+from wsdemo.lol.predictor_files import load_predictor
 from wsdemo.lora.reader import read_lora
 from wsdemo.train import (
     face_loras,

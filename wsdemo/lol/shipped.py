@@ -7,7 +7,8 @@ from pathlib import Path
 from wsdemo.checkpoints import DIRECTORY
 from wsdemo.errors import WsdemoError
 from wsdemo.hub_reference import looks_like_reference
-from wsdemo.lol.predictor import Predictor, load_predictor
+from wsdemo.lol.predictor import Predictor
+from wsdemo.lol.predictor_files import load_predictor
 
 
 @cache

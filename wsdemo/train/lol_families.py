@@ -25,7 +25,7 @@ from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import LabelledLoras, Task
 from wsdemo.lol.models import MODELS
 from wsdemo.lol.pairs import Pairs, Signature
-from wsdemo.lol.predictor import save_predictor
+from wsdemo.lol.predictor_files import save_predictor
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.face_loras import ATTRIBUTES, GROUPS
 from wsdemo.train.faces_data import load_faces, toy_faces

@@ -12,7 +12,8 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.answers import answer, ask, model_index
 from wsdemo.lol.pairs import Pairs, pack
-from wsdemo.lol.predictor import Predictor, load_predictor
+from wsdemo.lol.predictor import Predictor
+from wsdemo.lol.predictor_files import load_predictor
 from wsdemo.lol.shipped import hub_predictor, shipped_predictors
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
