@@ -25,6 +25,7 @@ SPECS = {
 METHODS = {
     "prior": [
         "--directions=128",
+        "--summary=128",
         "--coordinates",
         "--width=512",
         "--batch=128",

@@ -173,6 +173,22 @@ def test_coordinate_network_learns_two_clusters_and_their_condition():
     assert float((along < 0.5).float().mean()) < 0.25  # a Gaussian: 0.38
 
 
+def test_a_network_over_few_coordinates_is_trained_on_these_alone():
+    """The prior of the first S coordinates gives what the whole model says along them."""
+    few, (model, _) = 5, coordinate_model()
+    network = CoordinateNetwork(CoordinateConfig(few, 2, width=32, depth=1))
+    torch.nn.init.normal_(network.write.weight, std=0.1)
+    whole = WeightDiffusion(model.adapter, model.prior, network, model.attribute_names)
+    alone = WeightDiffusion(model.adapter, model.prior.of_coordinates(few), network)
+    x, t, none = torch.randn(3, model.adapter.size), torch.tensor([10, 500, 900]), torch.zeros(3, 2)
+    said = model.prior.project(whole.predict_noise(x, t, none))
+    own = alone.predict_noise(model.prior.project(x)[:, :few], t, none)
+    torch.testing.assert_close(said[:, :few], own, rtol=1e-4, atol=1e-4)
+    gaussian = model.prior.noise(x, model.prior.project(x), model.alphas_bar[t])
+    rest = model.prior.project(gaussian)[:, few:]
+    torch.testing.assert_close(said[:, few:], rest, rtol=1e-4, atol=1e-4)
+
+
 def test_samples_stay_in_the_span_of_the_principal_directions():
     model, _ = coordinate_model()
     x = model.prior.standardise(model.draw(2, 1, steps=6))

@@ -13,7 +13,7 @@ from wsdemo.checkpoints import load_checkpoint, save_checkpoint
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.answers import answer, dose_curve, model_index, module_evidence, rank_curve
-from wsdemo.lol.build import best_temperature, build_predictor, compare_models
+from wsdemo.lol.build import best_temperature, build_predictor, common_rank, compare_models
 from wsdemo.lol.collection import Collection, load_collection
 from wsdemo.lol.fitting import Task
 from wsdemo.lol.metrics import (
@@ -275,6 +275,12 @@ def test_calibration_error_is_zero_for_true_chances_and_large_for_overconfidence
     assert temperature == pytest.approx(4, rel=0.1)
     before, after = brier_score_loss(t, sure.sigmoid()), brier_score_loss(t, (sure / 4).sigmoid())
     assert after < before
+
+
+def test_raw_models_are_built_for_a_rank_that_an_outlier_does_not_set():
+    assert common_rank({4: 700}) == 4
+    assert common_rank({1: 100, 2: 100, 4: 100, 16: 100}) == 16
+    assert common_rank({8: 300, 256: 1}) == 8
 
 
 def test_the_conformal_quantile_is_infinite_where_nothing_can_be_promised():

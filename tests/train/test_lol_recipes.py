@@ -9,6 +9,7 @@ import torch
 from wsdemo.checkpoints import load_checkpoint
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
+from wsdemo.fields.instance import Instance
 from wsdemo.lol.pairs import pack
 from wsdemo.lol.predictor_files import load_predictor
 from wsdemo.lora.reader import read_lora
@@ -83,20 +84,34 @@ def test_groups_are_disjoint_and_every_wished_group_gets_its_faces():
         assert {groups[c] for c in chosen} == set(plan.groups)
 
 
-def test_fits_and_instance_files_are_the_same_pairs(folders, tmp_path):
-    """What the predictor was trained on is what it is asked about."""
+FITS = {"face-fields": (("mlora-asym", 8), ("mlora", 4)), "face-fields-lora": (("lora", 4),)}
+
+
+@pytest.mark.parametrize("family", FITS)
+def test_fits_and_instance_files_are_the_same_pairs(folders, tmp_path, family):
+    """What the predictor was trained on is what it is asked about, of every representation."""
     root, common = folders
     faces_base.main([*common, "--steps", "60"])
     base_option = ["--base", str(root / "out/faces-base.safetensors")]
+    own = ["--shared-start"]
     for split, count in (("train", 40), ("validation", 24), ("test", 24)):
-        faces_fit.main([*common, *base_option, "--rank", "8", "--split", split, "--count",
-                        str(count), "--steps", "10"])  # fmt: skip
+        for kind, rank in FITS[family]:
+            faces_fit.main([*common, *base_option, *own, "--representation", kind, "--rank",
+                            str(rank), "--split", split, "--count", str(count), "--first", "2",
+                            "--steps", "10"])  # fmt: skip
     base, meta = load_base(root / "out/faces-base.safetensors")
-    adapter = Adapter(base, AdapterConfig("mlora-asym", 8, 0))
-    weights, _ = load_fits(root / "runs/faces-fit/mlora-asym-r8/train")
-    lol_families.main(["face-fields", *common, "--seeds", "1", "--models", "gl-net", "mlp"])
-    predictor = load_predictor(root / "out/lol-face-fields.safetensors")
-    from wsdemo.fields.instance import Instance
+    kind, rank = FITS[family][0]
+    adapter = Adapter(base, AdapterConfig(kind, rank, 0))
+    weights, files = load_fits(root / f"runs/faces-fit/{kind}-r{rank}/train")
+    assert files == list(toy_faces(64).files[2:42])
+    lol_families.main([family, *common, "--seeds", "1", "--models", "gl-net", "mlp"])
+    path = root / f"out/lol-{family}.safetensors"
+    predictor = load_predictor(path)
+    assert predictor.ranks == tuple(sorted(r for _, r in FITS[family]))
+    measured = load_checkpoint(path)[1]["by_fit"]
+    assert {k: v["loras"] for k, v in measured.items()} == {
+        f"{k}-r{r}": 24 for k, r in FITS[family]
+    }
 
     path = tmp_path / "x.safetensors"
     Instance(adapter, weights[3].float(), "image", "faces-base", meta["hash"], 64, {}).save(path)

@@ -17,7 +17,7 @@ class CoordinateConfig:
     """The shape of the network."""
 
     coordinates: int
-    """K, principal coordinates read and written."""
+    """Leading principal coordinates read and written; the prior alone draws the others."""
     attributes: int = 0
     """Entries of the condition, each −1, 0 (unknown) or 1."""
     width: int = 512

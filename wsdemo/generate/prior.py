@@ -148,6 +148,16 @@ class GaussianPrior:
         a = alpha_bar[:, None]
         return a * self.variances, a * self.rest
 
+    def of_coordinates(self, count: int) -> "GaussianPrior":
+        """The prior of the projections onto the first ``count`` directions, (n, count), alone.
+
+        Directions are independent under the model, so a network that reads and writes these
+        coordinates only is trained on them alone, at a fraction of the cost.
+        """
+        variances = self.variances[:count]
+        one = torch.ones_like(variances)
+        return GaussianPrior(torch.zeros_like(one), one, torch.diag(one), variances, 0.0)
+
     def coordinates(self, instances: Tensor, count: int) -> Tensor:
         """(n, count) whitened principal coordinates of (n, D) weights."""
         scores = self.standardise(instances) @ self.basis[:, :count]

@@ -31,8 +31,18 @@ INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 """Models whose prediction is the same for every factorisation of an update."""
 USEFUL_AUC, USEFUL_RHO = 0.65, 0.3
 """A task whose ensemble does worse on the validation LoRAs is not answered."""
+COMMON_SHARE = 0.95
+"""Models of raw factors are built for the smallest rank that covers this share of LoRAs."""
 SHIPPED_PARAMETERS = 1_000_000
 """The most parameters of a model that goes into a predictor."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a family may set otherwise, for all its models alike, by its validation LoRAs."""
+
+    dropout: float = ModelConfig.dropout
+    learning_rate: float = Budget.learning_rate
 
 
 @dataclass(frozen=True)
@@ -67,17 +77,33 @@ class Row:
         }
 
 
-def model_config(name: str, outputs: int, rank: int) -> ModelConfig:
+def model_config(
+    name: str, outputs: int, rank: int, dropout: float = ModelConfig.dropout
+) -> ModelConfig:
     """The sizes that a model has here; small collections want small models."""
     # Dense reads 10⁵ to 10⁶ numbers a LoRA: its first layer is by far the largest of all.
-    return ModelConfig(name, outputs, rank=rank, hidden=16 if name == "mlp-dense" else 64)
+    hidden = 16 if name == "mlp-dense" else 64
+    return ModelConfig(name, outputs, rank=rank, hidden=hidden, dropout=dropout)
 
 
-def training_budget(name: str, loras: int) -> Budget:
+def common_rank(ranks: Mapping[int, int]) -> int:
+    """The smallest rank that covers COMMON_SHARE of the LoRAs, of rank → how many."""
+    most, total = 0, sum(ranks.values())
+    for rank in sorted(ranks):
+        most += ranks[rank]
+        if most >= COMMON_SHARE * total:
+            return rank
+    raise ValueError("no LoRAs")
+
+
+def training_budget(name: str, loras: int, rate: float = Budget.learning_rate) -> Budget:
     """Dense layers of 10⁵ and more inputs need a smaller rate; the rest is equal for all."""
-    rate = 5e-4 if name in ("mlp-dense", "linear") else 2e-3
+    if name in ("mlp-dense", "linear"):
+        rate = 5e-4
     if name == "mlp-dense":  # tens of millions of weights: it overfits early, and is slow
         return Budget(epochs=15, batch=16 if loras <= 2000 else 64, learning_rate=rate, patience=5)
+    if loras > 10_000:
+        return Budget(epochs=12, batch=64, learning_rate=rate, patience=5)
     if loras > 2000:
         return Budget(epochs=25, batch=64, learning_rate=rate, patience=8)
     return Budget(learning_rate=rate)
@@ -117,17 +143,18 @@ def compare_models(
     models: Sequence[str] = MODELS,
     seeds: int = 3,
     report: Callable[[str], None] = lambda _: None,
+    settings: Settings = Settings(),
 ) -> list[Row]:
     """Trains every model with every seed on one task."""
     rows = []
     train = collection.splits["train"].known(task)
-    common = max(collection.ranks, key=lambda r: collection.ranks[r])
+    common = common_rank(collection.ranks)
     for name in models:
-        config = model_config(name, len(task.labels), common)
+        config = model_config(name, len(task.labels), common, settings.dropout)
         fitted = [
             train_model(
                 collection.signature, config, task, train, collection.splits["validation"], seed,
-                training_budget(name, len(train.names)),
+                training_budget(name, len(train.names), settings.learning_rate),
             )
             for seed in range(seeds)
         ]  # fmt: skip

@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -51,11 +52,23 @@ class LabelledLoras:
     def known(self, task: Task) -> "LabelledLoras":
         """Those that have every label of a task."""
         have = torch.stack([torch.isfinite(self.labels[c]) for c in task.labels]).all(0)
-        index = have.nonzero().flatten()
+        return self.pick(have.nonzero().flatten())
+
+    def pick(self, index: Tensor) -> "LabelledLoras":
+        """Some of the LoRAs."""
         return LabelledLoras(
             self.pairs.pick(index),
             {k: v[index] for k, v in self.labels.items()},
             tuple(self.names[i] for i in index.tolist()),
+        )
+
+    @staticmethod
+    def join(parts: Sequence["LabelledLoras"]) -> "LabelledLoras":
+        """One after the other; all must have the same labels."""
+        return LabelledLoras(
+            Pairs.join([p.pairs for p in parts]),
+            {k: torch.cat([p.labels[k] for p in parts]) for k in parts[0].labels},
+            tuple(name for p in parts for name in p.names),
         )
 
     def targets(self, task: Task) -> Tensor:

@@ -4,14 +4,16 @@
     python -m wsdemo.train.lol_families face-generator
     python -m wsdemo.train.lol_families smollm
 
-``face-fields``: the fitted adapters of ``faces_fit``, one a face; labels: CelebA's attributes
-of the photo. ``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of
+``face-fields``: the fitted mLoRA and mLoRA-Asym adapters of ``faces_fit``, of every rank that was
+fitted; labels: CelebA's attributes of the photo. ``face-fields-lora``: the same of LoRA, whose
+products are added. ``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of
 ``smollm_loras``. All seven models are trained on
 every task with ``--seeds`` seeds each; the comparison lies in the predictor's metadata.
 """
 
 import argparse
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,17 @@ from torch import Tensor
 
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
-from wsdemo.lol.build import build_predictor, compare_models
+from wsdemo.lol.build import Settings, build_predictor, compare_models, task_metrics
 from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import LabelledLoras, Task
 from wsdemo.lol.models import MODELS
 from wsdemo.lol.pairs import Pairs, Signature
+from wsdemo.lol.predictor import Predictor
 from wsdemo.lol.predictor_files import save_predictor
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.face_loras import ATTRIBUTES, GROUPS
 from wsdemo.train.faces_data import load_faces, toy_faces
-from wsdemo.train.population import load_fits
+from wsdemo.train.population import fits_folder, load_fits
 
 GENERATOR_TASKS = (
     Task("CelebA-CLIP score", ("celeba_clip_score",), "regression", unit="100 x cosine"),
@@ -38,10 +41,17 @@ GENERATOR_TASKS = (
     Task("data set size", ("data_set_size",), "regression", logarithm=True, unit="faces"),
 )
 TITLES = {
-    "face-fields": "mLoRA-Asym instances of faces-base: one fitted face each",
+    "face-fields": "mLoRA and mLoRA-Asym instances of faces-base: one fitted face each",
+    "face-fields-lora": "LoRA instances of faces-base: one fitted face each",
     "face-generator": "LoRAs of faces-generator, the text-conditional face generator of wsdemo",
     "smollm": "LoRAs of SmolLM2-135M-Instruct, rank 8 on q and v of the last six layers",
 }
+
+FIELDS = {"face-fields": ("mlora-asym", "mlora"), "face-fields-lora": ("lora",)}
+"""Families of fitted faces → their representations: multiplied and added products do not mix."""
+FIELD_RANKS = (1, 2, 4, 8, 16)
+SETTINGS = {"face-generator": Settings(dropout=0.3, learning_rate=1e-3)}
+"""Where the defaults of ``Settings`` were not the best on validation LoRAs."""
 
 
 def pairs_of(adapter: Adapter, instances: Tensor, signature: Signature) -> Pairs:
@@ -59,24 +69,59 @@ def pairs_of(adapter: Adapter, instances: Tensor, signature: Signature) -> Pairs
 
 
 def face_fields(args: argparse.Namespace) -> Collection:
-    """The fitted faces as a collection: CelebA's own splits, 40 attributes."""
+    """The fitted faces as a collection: CelebA's own splits, 40 attributes.
+
+    A LoRA is called STEM-REPRESENTATION-rRANK after its photo and its fit.
+    """
     base, meta = load_base(args.out / "faces-base.safetensors")
-    adapter = Adapter(base, AdapterConfig("mlora-asym", 8, 0))
-    shapes = {name: (o, i) for name, o, i in adapter.field_config.layer_shapes()}
-    signature = Signature(dict(sorted(shapes.items())))
-    splits: dict[str, LabelledLoras] = {}
-    names: tuple[str, ...] = ()
-    for split in ("train", "validation", "test"):
-        instances, files = load_fits(args.runs / "faces-fit" / "mlora-asym-r8" / split)
-        faces = (toy_faces(64) if args.toy else load_faces(args.data, split)).pick(files)
-        instances, names = instances[: args.count], faces.attribute_names
-        values = faces.attributes[: args.count].float()
-        labels = {name: values[:, i] for i, name in enumerate(names)}
-        pairs = pairs_of(adapter, instances.float(), signature)
-        splits[split] = LabelledLoras(pairs, labels, tuple(files[: args.count]))
+    parts: dict[str, list[LabelledLoras]] = {"train": [], "validation": [], "test": []}
+    ranks: dict[int, int] = {}
+    for representation, rank in itertools.product(FIELDS[args.family], FIELD_RANKS):
+        config = AdapterConfig(representation, rank, 0)
+        folder = fits_folder(args.runs, "faces", config)
+        if not (folder / "train").is_dir():
+            continue
+        adapter = Adapter(base, config)
+        for split, found in parts.items():
+            found.append(fitted_faces(args, adapter, folder / split))
+        ranks[rank] = ranks.get(rank, 0) + len(parts["train"][-1].names)
+    splits = {split: LabelledLoras.join(found) for split, found in parts.items()}
+    names = tuple(splits["train"].labels)
     task = Task("attributes", names, "binary", headline=tuple(a for a in ATTRIBUTES if a in names))
     base_name = f"wsdemo/{meta['name']}@{meta['hash'][:12]}"
-    return Collection(signature, splits, (task,), base_name, {8: len(splits["train"].names)}, ())
+    return Collection(field_signature(adapter), splits, (task,), base_name, ranks, ())
+
+
+def field_signature(adapter: Adapter) -> Signature:
+    """The layers of a field as modules."""
+    return Signature({name: (o, i) for name, o, i in sorted(adapter.field_config.layer_shapes())})
+
+
+def fitted_faces(args: argparse.Namespace, adapter: Adapter, folder: Path) -> LabelledLoras:
+    """The fits of one representation, rank and split, labelled."""
+    instances, files = load_fits(folder)
+    instances, files = instances[: args.count], files[: args.count]
+    faces = (toy_faces(64) if args.toy else load_faces(args.data, folder.name)).pick(files)
+    values = faces.attributes.float()
+    labels = {name: values[:, i] for i, name in enumerate(faces.attribute_names)}
+    kind = f"{adapter.config.representation}-r{adapter.config.rank}"
+    names = tuple(f"{Path(file).stem}-{kind}" for file in files)
+    pairs = pairs_of(adapter, instances.float(), field_signature(adapter))
+    return LabelledLoras(pairs, labels, names)
+
+
+def by_fit(predictor: Predictor, collection: Collection) -> dict[str, dict[str, float]]:
+    """REPRESENTATION-rRANK → the predictor's figures on its test LoRAs."""
+    found: dict[str, dict[str, float]] = {}
+    test = collection.splits["test"]
+    models = predictor.tasks["attributes"]
+    kinds = [name.split("-", 1)[1] for name in test.names]
+    for kind in dict.fromkeys(kinds):
+        own = test.pick(torch.tensor([i for i, k in enumerate(kinds) if k == kind]))
+        out = models.outputs(own.pairs)
+        figures = task_metrics(models.task, out, own.targets(models.task), models.std)
+        found[kind] = {"loras": len(own.names), **figures}
+    return found
 
 
 def face_generator(args: argparse.Namespace) -> Collection:
@@ -85,12 +130,8 @@ def face_generator(args: argparse.Namespace) -> Collection:
     collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
     test = collection.splits["test"]
     keep = [i for i, name in enumerate(test.names) if "/ranks-" not in name]
-    index = torch.tensor(keep)
-    only = LabelledLoras(
-        test.pairs.pick(index).padded(4),
-        {k: v[index] for k, v in test.labels.items()},
-        tuple(test.names[i] for i in keep),
-    )
+    test = test.pick(torch.tensor(keep))
+    only = dataclasses.replace(test, pairs=test.pairs.padded(4))
     return dataclasses.replace(collection, splits={**collection.splits, "test": only})
 
 
@@ -119,12 +160,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     args = parser.parse_args(arguments)
     start(args)
-    readers = {"face-fields": face_fields, "face-generator": face_generator, "smollm": smollm}
-    collection = readers[args.family](args)
+    is_field = args.family in FIELDS
+    readers = {"face-generator": face_generator, "smollm": smollm}
+    collection = (face_fields if is_field else readers[args.family])(args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
+    settings = SETTINGS.get(args.family, Settings())
     rows = {
-        task.name: compare_models(collection, task, args.models, args.seeds, log)
+        task.name: compare_models(collection, task, args.models, args.seeds, log, settings)
         for task in collection.tasks
     }
     kind = "multiplicative" if args.family == "face-fields" else "additive"
@@ -135,6 +178,8 @@ def main(arguments: list[str] | None = None) -> None:
     predictor = build_predictor(collection, rows, name, TITLES[args.family], kind, ranks)
     comparison: dict[str, Any] = {t: [r.to_dict() for r in own] for t, own in rows.items()}
     extra = {"toy": args.toy, "seeds": args.seeds, "counts": counts, "comparison": comparison}
+    if is_field:
+        extra["by_fit"] = by_fit(predictor, collection)
     save_predictor(args.out / f"{name}.safetensors", predictor, extra)
     for task_name, models in predictor.tasks.items():
         log(f"{task_name}: {models.measured}")

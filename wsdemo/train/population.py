@@ -82,6 +82,7 @@ def population_parser(description: str, population: FitConfig) -> argparse.Argum
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--split", default="train", choices=("train", "validation", "test"))
     parser.add_argument("--count", type=int, default=None, help="instances to fit; default: all")
+    parser.add_argument("--first", type=int, default=0, help="instances to leave out before them")
     parser.add_argument("--rate", type=float, default=population.learning_rate)
     parser.add_argument(
         "--shared-start", action="store_true", help="start mLoRA as the papers do, without encoder"
@@ -113,9 +114,10 @@ def run_population(
     config = AdapterConfig(args.representation, args.rank, 0)
     folder = fits_folder(args.runs, name, config) / args.split
     folder.mkdir(parents=True, exist_ok=True)
-    count = min(len(collection.names), args.count or len(collection.names))
+    end = min(len(collection.names), args.first + (args.count or len(collection.names)))
     if args.part == "0/1":  # once, not in every worker
-        log(f"fitting {count} instances of {name}, {args.representation} rank {args.rank}")
+        kind = f"{args.representation} rank {args.rank}"
+        log(f"fitting {end - args.first} instances of {name}, {kind}")
     if args.workers > 1:
         sys.exit(run_workers(recipe, args.workers))
 
@@ -131,9 +133,10 @@ def run_population(
     steps = args.steps or population.steps
     fitting = dataclasses.replace(population, learning_rate=args.rate, steps=steps)
     part, of = (int(v) for v in args.part.split("/"))
-    for first in range(part * SHARD, count, of * SHARD):
-        index = torch.arange(first, min(first + SHARD, count))
-        path = folder / f"shard-{first // SHARD:04d}.safetensors"
+    for shard in range(part, -(-(end - args.first) // SHARD), of):
+        first = args.first + shard * SHARD
+        index = torch.arange(first, min(first + SHARD, end))
+        path = folder / f"shard-{shard:04d}.safetensors"
         names = [collection.names[i] for i in index.tolist()]
         if path.exists() and load_checkpoint(path)[1]["files"] == names:
             continue

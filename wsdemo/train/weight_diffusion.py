@@ -80,7 +80,7 @@ def diffusion_parser(description: str, directions: int, width: int) -> argparse.
     parser.add_argument(
         "--directions", type=int, default=directions, help="K of the prior; 0: none"
     )
-    parser.add_argument("--summary", type=int, default=256, help="coordinates in summary tokens")
+    parser.add_argument("--summary", type=int, default=256, help="coordinates that it reads")
     parser.add_argument(
         "--coordinates",
         action=argparse.BooleanOptionalAction,
@@ -100,7 +100,8 @@ def build_network(
     """The network that a run trains, by its options."""
     width = 64 if args.toy else args.width
     if args.coordinates:
-        return CoordinateNetwork(CoordinateConfig(prior.basis.shape[1], attributes, width))
+        count = min(args.summary, prior.basis.shape[1])
+        return CoordinateNetwork(CoordinateConfig(count, attributes, width))
     layout = TokenLayout(adapter)
     config = TransformerConfig(
         layout.layers,
@@ -164,6 +165,8 @@ def train_diffusion(
 
     def standardised(weights: Tensor) -> Tensor:
         x = prior.standardise(weights.to(device))
+        if isinstance(network, CoordinateNetwork):
+            return prior.project(x)[:, : network.config.coordinates]
         return x if args.directions == 0 else prior.project(x) @ prior.basis.T
 
     x = standardised(instances)
@@ -177,7 +180,10 @@ def train_diffusion(
     run = Run(args.runs / f"{name}.pt", args.minutes, args.steps)
     run.attach(network=network, ema=ema, optimizer=optimizer)
     ema.to(device)
-    averaged = WeightDiffusion(adapter, prior, ema.model, names)
+    if isinstance(network, CoordinateNetwork):
+        learnt = prior.of_coordinates(network.config.coordinates)
+        model = WeightDiffusion(adapter, learnt, network, names)
+    averaged = WeightDiffusion(adapter, model.prior, ema.model, names)
     generator = torch.Generator().manual_seed(args.seed + run.step)
     mean_loss, figures, resumed_at = 0.0, {}, run.step
     while run.running():
