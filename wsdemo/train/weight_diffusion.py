@@ -181,7 +181,7 @@ def train_diffusion(
     run.attach(network=network, ema=ema, optimizer=optimizer)
     ema.to(device)
     if isinstance(network, CoordinateNetwork):
-        learnt = prior.of_coordinates(network.config.coordinates)
+        learnt = GaussianPrior.of_coordinates(prior.variances[: network.config.coordinates])
         model = WeightDiffusion(adapter, learnt, network, names)
     averaged = WeightDiffusion(adapter, model.prior, ema.model, names)
     generator = torch.Generator().manual_seed(args.seed + run.step)
