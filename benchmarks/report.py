@@ -360,7 +360,7 @@ SECTIONS = {
     "lora-loading": lora_loading,
     "lol": report_weights.lol,
 }
-FAMILIES = ("face-generator", "face-fields", "smollm")
+FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
 
 
 def main() -> None:

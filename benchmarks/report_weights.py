@@ -199,12 +199,20 @@ def family(name: str) -> str:
     counts = ", ".join(f"{v} {k}" for k, v in meta["counts"].items())
     parts = [
         f"## Learning on LoRAs: {meta['title']}\n\n`python -m wsdemo.train.lol_families {name}"
-        + (" --data celeba.zip" if name == "face-fields" else "")
+        + (" --data celeba.zip" if name.startswith("face-fields") else "")
         + f"` · two CPU cores\n\n{counts} LoRAs; {meta['seeds']} seeds, mean ± sd. *Gauge*: mean"
         " change of a test prediction, in standard deviations of predictions, when every LoRA is"
         " re-factored by a random R of condition up to 10."
     ]
     parts.append(REMARKS.get(name, ""))
+    if "by_fit" in meta:
+        head = ["fits", "test LoRAs", "accuracy %", "AUC", "five: accuracy %", "five: AUC"]
+        lines = [
+            [kind, str(v["loras"]), f"{100 * v['accuracy']:.1f}", f"{v['auc']:.3f}",
+             f"{100 * v['headline_accuracy']:.1f}", f"{v['headline_auc']:.3f}"]
+            for kind, v in meta["by_fit"].items()
+        ]  # fmt: skip
+        parts.append(f"What is shipped, by representation and rank:\n\n{table(head, lines)}")
     chosen = {e["task"]["name"]: e["measured"] for e in meta["tasks"]}
     for task, rows in meta["comparison"].items():
         is_binary = "auc" in rows[0]["test"]

@@ -79,8 +79,8 @@ def run_doctor(args: argparse.Namespace) -> Result:
     kinds = ("base", "encoder", "diffusion", "neighbours", "examples")
     wanted = {f"{s}-{kind}.safetensors" for s in ("faces", *shapes.SETS) for kind in kinds}
     wanted |= {f"{name}-map.safetensors" for name in ("faces", "shapes")}
-    more = ("faces-clip", "faces-generator", "lol-face-fields", "lol-face-generator",
-            "lora-examples")  # fmt: skip
+    more = ("faces-clip", "faces-generator", "lol-face-fields", "lol-face-fields-lora",
+            "lol-face-generator", "lol-smollm", "lora-examples")  # fmt: skip
     wanted |= {f"{name}.safetensors" for name in more}
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         try:

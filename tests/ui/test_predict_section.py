@@ -17,14 +17,17 @@ from wsdemo.ui.text import text_of
 def test_every_offered_example_is_answered_and_does_not_carry_its_answer():
     choices = predict_section.example_choices()
     assert len(choices) >= 4
+    said = []
     for _, index in choices:
         path = predict_section.example_file(index)
         lora = read_lora(Path(path))
         text, true, *_ = predict_section.predict_file(lora)
         assert "No prediction" not in text
         assert "True labels" in true
+        said.append(true)
         with safe_open(path, framework="pt") as file:
             assert "labels" not in file.metadata()
+    assert len(set(said)) == len(said)  # each its own labels
 
 
 def test_many_files_give_a_row_each_with_a_prediction_or_a_reason(tmp_path):

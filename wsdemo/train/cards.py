@@ -20,6 +20,11 @@ MESHES = "academic, non-commercial research only, as the meshes' collections ask
 LICENCES = {FACES: CELEBA, TEXT: "MIT, as the code: weights of ours, learnt from free texts."}
 MACHINE = "a machine of two CPU cores, no accelerator"
 
+FIELD_FITS = (
+    "The fits: `python -m wsdemo.train.faces_fit --data celeba.zip --representation R --rank N`, "
+    "R one of lora, mlora, mlora-asym and N of 1, 2, 4, 8, 16; 1,000 training faces each (--first "
+    "0, 1000, 2000, 3000, 4000), of mLoRA-Asym at rank 8 all 8,000. "
+)
 LOL = (
     "All models of wsdemo/lol were trained with several seeds; the one that ships was chosen by "
     "the validation LoRAs. Figures are of the test LoRAs. Comparison of the models: "
@@ -84,9 +89,16 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "expected error; the prior alone scores 1.",
     ),
     "lol-face-fields": (
-        "Predicts 40 CelebA attributes of a face from the weights of its fitted field.",
+        "Predicts 40 CelebA attributes of a face from the mLoRA or mLoRA-Asym adapter (ranks 1 to "
+        "16) of its fitted field.",
         "python -m wsdemo.train.lol_families face-fields --data celeba.zip",
-        LOL,
+        FIELD_FITS + LOL,
+    ),
+    "lol-face-fields-lora": (
+        "Predicts 40 CelebA attributes of a face from the LoRA (ranks 1 to 16) of its fitted "
+        "field.",
+        "python -m wsdemo.train.lol_families face-fields-lora --data celeba.zip",
+        FIELD_FITS + LOL,
     ),
     "lol-face-generator": (
         "Predicts what a LoRA of faces-generator does and what it was finetuned on: its "

@@ -5,6 +5,7 @@ python -m wsdemo.train.lol_examples --data celeba.zip
 
 import json
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from wsdemo.fields.instance import Instance
 from wsdemo.train.common import recipe_parser, start
 from wsdemo.train.faces_data import load_faces
 from wsdemo.train.lol_families import TITLES
-from wsdemo.train.population import load_fits
+from wsdemo.train.population import fits_folder, load_fits
 
 EACH = 10
 """LoRAs a family."""
@@ -30,11 +31,13 @@ SHOWN = 3
 """Of them, those that the page offers."""
 
 
-def fields(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+def fields(
+    args: Any, family: str, config: AdapterConfig
+) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     """Fitted faces of the test split, as instance files hold them."""
     base, meta = load_base(args.out / "faces-base.safetensors")
-    adapter = Adapter(base, AdapterConfig("mlora-asym", 8, 0))
-    instances, files = load_fits(args.runs / "faces-fit" / "mlora-asym-r8" / "test")
+    adapter = Adapter(base, config)
+    instances, files = load_fits(fits_folder(args.runs, "faces", config) / "test")
     faces = load_faces(args.data, "test").pick(files)
     found = []
     for i in random.Random(0).sample(range(len(files)), EACH):
@@ -47,8 +50,8 @@ def fields(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         with_path.unlink()
         tensors = {k: v[0].half() for k, v in adapter.tensors(weights[None]).items()}
         labels = dict(zip(faces.attribute_names, faces.attributes[i].tolist(), strict=True))
-        name = f"face-{Path(files[i]).stem}"
-        found.append((tensors, entry(name, "face-fields", labels, metadata)))
+        name = f"face-{Path(files[i]).stem}-{config.representation}-r{config.rank}"
+        found.append((tensors, entry(name, family, labels, {**metadata, "name": name})))
     return found
 
 
@@ -102,9 +105,12 @@ def main(arguments: list[str] | None = None) -> None:
     start(args)
     tensors: dict[str, torch.Tensor] = {}
     loras: list[dict[str, Any]] = []
-    sources = (
-        ("fitted face", fields), ("face generator LoRA", generators), ("SmolLM2 LoRA", languages)
-    )  # fmt: skip
+    sources: tuple[tuple[str, Callable[[Any], Sequence[Any]]], ...] = (
+        ("fitted face", lambda a: fields(a, "face-fields", AdapterConfig("mlora-asym", 8, 0))),
+        ("face as LoRA", lambda a: fields(a, "face-fields-lora", AdapterConfig("lora", 4, 0))),
+        ("face generator LoRA", generators),
+        ("SmolLM2 LoRA", languages),
+    )
     for family, source in sources:
         for i, (own, about) in enumerate(source(args)):
             if i < SHOWN:
