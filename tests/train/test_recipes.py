@@ -13,6 +13,7 @@ from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import load_start
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.generate.diffusion import load_diffusion
+from wsdemo.generate.transformer import WeightTransformer
 from wsdemo.train import faces_base, faces_diffusion, faces_features, faces_fit, faces_release
 from wsdemo.train.common import Run
 from wsdemo.train.faces_data import load_faces, to_signal, toy_faces
@@ -87,6 +88,17 @@ def test_diffusion_run_resumes_where_it_stopped(folders, tmp_path, capsys):
     assert "resumed" in capsys.readouterr().err
     _, meta = load_checkpoint(tmp_path / "out/faces-diffusion.safetensors")
     assert meta["measured"]["steps"] == 45
+
+
+def test_the_papers_transformer_is_trained_on_request(folders, tmp_path):
+    given = ["--toy", "--runs", str(folders / "runs"), "--out", str(tmp_path), "--rank", "4"]
+    given += ["--base", str(folders / "out/faces-base.safetensors"), "--steps", "3"]
+    faces_diffusion.main([*given, "--name", "paper", "--directions", "0", "--no-coordinates"])
+    base, _ = load_base(folders / "out/faces-base.safetensors")
+    model, _ = load_diffusion(tmp_path / "paper.safetensors", base)
+    assert isinstance(model.network, WeightTransformer)
+    assert model.prior.basis.shape[1] == 0
+    assert bool(torch.isfinite(model.draw(2, seed=1, steps=3)).all())
 
 
 def test_feature_recipe_learns_the_toy_attributes(tmp_path):

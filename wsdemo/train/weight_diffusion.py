@@ -80,7 +80,7 @@ def diffusion_parser(description: str, directions: int, width: int) -> argparse.
     parser.add_argument(
         "--directions", type=int, default=directions, help="K of the prior; 0: none"
     )
-    parser.add_argument("--summary", type=int, default=256, help="coordinates that it reads")
+    parser.add_argument("--summary", type=int, default=256, help="coordinates read and written")
     parser.add_argument(
         "--coordinates",
         action=argparse.BooleanOptionalAction,
