@@ -84,6 +84,30 @@ def test_other_representations_bases_and_points_are_refused(faces, shapes):
         maps.weight_map("cars")
 
 
+def test_instances_that_were_not_fitted_in_a_representation_are_left_out(faces):
+    """Half of the points lack one representation: neighbours, clusters, drawing."""
+    half = torch.arange(len(faces)) % 2 == 0
+    x = faces.coordinates[maps.OWN].clone()
+    spots = {k: v.clone() for k, v in faces.positions[maps.OWN].items()}
+    for values in (x, *spots.values()):
+        values[~half] = float("nan")
+    found = dataclasses.replace(
+        faces,
+        coordinates={**faces.coordinates, "partly": x},
+        positions={**faces.positions, "partly": spots},
+    )
+    assert torch.equal(found.covered("partly"), half)
+    near = maps.nearest_points(found, "partly", 4, 20)
+    assert all(half[i] for i, _ in near)
+    everyone = [i for i, _ in maps.nearest_points(found, maps.OWN, 4, 100) if half[i]]
+    assert [i for i, _ in near] == everyone[:20]
+    with pytest.raises(WsdemoError, match="no weights of partly"):
+        maps.nearest_points(found, "partly", 5)
+    figures = maps.cluster_figures(found, "partly", "Male")
+    assert figures["count"] + figures["training_count"] == int(half.sum())
+    assert figures["logistic_accuracy"] > 0.8
+
+
 def test_an_edit_moves_its_attribute_and_nothing_at_strength_zero(faces):
     network, names = shipped_features()
     smiling = names.index("Smiling")

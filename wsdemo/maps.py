@@ -37,8 +37,9 @@ class WeightMap:
         is_held_out: (n,) bool, whether no model has seen the instance.
         labels: (n, a) uint8, 0 or 1.
         label_names: The a columns: attributes, or categories.
-        positions: Representation → {"t-SNE", "PCA"} → (n, 2) float.
-        coordinates: Representation → (n, K) principal coordinates of the weights.
+        positions: Representation → {"t-SNE", "PCA"} → (n, 2) float; NaN for instances that were
+            not fitted in it.
+        coordinates: Representation → (n, K) principal coordinates of the weights, NaN likewise.
         own: (n, c) whitened principal coordinates of the app's model, which decode.
         model: The weight diffusion model whose prior they belong to.
         directions: (a, c) change of ``own`` per label, the other labels held; faces only.
@@ -64,6 +65,10 @@ class WeightMap:
     def classes(self) -> Tensor:
         """(n,) the category of every shape."""
         return self.labels.float().argmax(1)
+
+    def covered(self, representation: str) -> Tensor:
+        """(n,) bool, which instances were fitted in a representation."""
+        return self.coordinates[representation][:, 0].isfinite()
 
     def weights(self, index: int) -> Tensor:
         """(D,) the weights of a point, within the stored principal directions."""
@@ -94,17 +99,23 @@ def weight_map(name: str) -> WeightMap:
     trained = stored["coordinates"].float()[tensors["training_index"].long()]
     own = torch.cat([trained, tensors["held_out"].float()])
     representations = meta["representations"]
+
+    def spread_out(representation: str, key: str) -> Tensor:
+        values = tensors[f"{representation}.{key}"].float()
+        if f"{representation}.index" not in tensors:
+            return values
+        every = torch.full((len(own), values.shape[1]), float("nan"))
+        every[tensors[f"{representation}.index"].long()] = values
+        return every
+
     return WeightMap(
         name,
         tuple(meta["names"]),
         torch.arange(len(own)) >= len(trained),
         tensors["labels"],
         tuple(meta["label_names"]),
-        {
-            r: {kind: tensors[f"{r}.{kind}"].float() for kind in ("t-SNE", "PCA")}
-            for r in representations
-        },
-        {r: tensors[f"{r}.coordinates"].float() for r in representations},
+        {r: {kind: spread_out(r, kind) for kind in ("t-SNE", "PCA")} for r in representations},
+        {r: spread_out(r, "coordinates") for r in representations},
         own,
         model,
         tensors["directions"].float() if "directions" in tensors else None,
@@ -161,10 +172,17 @@ def nearest_points(
     """The points whose weights lie nearest to a point's: (point, distance), nearest first."""
     check_representation(found, representation)
     check_point(found, index)
-    x = found.coordinates[representation]
-    distance = (x - x[index]).norm(dim=1)
+    x, covered = found.coordinates[representation], found.covered(representation)
+    if not covered[index]:
+        raise WsdemoError(
+            "Not fitted in this representation",
+            f"{found.names[index]} has no weights of {representation}; {int(covered.sum()):,} of"
+            f" {len(found):,} instances have.",
+            f"Choose one of the points drawn, or {OWN}.",
+        )
+    distance = (x - x[index]).norm(dim=1).nan_to_num(float("inf"))
     distance[index] = float("inf")
-    best = distance.topk(min(count, len(found) - 1), largest=False)
+    best = distance.topk(min(count, int(covered.sum()) - 1), largest=False)
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
@@ -243,7 +261,9 @@ def cluster_figures(
         y = found.labels[:, found.label_names.index(label)].long()
     else:
         y = found.classes
-    x, out = found.coordinates[representation], found.is_held_out
+    covered = found.covered(representation)
+    x, y = found.coordinates[representation][covered], y[covered]
+    out = found.is_held_out[covered]
     check_labels(x[out], y[out])
     figures = discriminate(x[~out], y[~out], x[out], y[out])
     return {

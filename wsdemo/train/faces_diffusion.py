@@ -23,7 +23,7 @@ ATTRIBUTES = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = diffusion_parser(str(__doc__), directions=512, width=512)
+    parser = diffusion_parser(str(__doc__), directions=512, width=384)
     parser.set_defaults(coordinates=True, summary=64, batch=256)
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     args = parser.parse_args(arguments)

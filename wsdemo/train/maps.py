@@ -122,14 +122,18 @@ def main(arguments: list[str] | None = None) -> None:
         weights, own_names = load_fits(place / "train")
         where = {n: i for i, n in enumerate(own_names)}
         others, other_names = load_fits(place / "test")
-        if not set(shown[: len(keep)]) <= set(where) or other_names != unseen:
-            log(f"{representation}: not every instance was fitted; left out")
+        points = [i for i, n in enumerate(shown[: len(keep)]) if n in where]
+        if len(points) <= DIRECTIONS or other_names != unseen:
+            log(f"{representation}: too few instances were fitted; left out")
             continue
-        weights = weights[[where[n] for n in shown[: len(keep)]]].float()
+        weights = weights[[where[shown[i]] for i in points]].float()
         principal = Principal.fit(weights, DIRECTIONS)
         x = torch.cat([principal(weights), principal(others.float())])
         name = representation if representation != OWN else f"{OWN} (shared start)"
         add_representation(tensors, name, x / x.std())
+        if len(points) < len(keep):
+            fitted = [*points, *range(len(keep), len(shown))]
+            tensors[f"{name}.index"] = torch.tensor(fitted, dtype=torch.int16)
         representations.append(name)
     save_checkpoint(args.out / f"{args.set}-map.safetensors", tensors, meta)
 

@@ -5,6 +5,7 @@ let data = null, at = -1, hover = -1, zoom = 1, cx = 0, cy = 0, drag = null, pic
 const wide = () => canvas.clientWidth * 0.47 * zoom, high = () => canvas.clientHeight * 0.46 * zoom;
 const toX = x => canvas.clientWidth / 2 + (x - cx) * wide();
 const toY = y => canvas.clientHeight / 2 - (y - cy) * high();
+const drawn = i => i >= 0 && i < data.x.length && data.x[i] !== null; // else: not fitted so
 function draw() {
   if (!data) return;
   const ratio = window.devicePixelRatio || 1;
@@ -12,6 +13,7 @@ function draw() {
   pen.scale(ratio, ratio);
   const r = Math.max(1.6, Math.min(5, 90 / Math.sqrt(data.x.length) * Math.sqrt(zoom)));
   for (let i = 0; i < data.x.length; i++) {
+    if (!drawn(i)) continue;
     pen.globalAlpha = 0.75; pen.fillStyle = data.palette[data.c[i]];
     pen.beginPath(); pen.arc(toX(data.x[i]), toY(data.y[i]), r, 0, 7); pen.fill();
     if (data.held && i >= data.held) { pen.globalAlpha = 1; pen.strokeStyle = '#111827';
@@ -34,13 +36,14 @@ function draw() {
   ring(hover, '#6366f1', 7); ring(at, '#111827', 9);
 }
 function ring(i, colour, r) {
-  if (i < 0 || i >= data.x.length) return;
+  if (!drawn(i)) return;
   pen.strokeStyle = colour; pen.lineWidth = 2.5; pen.beginPath();
   pen.arc(toX(data.x[i]), toY(data.y[i]), r, 0, 7); pen.stroke();
 }
 function nearest(px, py) {
   let best = -1, far = 400;
   for (let i = 0; i < data.x.length; i++) {
+    if (!drawn(i)) continue;
     const dx = toX(data.x[i]) - px, dy = toY(data.y[i]) - py, d = dx * dx + dy * dy;
     if (d < far) { far = d; best = i; }
   }
@@ -76,7 +79,7 @@ canvas.addEventListener('keydown', e => {
   if (e.key === 'Enter') { open(at); return; }
   if (e.key === '+') {
     zoom = Math.min(40, zoom * 1.3);
-    if (at >= 0) { cx = data.x[at]; cy = data.y[at]; }
+    if (drawn(at)) { cx = data.x[at]; cy = data.y[at]; }
     return draw();
   }
   if (e.key === '-') {
@@ -86,9 +89,10 @@ canvas.addEventListener('keydown', e => {
   }
   if (!way) return;
   e.preventDefault();
-  if (at < 0) { at = 0; draw(); return tell(0); }
+  if (!drawn(at)) { at = data.x.findIndex(x => x !== null); draw(); return tell(at); }
   let best = -1, least = 1e9;
   for (let i = 0; i < data.x.length; i++) {
+    if (!drawn(i)) continue;
     const dx = data.x[i] - data.x[at], dy = data.y[i] - data.y[at];
     const along = dx * way[0] + dy * way[1], across = Math.abs(dx * way[1]) + Math.abs(dy * way[0]);
     if (along > 1e-6 && along + 3 * across < least) { least = along + 3 * across; best = i; }

@@ -81,12 +81,13 @@ def spread_out(positions: torch.Tensor, count: int) -> list[int]:
 def landmarks(name: str, representation: str, kind: str) -> list[dict[str, Any]]:
     """Pictures of points spread over a map."""
     found = maps.weight_map(name)
-    positions = found.positions[representation][kind]
+    covered = found.covered(representation).nonzero().flatten()
+    positions = found.positions[representation][kind][covered]
     side = LANDMARK_PIXELS[name]
     pictures = []
     for i in spread_out(positions, LANDMARKS[name]):
         buffer = io.BytesIO()
-        point_picture(name, i, side).save(buffer, "JPEG", quality=80)
+        point_picture(name, int(covered[i]), side).save(buffer, "JPEG", quality=80)
         source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
         x, y = positions[i].tolist()
         pictures.append({"x": x, "y": y, "src": source, "size": side})
@@ -116,8 +117,8 @@ def map_value(
         colours = found.classes.tolist()
     return {
         "set": name,
-        "x": np.round(positions[:, 0], 3).tolist(),
-        "y": np.round(positions[:, 1], 3).tolist(),
+        "x": _drawn(positions[:, 0]),
+        "y": _drawn(positions[:, 1]),
         "c": colours,
         "names": [n.rsplit("/", 1)[-1] for n in found.names],
         "classes": classes,
@@ -128,6 +129,11 @@ def map_value(
         "path": path or [],
         "selected": selected,
     }
+
+
+def _drawn(values: np.ndarray) -> list[float | None]:
+    """To three digits; None where there is nothing to draw."""
+    return [None if np.isnan(v) else v for v in np.round(values, 3).tolist()]
 
 
 def _words(label: str) -> str:
