@@ -69,6 +69,7 @@ def generation(result: dict[str, Any]) -> str:
         for name, r in v["rows"].items()
     ]  # fmt: skip
     head = ["pictures", "n", "FD ↓", "MMD-G ↓", "MMD-P ↓", "precision", "coverage", "nearest train"]
+    ours, prior = v["rows"]["diffusion"]["fd"], v["rows"]["gaussian"]["fd"]
     return f"""## Generation of faces
 
 {measured_by(result)}
@@ -81,9 +82,10 @@ FD depends on n: rows of different n compare only roughly.
 
 {table(head, rows)}
 
-The network adds the wishes (docs/wishes.png), but its unconditional samples are no better than the
-Gaussian prior's: 2,600 steps on one CPU thread are too few to learn more than covariance. Both lie
-well above what the weights allow (150 fits ship; 500 of them have an FD of 9.9, see below).
+The network lowers the Gaussian's FD by {100 * (1 - ours / prior):.0f} % and adds the wishes
+(docs/wishes.png). Both lie well above what the weights allow (150 fits ship, and FD falls with n;
+500 fits have an FD of 9.9, see below): 8,000 faces are few, and the network overfits before it has
+learnt more (its card).
 """
 
 

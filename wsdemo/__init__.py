@@ -2,7 +2,7 @@
 
 Two papers meet here. *Weight Space Representation Learning with Neural Fields*
 (Paper A) turns a picture or a shape into a small set of adapter weights on one
-shared base field, and generates such weights with a diffusion transformer.
+shared base field, and generates such weights with a diffusion model.
 *Learning on LoRAs* (Paper B) reads the adapters of finetuned models.
 """
 

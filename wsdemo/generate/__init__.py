@@ -1,1 +1,1 @@
-"""Generating weights: tokens, Gaussian prior, diffusion transformer, sampler."""
+"""Generating weights: tokens, Gaussian prior, denoisers, sampler."""

@@ -124,7 +124,7 @@ def build() -> None:
     chosen = gr.State(None)
     gr.Markdown(
         "Each face below is **about 10,000 neural-network weights**, drawn by a diffusion "
-        "transformer. The shared base field turns them into a picture at any resolution."
+        "model. The shared base field turns them into a picture at any resolution."
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
