@@ -25,9 +25,9 @@ from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import adapt
 from wsdemo.generate.text_to_face import FaceGenerator, shipped_generator
 from wsdemo.lol.answers import answer
-from wsdemo.lol.build import common_rank, model_config, training_budget
+from wsdemo.lol.build import common_rank, model_config
 from wsdemo.lol.collection import Collection, load_collection, read_labels
-from wsdemo.lol.fitting import Task, train_model
+from wsdemo.lol.fitting import Budget, Task, train_model
 from wsdemo.lol.metrics import regression_metrics
 from wsdemo.lol.models import ModelConfig, build_model
 from wsdemo.lol.pairs import Pairs, Signature, pack, regauge_pairs
@@ -35,7 +35,7 @@ from wsdemo.lol.predictor_files import load_predictor
 from wsdemo.lol.shipped import shipped_predictors
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.face_loras import TARGETS, score
-from wsdemo.train.lol_families import GENERATOR_TASKS, SETTINGS, smollm
+from wsdemo.train.lol_families import GENERATOR_TASKS, smollm
 from wsdemo.train.smollm_loras import Tail, measure
 
 RANK_MODELS = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
@@ -52,9 +52,8 @@ def ranks(collection: Collection, task: Task, seeds: int) -> dict[str, dict[str,
             by_rank.setdefault(rank, []).append(i)
     found: dict[str, dict[str, float]] = {}
     for name in RANK_MODELS:
-        config = model_config(name, 1, 4, SETTINGS["face-generator"].dropout)
-        rate = SETTINGS["face-generator"].learning_rate
-        budget = training_budget(name, len(collection.splits["train"].names), rate)
+        config = model_config(name, 1, 4)
+        budget = Budget(epochs=15, learning_rate=5e-4) if name == "mlp-dense" else Budget()
         fitted = [
             train_model(collection.signature, config, task, collection.splits["train"],
                         collection.splits["validation"], seed, budget)

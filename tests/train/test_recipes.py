@@ -14,7 +14,14 @@ from wsdemo.fields.encoder import load_start
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.generate.transformer import WeightTransformer
-from wsdemo.train import faces_base, faces_diffusion, faces_features, faces_fit, faces_release
+from wsdemo.train import (
+    faces_base,
+    faces_diffusion,
+    faces_features,
+    faces_fit,
+    faces_ranks,
+    faces_release,
+)
 from wsdemo.train.common import Run
 from wsdemo.train.faces_data import load_faces, to_signal, toy_faces
 from wsdemo.train.population import load_fits
@@ -58,6 +65,39 @@ def test_fits_cover_the_asked_faces_and_are_kept_on_a_second_call(folders):
     given += ["--base", str(folders / "out/faces-base.safetensors")]
     faces_fit.main([*given, "--count", "48"])
     assert shard.stat().st_mtime_ns == before
+
+
+def test_every_representation_and_rank_gets_its_own_faces(folders, tmp_path):
+    base = str(folders / "out/faces-base.safetensors")
+    faces_ranks.main(["--toy", "--runs", str(tmp_path), "--base", base, "--steps", "1"])
+    kinds = {p.name for p in (tmp_path / "faces-fit").iterdir()}
+    assert len(kinds) == 14
+    assert "mlora-asym-r8" not in kinds
+    seen = set()
+    for rank in (1, 2, 4, 8, 16):
+        weights, files = load_fits(tmp_path / f"faces-fit/lora-r{rank}/train")
+        assert bool(weights.isfinite().all())
+        assert len(files) == 8
+        assert not seen & set(files)
+        seen |= set(files)
+        tested = load_fits(tmp_path / f"faces-fit/lora-r{rank}/test")[1]
+        assert tested == list(toy_faces(4).files)
+
+
+def test_fits_of_other_faces_are_not_overwritten(folders):
+    given = ["--toy", "--runs", str(folders / "runs"), "--rank", "4", "--count", "4"]
+    given += ["--base", str(folders / "out/faces-base.safetensors")]
+    with pytest.raises(WsdemoError, match="begins with toy00000; these would begin with toy00010"):
+        faces_fit.main([*given, "--first", "10"])
+    with pytest.raises(WsdemoError, match="leaves none of the 64"):
+        faces_fit.main([*given, "--first", "64"])
+
+
+def test_a_network_of_no_coordinates_is_refused(folders, tmp_path):
+    given = ["--toy", "--runs", str(folders / "runs"), "--out", str(tmp_path), "--rank", "4"]
+    given += ["--base", str(folders / "out/faces-base.safetensors"), "--name", "none"]
+    with pytest.raises(WsdemoError, match="--directions 0"):
+        faces_diffusion.main([*given, "--directions", "0"])
 
 
 def test_diffusion_recipe_writes_a_model_that_samples(folders):

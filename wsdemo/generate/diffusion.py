@@ -78,6 +78,8 @@ class WeightDiffusion:
     def loss(self, x: Tensor, attributes: Tensor, generator: torch.Generator) -> Tensor:
         """(n,) ‖ε − ε̂‖² of standardised weights (n, D), as a share of what the prior leaves.
 
+        With a prior of coordinates, ``x`` are (n, S) coordinates.
+
         The prior alone scores 1 at every time. Undivided, the late times, where the few
         directions that hold the face are decided, would not count among 10⁴ others.
         """

@@ -20,8 +20,9 @@ part is solved exactly: with u = x̄ / √(λ + σ²) along each eigenvector wha
 
     du/dθ = F,   θ = atan(σ / √λ)
 
-so the Gaussian alone is drawn with its very covariance in any number of steps, where plain DDIM
-loses some percent of every standard deviation, and only F is approximated (``step``).
+so the Gaussian alone is drawn with its very covariance in any number of steps (but for what is
+left of the data in x_T, which is taken for noise), where plain DDIM loses some percent of every
+standard deviation, and only F is approximated (``step``).
 """
 
 from collections.abc import Sequence
@@ -47,10 +48,9 @@ class Parts(NamedTuple):
 
     def towards(self, other: "Parts", share: float) -> "Parts":
         """self + share · (other − self)."""
-        both = self.full is not None and other.full is not None
-        full = torch.lerp(self.full, other.full, share) if both else None  # type: ignore[arg-type]
+        assert (self.full is None) == (other.full is None), "outputs of one network"
         return Parts(
-            full,
+            None if self.full is None else torch.lerp(self.full, other.full, share),  # type: ignore[arg-type]
             torch.lerp(self.inside, other.inside, share),
             torch.lerp(self.along, other.along, share),
         )

@@ -38,14 +38,6 @@ SHIPPED_PARAMETERS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a family may set otherwise, for all its models alike, by its validation LoRAs."""
-
-    dropout: float = ModelConfig.dropout
-    learning_rate: float = Budget.learning_rate
-
-
-@dataclass(frozen=True)
 class Row:
     """One model on one task, over several seeds.
 
@@ -77,13 +69,10 @@ class Row:
         }
 
 
-def model_config(
-    name: str, outputs: int, rank: int, dropout: float = ModelConfig.dropout
-) -> ModelConfig:
+def model_config(name: str, outputs: int, rank: int) -> ModelConfig:
     """The sizes that a model has here; small collections want small models."""
     # Dense reads 10⁵ to 10⁶ numbers a LoRA: its first layer is by far the largest of all.
-    hidden = 16 if name == "mlp-dense" else 64
-    return ModelConfig(name, outputs, rank=rank, hidden=hidden, dropout=dropout)
+    return ModelConfig(name, outputs, rank=rank, hidden=16 if name == "mlp-dense" else 64)
 
 
 def common_rank(ranks: Mapping[int, int]) -> int:
@@ -96,10 +85,9 @@ def common_rank(ranks: Mapping[int, int]) -> int:
     raise ValueError("no LoRAs")
 
 
-def training_budget(name: str, loras: int, rate: float = Budget.learning_rate) -> Budget:
+def training_budget(name: str, loras: int) -> Budget:
     """Dense layers of 10⁵ and more inputs need a smaller rate; the rest is equal for all."""
-    if name in ("mlp-dense", "linear"):
-        rate = 5e-4
+    rate = 5e-4 if name in ("mlp-dense", "linear") else 2e-3
     if name == "mlp-dense":  # tens of millions of weights: it overfits early, and is slow
         return Budget(epochs=15, batch=16 if loras <= 2000 else 64, learning_rate=rate, patience=5)
     if loras > 10_000:
@@ -143,18 +131,17 @@ def compare_models(
     models: Sequence[str] = MODELS,
     seeds: int = 3,
     report: Callable[[str], None] = lambda _: None,
-    settings: Settings = Settings(),
 ) -> list[Row]:
     """Trains every model with every seed on one task."""
     rows = []
     train = collection.splits["train"].known(task)
     common = common_rank(collection.ranks)
     for name in models:
-        config = model_config(name, len(task.labels), common, settings.dropout)
+        config = model_config(name, len(task.labels), common)
         fitted = [
             train_model(
                 collection.signature, config, task, train, collection.splits["validation"], seed,
-                training_budget(name, len(train.names), settings.learning_rate),
+                training_budget(name, len(train.names)),
             )
             for seed in range(seeds)
         ]  # fmt: skip

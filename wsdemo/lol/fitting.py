@@ -52,7 +52,7 @@ class LabelledLoras:
     def known(self, task: Task) -> "LabelledLoras":
         """Those that have every label of a task."""
         have = torch.stack([torch.isfinite(self.labels[c]) for c in task.labels]).all(0)
-        return self.pick(have.nonzero().flatten())
+        return self if bool(have.all()) else self.pick(have.nonzero().flatten())
 
     def pick(self, index: Tensor) -> "LabelledLoras":
         """Some of the LoRAs."""

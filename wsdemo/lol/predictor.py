@@ -248,9 +248,8 @@ class Predictor:
                 "Its singular values lie outside the training LoRAs: distance"
                 f" {distance:.2f}, accepted up to {self.envelope.threshold:.2f}."
             )
-            if self.base.startswith(
-                "wsdemo/faces-base@"
-            ):  # ours: the visitor can do something about it
+            # Of ours, where the visitor can do something about it.
+            if self.base.startswith("wsdemo/faces-base@"):
                 reason += " Fit it as the training faces were: a preset of Fit, fit --comparable."
             return reason
         return ""

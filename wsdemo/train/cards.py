@@ -21,9 +21,8 @@ LICENCES = {FACES: CELEBA, TEXT: "MIT, as the code: weights of ours, learnt from
 MACHINE = "a machine of two CPU cores, no accelerator"
 
 FIELD_FITS = (
-    "The fits: `python -m wsdemo.train.faces_fit --data celeba.zip --representation R --rank N`, "
-    "R one of lora, mlora, mlora-asym and N of 1, 2, 4, 8, 16; 1,000 training faces each (--first "
-    "0, 1000, 2000, 3000, 4000), of mLoRA-Asym at rank 8 all 8,000. "
+    "The fits: `python -m wsdemo.train.faces_ranks --data celeba.zip`, 1,000 training faces at "
+    "each rank, other ones at each, and the same 200 test faces at every rank, which count anew. "
 )
 LOL = (
     "All models of wsdemo/lol were trained with several seeds; the one that ships was chosen by "
@@ -51,9 +50,9 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "`python -m wsdemo.train.faces_fit` (50 steps of 512 points from the encoder's start, pull "
         "1). On one thread. A run of 25 minutes at width 512 overfitted (loss 0.912, on "
         "validation 0.947). "
-        "The loss is the share of the Gaussian prior's expected error: the prior alone scores "
-        "about 1. The prior is that of an earlier run on the same fits, which faces-map and "
-        "faces-generator were made with.",
+        "The loss is the share of the Gaussian prior's expected error along the 64: the prior "
+        "alone scores about 1. The prior is that of an earlier run on the same fits, which "
+        "faces-map and faces-generator were made with.",
     ),
     "faces-features": (
         "FaceAttr-64: the feature space of the face metrics, a small residual network.",
@@ -94,7 +93,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "Predicts 40 CelebA attributes of a face from the mLoRA or mLoRA-Asym adapter (ranks 1 to "
         "16) of its fitted field.",
         "python -m wsdemo.train.lol_families face-fields --data celeba.zip",
-        FIELD_FITS + LOL,
+        FIELD_FITS + "Of mLoRA-Asym at rank 8 all 8,000 and 500. " + LOL,
     ),
     "lol-face-fields-lora": (
         "Predicts 40 CelebA attributes of a face from the LoRA (ranks 1 to 16) of its fitted "

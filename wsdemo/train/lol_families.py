@@ -4,11 +4,11 @@
     python -m wsdemo.train.lol_families face-generator
     python -m wsdemo.train.lol_families smollm
 
-``face-fields``: the fitted mLoRA and mLoRA-Asym adapters of ``faces_fit``, of every rank that was
-fitted; labels: CelebA's attributes of the photo. ``face-fields-lora``: the same of LoRA, whose
-products are added. ``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of
-``smollm_loras``. All seven models are trained on
-every task with ``--seeds`` seeds each; the comparison lies in the predictor's metadata.
+``face-fields``: the mLoRA and mLoRA-Asym adapters of ``faces_ranks`` and ``faces_fit``; labels:
+CelebA's attributes of the photo. ``face-fields-lora``: the same of LoRA, whose products are added.
+``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of ``smollm_loras``. All models
+are trained on every task with ``--seeds`` seeds each; the comparison lies in the predictor's
+metadata.
 """
 
 import argparse
@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
-from wsdemo.lol.build import Settings, build_predictor, compare_models, task_metrics
+from wsdemo.lol.build import build_predictor, compare_models, task_metrics
 from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import LabelledLoras, Task
 from wsdemo.lol.models import MODELS
@@ -32,6 +33,7 @@ from wsdemo.lol.predictor_files import save_predictor
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.face_loras import ATTRIBUTES, GROUPS
 from wsdemo.train.faces_data import load_faces, toy_faces
+from wsdemo.train.faces_ranks import RANKS
 from wsdemo.train.population import fits_folder, load_fits
 
 GENERATOR_TASKS = (
@@ -49,13 +51,10 @@ TITLES = {
 
 FIELDS = {"face-fields": ("mlora-asym", "mlora"), "face-fields-lora": ("lora",)}
 """Families of fitted faces → their representations: multiplied and added products do not mix."""
-FIELD_RANKS = (1, 2, 4, 8, 16)
-SETTINGS = {"face-generator": Settings(dropout=0.3, learning_rate=1e-3)}
-"""Where the defaults of ``Settings`` were not the best on validation LoRAs."""
 
 
 def pairs_of(adapter: Adapter, instances: Tensor, signature: Signature) -> Pairs:
-    """(n, D) instances as pairs: U = B, V = Aᵀ, whose product is what mLoRA multiplies by."""
+    """(n, D) instances as pairs: U = B, V = Aᵀ; mLoRA multiplies by U Vᵀ, LoRA adds it."""
     tensors = adapter.tensors(instances)
     return Pairs(
         tuple(
@@ -76,7 +75,7 @@ def face_fields(args: argparse.Namespace) -> Collection:
     base, meta = load_base(args.out / "faces-base.safetensors")
     parts: dict[str, list[LabelledLoras]] = {"train": [], "validation": [], "test": []}
     ranks: dict[int, int] = {}
-    for representation, rank in itertools.product(FIELDS[args.family], FIELD_RANKS):
+    for representation, rank in itertools.product(FIELDS[args.family], RANKS):
         config = AdapterConfig(representation, rank, 0)
         folder = fits_folder(args.runs, "faces", config)
         if not (folder / "train").is_dir():
@@ -85,6 +84,12 @@ def face_fields(args: argparse.Namespace) -> Collection:
         for split, found in parts.items():
             found.append(fitted_faces(args, adapter, folder / split))
         ranks[rank] = ranks.get(rank, 0) + len(parts["train"][-1].names)
+    if not ranks:
+        raise WsdemoError(
+            "No fits of faces",
+            f"Found none of {', '.join(FIELDS[args.family])} in {args.runs / 'faces-fit'}.",
+            "Run python -m wsdemo.train.faces_ranks first.",
+        )
     splits = {split: LabelledLoras.join(found) for split, found in parts.items()}
     names = tuple(splits["train"].labels)
     task = Task("attributes", names, "binary", headline=tuple(a for a in ATTRIBUTES if a in names))
@@ -156,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("family", choices=sorted(TITLES))
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--count", type=int, default=None, help="LoRAs a split, at most")
+    parser.add_argument("--count", type=int, default=None, help="at most, of a kind and split")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     args = parser.parse_args(arguments)
     start(args)
@@ -165,9 +170,8 @@ def main(arguments: list[str] | None = None) -> None:
     collection = (face_fields if is_field else readers[args.family])(args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
-    settings = SETTINGS.get(args.family, Settings())
     rows = {
-        task.name: compare_models(collection, task, args.models, args.seeds, log, settings)
+        task.name: compare_models(collection, task, args.models, args.seeds, log)
         for task in collection.tasks
     }
     kind = "multiplicative" if args.family == "face-fields" else "additive"

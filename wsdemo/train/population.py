@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint, save_checkpoint
+from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import AmortisedStart, load_start
@@ -66,12 +67,18 @@ def fits_folder(runs: Path, name: str, config: AdapterConfig) -> Path:
 
 
 def load_fits(folder: Path) -> tuple[Tensor, list[str]]:
-    """All fitted weights of a folder (n, D) fp16, and the names of their instances, in order."""
-    weights, names = [], []
+    """All fitted weights of a folder (n, D) fp16, and the names of their instances, in order.
+
+    Raises:
+        WsdemoError: There are none.
+    """
+    weights, names = [], list[str]()
     for path in sorted(folder.glob("shard-*.safetensors")):
         tensors, meta = load_checkpoint(path)
         weights.append(tensors["instances"])
         names += meta["files"]
+    if not weights:
+        raise WsdemoError("No fits", f"Found none in {folder}.", "Run the recipe that fits first.")
     return torch.cat(weights), names
 
 
@@ -115,6 +122,12 @@ def run_population(
     folder = fits_folder(args.runs, name, config) / args.split
     folder.mkdir(parents=True, exist_ok=True)
     end = min(len(collection.names), args.first + (args.count or len(collection.names)))
+    if args.first >= end:
+        raise WsdemoError(
+            "Nothing to fit",
+            f"--first {args.first} leaves none of the {len(collection.names)} instances.",
+            "Give a smaller --first.",
+        )
     if args.part == "0/1":  # once, not in every worker
         kind = f"{args.representation} rank {args.rank}"
         log(f"fitting {end - args.first} instances of {name}, {kind}")
@@ -138,8 +151,16 @@ def run_population(
         index = torch.arange(first, min(first + SHARD, end))
         path = folder / f"shard-{shard:04d}.safetensors"
         names = [collection.names[i] for i in index.tolist()]
-        if path.exists() and load_checkpoint(path)[1]["files"] == names:
-            continue
+        if path.exists():
+            kept = load_checkpoint(path)[1]["files"]
+            if kept == names:
+                continue
+            if kept[0] != names[0]:  # written with another --first
+                raise WsdemoError(
+                    "Fits of other instances are there",
+                    f"{path} begins with {kept[0]}; these would begin with {names[0]}.",
+                    "Give another --runs folder, or move those away.",
+                )
         batch = 25 if device.type == "cpu" else 250
         results = [
             fit_population(adapter, collection, b, fitting, args.seed, start)

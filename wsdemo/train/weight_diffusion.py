@@ -1,8 +1,9 @@
 """Trains a weight diffusion model on the fits of a population (train/population.py).
 
 The Gaussian prior is estimated first (a minute), then the network learns what the prior
-leaves open, within the leading K principal directions: what lies outside them is what a
-fit left to chance, which nobody could learn and which would drown the rest of the loss.
+leaves open, within the leading principal directions: what lies outside the prior's K is what a
+fit left to chance, which nobody could learn and which would drown the rest of the loss. A network
+over the first S coordinates is trained, and its loss taken, on these alone.
 Conditions are dropped at random, all together or one by one, so that the
 model answers with none, some or all of them given.
 """
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
@@ -101,6 +103,12 @@ def build_network(
     width = 64 if args.toy else args.width
     if args.coordinates:
         count = min(args.summary, prior.basis.shape[1])
+        if not count:
+            raise WsdemoError(
+                "No coordinates",
+                f"Found --directions {args.directions} and --summary {args.summary}.",
+                "Give --no-coordinates for a network over plain weights.",
+            )
         return CoordinateNetwork(CoordinateConfig(count, attributes, width))
     layout = TokenLayout(adapter)
     config = TransformerConfig(

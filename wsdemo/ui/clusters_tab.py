@@ -88,6 +88,9 @@ def show_near(name: str, representation: str, index: int | None) -> list[Any]:
     if index is None:
         return []
     found = maps.weight_map(name)
+    if not found.covered(representation)[index]:
+        gr.Warning(f"{found.names[index]} was not fitted as {representation}: no neighbours there.")
+        return []
     near = [i for i, _ in maps.nearest_points(found, representation, index, NEAR)]
     return [(map_view.point_picture(name, i, 96), _caption(found, i)) for i in near]
 

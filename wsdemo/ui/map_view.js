@@ -76,7 +76,7 @@ canvas.addEventListener('wheel', e => { e.preventDefault();
 canvas.addEventListener('keydown', e => {
   if (!data) return;
   const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
-  if (e.key === 'Enter') { open(at); return; }
+  if (e.key === 'Enter') { if (drawn(at)) open(at); return; }
   if (e.key === '+') {
     zoom = Math.min(40, zoom * 1.3);
     if (drawn(at)) { cx = data.x[at]; cy = data.y[at]; }
