@@ -18,6 +18,7 @@ from safetensors.torch import save
 from tests.hub.loopback import Hub
 from tests.lora.files import families, rand, write
 from tests.media.shapes import torus
+from wsdemo import maps
 from wsdemo.media.mesh_files import mesh_bytes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -405,6 +406,27 @@ def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
     page.locator("#map-varied img").first.wait_for(timeout=60_000)
     page.locator("#map-measure").click()
     page.get_by_text("k-means ARI").wait_for(timeout=60_000)
+
+
+def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
+    """Only some faces were fitted as LoRA; keys and Enter stay among them."""
+    faces = maps.weight_map("faces")
+    page.get_by_role("tab", name="Clusters").click()
+    page.locator(".wm-canvas").wait_for()
+    page.get_by_text("faces", exact=True).first.click()
+    page.locator(".wm-legend", has_text="male").wait_for(timeout=15_000)
+    page.get_by_label("Weights").click()
+    page.get_by_role("option", name="lora", exact=True).click()
+    page.wait_for_timeout(3000)  # the canvas says nothing of what it drew
+    canvas = page.locator(".wm-canvas")
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.locator("#map-near img").first.wait_for(timeout=30_000)
+    opened = page.locator("#map-said").inner_text().split(" ")[0]
+    assert faces.covered("lora")[faces.names.index(opened)]
+    page.locator("#map-measure").click()
+    page.get_by_text("500 held-out instances against 2,000").wait_for(timeout=60_000)
 
 
 def test_a_face_of_the_map_is_edited_and_regauged(page):
