@@ -66,14 +66,15 @@ answered.""",
     "face-fields-lora": """1,000 training faces at each of the ranks 1, 2, 4, 8 and 16, others at
 each; the 200 test faces are the same at every rank. GL-net leads, with and without norms: the
 models that read raw factors (MLP, transformer, linear) and O-Align fall behind, probably as factors
-of different ranks are not aligned, though all fits begin at one start. The paper's column is for its own five attributes of celebrities' LoRAs, to be compared with ours of the five.""",
+of different ranks are not aligned, though all fits begin at one start. The paper's column is for
+its own five attributes of celebrities' LoRAs, to be compared with ours of the five.""",
     "face-fields": """8,000 training faces of mLoRA-Asym at rank 8, 1,000 at each of nine other
-kinds; 500 test faces there, and the same 200 at every other kind. GL-net leads again, less clearly than
-with LoRA: fits that begin at the encoder's guess stay near it, which probably keeps raw factors
-nearly aligned, and models that read them follow closely, until someone re-factors them (column *gauge*). Rank and
-mask hardly matter. The paper's column is for its own five attributes of celebrities' LoRAs, to be
-compared with ours of the five. What limits the five is Big_Lips, which a network that sees the
-picture itself tells with an AUC of 0.66 (card of faces-features).""",
+kinds; 500 test faces there, and the same 200 at every other kind. GL-net leads again, less clearly
+than with LoRA: fits that begin at the encoder's guess stay near it, which probably keeps raw
+factors nearly aligned, and models that read them follow closely, until someone re-factors them
+(column *gauge*). Rank and mask hardly matter. The paper's column is for its own five attributes of
+celebrities' LoRAs, to be compared with ours of the five. What limits the five is Big_Lips, which a
+network that sees the picture itself tells with an AUC of 0.66 (card of faces-features).""",
 }
 
 
