@@ -15,7 +15,8 @@ LAYERS = {
     "media": 1, "fields": 1, "lora": 1, "hub": 1,
     "generate": 2, "analysis": 2,
     "pipelines": 3, "shape_pipelines": 3, "shape_fitting": 3, "lol": 3,
-    "maps": 4, "cli_shapes": 4, "cli_lora": 4, "cli_lol": 4, "cli_doctor": 4, "train": 4,
+    "maps": 4, "walks": 4, "cli_shapes": 4, "cli_lora": 4, "cli_lol": 4, "cli_doctor": 4,
+    "train": 4,
     "cli_maps": 5, "cli_mcp": 5, "ui": 5, "cli": 5,
 }  # fmt: skip
 """A module imports its own layer or a lower one; folders and top-level modules alike."""

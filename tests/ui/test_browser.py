@@ -427,6 +427,18 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     assert faces.covered("lora")[faces.names.index(opened)]
     page.locator("#map-measure").click()
     page.get_by_text("500 held-out instances against 2,000").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Walk from here").click()
+    page.get_by_text("The walk begins").wait_for(timeout=15_000)
+    canvas.focus()
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(2000)
+    page.get_by_role("button", name="to here").click()
+    page.locator("#map-walk img").first.wait_for(timeout=30_000)
+    page.get_by_role("button", name="The same walk").click()
+    page.locator("#map-beside").click()
+    page.locator("#map-walks img").nth(27).wait_for(timeout=60_000)
+    page.get_by_text("mlora-asym: PSNR").wait_for(timeout=15_000)
 
 
 def test_a_face_of_the_map_is_edited_and_regauged(page):

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from wsdemo import maps, pipelines, shape_pipelines
+from wsdemo import maps, pipelines, shape_pipelines, walks
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.media.render import render
@@ -220,6 +220,35 @@ def walk_pictures(start: Instance, end: Instance) -> tuple[list[Any], str]:
 
 
 @guarded
+def walk_side_by_side(name: str, a: int | None, b: int | None) -> tuple[Any, str]:
+    """The same walk between two faces by the weights of every representation, a row each."""
+    if name != "faces" or a is None or b is None or a == b:
+        raise WsdemoError(
+            "Two faces are needed",
+            "Shapes would take minutes to fit again in every representation."
+            if name != "faces"
+            else "No walk between two points has been chosen.",
+            "Choose a face and press 'Walk from here', then another and 'to here'.",
+        )
+    pictures = maps.point_faces(maps.weight_map(name), [a, b])
+    shares = [i / (STEPS - 1) for i in range(STEPS)]
+    tiles, curves = [], ""
+    for found in walks.walk_by_representation(pictures, STEPS):
+        tiles += [
+            (Image.fromarray(face.permute(1, 2, 0).numpy()).resize((128, 128)), caption)
+            for face, caption in zip(
+                found.pictures,
+                [found.representation, *(f"{s:.0%}" for s in shares[1:])],
+                strict=True,
+            )
+        ]
+        title = f"{found.representation}: PSNR (dB) to the nearer end"
+        curves += f"<div style='width:25%'>{curve_svg(shares, found.psnr, title)}</div>"
+    side_by_side = f"<div style='display:flex;flex-wrap:wrap'>{curves}</div>"
+    return tiles, side_by_side
+
+
+@guarded
 def variations(name: str, index: int | None, strength: float) -> list[Any]:
     """Instances that the diffusion model draws from a point's weights and some noise."""
     if index is None:
@@ -290,6 +319,13 @@ def _build_map(last: gr.State, trail: gr.State) -> None:
         elem_id="map-walk", object_fit="contain", allow_preview=False,
     )  # fmt: skip
     barrier = gr.HTML()
+    with gr.Accordion("The same walk by the weights of other representations", open=False):
+        beside = gr.Button("Fit both faces anew and walk", elem_id="map-beside")
+        abreast = gr.Gallery(
+            label="One row a representation", columns=STEPS, height=520, elem_id="map-walks",
+            object_fit="contain", allow_preview=False,
+        )  # fmt: skip
+        barriers = gr.HTML()
     gr.Markdown("## Variations of a point")
     with gr.Row():
         strength = gr.Slider(0.1, 1.0, 0.5, step=0.05, label="Share of the noise's times")
@@ -353,5 +389,8 @@ def _build_map(last: gr.State, trail: gr.State) -> None:
     )  # fmt: skip
     use_b.click(lambda i: i, index, second, **private).then(
         walk, [name, first, second], [path, barrier], **private, **COMPUTE
+    )
+    beside.click(
+        walk_side_by_side, [name, first, second], [abreast, barriers], **private, **COMPUTE
     )
     name.input(lambda: (None, None), None, [first, second], **private)

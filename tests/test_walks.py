@@ -1,0 +1,21 @@
+"""The walk between two faces by the weights of every representation."""
+
+import torch
+
+from wsdemo import maps, pipelines, walks
+
+
+def test_every_representation_walks_from_one_face_to_the_other():
+    faces = maps.weight_map("faces")
+    pictures = maps.point_faces(faces, [3, 40])
+    found = list(walks.walk_by_representation(pictures, 5))
+    assert [w.representation for w in found] == list(walks.WALKED)
+    for walk in found:
+        assert walk.pictures.shape == (5, 3, 64, 64)
+        ends = pipelines.mean_psnr(walk.pictures[[0, -1]], pictures)
+        assert float(ends.min()) > 24, walk.representation  # each end shows its face
+        assert walk.psnr[0] == walk.psnr[-1] == 60
+        assert max(walk.psnr[1:-1]) < 50  # and the way leaves both
+        assert min(walk.psnr) > 8
+    again = next(iter(walks.walk_by_representation(pictures, 5)))
+    assert torch.equal(again.pictures, found[0].pictures)
