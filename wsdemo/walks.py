@@ -17,7 +17,6 @@ from wsdemo.fields.signal import image_to_signal
 
 WALKED = {"mlp": 39, "lora": 8, "mlora": 8, "mlora-asym": 8}
 """Representation → rank (MLP: width) of about 11,000 weights."""
-FITTED = FitConfig(steps=100, points=768)
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,11 @@ def walk_by_representation(images: Tensor, count: int) -> Iterator[Walk]:
     """
     target = image_to_signal(images).flatten(2).transpose(1, 2)
     shares = torch.linspace(0, 1, count)[:, None]
+    grid = pixel_grid(pipelines.SIZE, pipelines.SIZE)
     for name, rank in WALKED.items():
         adapter = pipelines.face_adapter(name, rank, 0)
-        config = FitConfig(
-            steps=FITTED.steps,
-            points=FITTED.points,
-            learning_rate=pipelines.FIT_RATES[adapter.config.kind],
-        )
-        grid = pixel_grid(pipelines.SIZE, pipelines.SIZE)
+        rate = pipelines.FIT_RATES[adapter.config.kind]
+        config = FitConfig(steps=100, points=768, learning_rate=rate)
         ε = fit_to_end(adapter, grid, target, config, torch.Generator().manual_seed(0))
         shown = pipelines.render_faces(torch.lerp(ε[:1], ε[1:], shares), adapter)
         ends = [pipelines.mean_psnr(shown, shown[i].expand_as(shown)) for i in (0, -1)]
