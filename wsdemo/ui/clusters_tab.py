@@ -390,6 +390,8 @@ def _build_map(last: gr.State, trail: gr.State) -> None:
     use_b.click(lambda i: i, index, second, **private).then(
         walk, [name, first, second], [path, barrier], **private, **COMPUTE
     )
+    for event in (use_b.click, name.input):  # what stands there belongs to another walk
+        event(lambda: ([], ""), None, [abreast, barriers], **private)
     beside.click(
         walk_side_by_side, [name, first, second], [abreast, barriers], **private, **COMPUTE
     )
