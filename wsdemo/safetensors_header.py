@@ -160,6 +160,5 @@ def _check_tensor(name: str, entry: object, data_bytes: int) -> tuple[str, tuple
 
 
 def _is_naturals(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(
-        isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**48 for v in value
-    )
+    # type(), as True is an int by isinstance
+    return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**48 for v in value)

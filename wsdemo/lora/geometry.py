@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,11 @@ class Measuring:
         return Geometry(modules, sum(m.frobenius**2 for m in modules) ** 0.5)
 
 
+@lru_cache(256)
+def _shape_only(shape: torch.Size) -> Tensor:
+    return torch.empty(shape, device="meta")
+
+
 def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Lora, Geometry]:
     """Reads and measures a file module by module: a file of 1 GB takes 1 GB of memory in all.
 
@@ -209,7 +215,7 @@ def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tup
 
     def measured(module: LoraModule) -> LoraModule:
         measuring.add(module)
-        return replace(module, U=module.U.to("meta"), V=module.V.to("meta"))
+        return replace(module, U=_shape_only(module.U.shape), V=_shape_only(module.V.shape))
 
     with one_thread():
         return read_lora(path, config, measured), measuring.geometry()

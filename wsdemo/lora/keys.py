@@ -18,26 +18,26 @@ class Part:
 
 
 _RULES: tuple[tuple[str, str, str, str], ...] = (
-    # pattern, module template, role, family
-    (r"^(.*)\.processor\.(\w+?)_lora(\d*)\.(down|up)\.weight$", r"\1.\2\3", r"\4",
+    # pattern, module and role with the numbers of its groups, family
+    (r"^(.*)\.processor\.(\w+?)_lora(\d*)\.(down|up)\.weight$", "{0}.{1}{2}", "{3}",
      "diffusers (attention processors)"),
-    (r"^(.*)\.lora(?:_linear_layer)?\.(down|up)\.weight$", r"\1", r"\2", "diffusers (layers)"),
-    (r"^(.*)\.lora_(down|up|mid)\.weight$", r"\1", r"\2", "kohya"),
-    (r"^(.*)\.lora_embedding_([AB])(?:\.\w+)?$", r"\1", r"embedding_\2", "PEFT"),
-    (r"^(.*)\.lora_([AB])(?:\.\w+)?\.weight$", r"\1", r"\2", "PEFT"),
-    (r"^(.*)\.lora_E(?:\.\w+)?$", r"\1", "E", "AdaLoRA"),
-    (r"^(.*)\.ranknum(?:\.\w+)?$", r"\1", "ranknum", "AdaLoRA"),
-    (r"^(.*)\.lora_magnitude_vector(?:\.\w+)*$", r"\1", "magnitude", "DoRA"),
-    (r"^(.*)\.(?:dora_scale)$", r"\1", "magnitude", "DoRA"),
-    (r"^(.*)\.lora_([AB])$", r"\1", r"\2", "loralib"),
-    (r"^(.*)\.lora_([ab])$", r"\1", r"mlx_\2", "MLX"),
-    (r"^(.*)\.hada_(w1_a|w1_b|w2_a|w2_b|t1|t2)$", r"\1", r"hada_\2", "LyCORIS LoHa"),
-    (r"^(.*)\.lokr_(w1|w1_a|w1_b|w2|w2_a|w2_b|t2)$", r"\1", r"lokr_\2", "LyCORIS LoKr"),
-    (r"^(.*)\.diff$", r"\1", "diff", "full difference"),
-    (r"^(.*)\.alpha$", r"\1", "alpha", ""),
-    (r"^(.*):(\d+):(up|down)$", r"\1:\2", r"\3", "cloneofsimo"),
-    (r"^w_([ab])_(\d+)$", r"layer\2", r"vit_\1", "LoRA-ViT / SAM"),
-    (r"^(input|output|block\d+\.\d+)\.([AB])$", r"\1", r"own_\2", "wsdemo instance"),
+    (r"^(.*)\.lora(?:_linear_layer)?\.(down|up)\.weight$", "{0}", "{1}", "diffusers (layers)"),
+    (r"^(.*)\.lora_(down|up|mid)\.weight$", "{0}", "{1}", "kohya"),
+    (r"^(.*)\.lora_embedding_([AB])(?:\.\w+)?$", "{0}", "embedding_{1}", "PEFT"),
+    (r"^(.*)\.lora_([AB])(?:\.\w+)?\.weight$", "{0}", "{1}", "PEFT"),
+    (r"^(.*)\.lora_E(?:\.\w+)?$", "{0}", "E", "AdaLoRA"),
+    (r"^(.*)\.ranknum(?:\.\w+)?$", "{0}", "ranknum", "AdaLoRA"),
+    (r"^(.*)\.lora_magnitude_vector(?:\.\w+)*$", "{0}", "magnitude", "DoRA"),
+    (r"^(.*)\.(?:dora_scale)$", "{0}", "magnitude", "DoRA"),
+    (r"^(.*)\.lora_([AB])$", "{0}", "{1}", "loralib"),
+    (r"^(.*)\.lora_([ab])$", "{0}", "mlx_{1}", "MLX"),
+    (r"^(.*)\.hada_(w1_a|w1_b|w2_a|w2_b|t1|t2)$", "{0}", "hada_{1}", "LyCORIS LoHa"),
+    (r"^(.*)\.lokr_(w1|w1_a|w1_b|w2|w2_a|w2_b|t2)$", "{0}", "lokr_{1}", "LyCORIS LoKr"),
+    (r"^(.*)\.diff$", "{0}", "diff", "full difference"),
+    (r"^(.*)\.alpha$", "{0}", "alpha", ""),
+    (r"^(.*):(\d+):(up|down)$", "{0}:{1}", "{2}", "cloneofsimo"),
+    (r"^w_([ab])_(\d+)$", "layer{1}", "vit_{0}", "LoRA-ViT / SAM"),
+    (r"^(input|output|block\d+\.\d+)\.([AB])$", "{0}", "own_{1}", "wsdemo instance"),
 )  # fmt: skip
 RULES = tuple((re.compile(p), m, r, f) for p, m, r, f in _RULES)
 
@@ -82,15 +82,9 @@ def split_key(key: str) -> Part | None:
     for pattern, module, role, family in RULES:
         found = pattern.match(key)
         if found:
-            return Part(bare_name(_filled(module, found)), _filled(role, found), family)
+            texts = found.groups()
+            return Part(bare_name(module.format(*texts)), role.format(*texts), family)
     return None
-
-
-def _filled(template: str, found: re.Match[str]) -> str:
-    """``found.expand(template)``, which parses its template each time, six times as fast."""
-    if template == r"\1":
-        return found[1]
-    return found[2] if template == r"\2" else found.expand(template)
 
 
 def bare_name(name: str) -> str:

@@ -51,8 +51,8 @@ TARGETS = ("to_q", "to_v")
 POOLS = {"train": (0, 7200), "validation": (7200, 8000), "test": (8000, 9000)}
 """Faces that the LoRAs of a split may be finetuned on."""
 COUNTS = {
-    ("celeba", "train"): 420, ("celeba", "validation"): 80, ("celeba", "test"): 100,
-    ("groups", "train"): 280, ("groups", "validation"): 60, ("groups", "test"): 80,
+    ("celeba", "train"): 1800, ("celeba", "validation"): 160, ("celeba", "test"): 100,
+    ("groups", "train"): 800, ("groups", "validation"): 120, ("groups", "test"): 80,
     ("ranks", "test"): 75,
 }  # fmt: skip
 RANKS = (1, 2, 8, 16, 32)

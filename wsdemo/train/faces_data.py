@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.signal import image_to_signal
 
-SPLITS = {"train": (0, 8000), "validation": (8000, 8500), "test": (8500, 9000)}
+SPLITS = {
+    "train": (0, 8000), "train-mirrored": (0, 8000), "validation": (8000, 8500),
+    "test": (8500, 9000),
+}  # fmt: skip
 """Ranges of pictures, in order of file name. No model sees the test range."""
 
 _CROP = (7.5 / 89, 17.5 / 109, 81.5 / 89, 91.5 / 109)
@@ -79,7 +82,7 @@ def _read(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def load_faces(source: Path | None, split: str, size: int = 64) -> Faces:
-    """Loads, crops and resizes (Lanczos) one split.
+    """Loads, crops and resizes (Lanczos) one split; ``train-mirrored`` is left to right.
 
     Args:
         source: Folder or zip of aligned CelebA pictures with ``attributes.csv``.
@@ -112,6 +115,8 @@ def load_faces(source: Path | None, split: str, size: int = 64) -> Faces:
                 w, h = image.size
                 box = (_CROP[0] * w, _CROP[1] * h, _CROP[2] * w, _CROP[3] * h)
                 face = image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+                if split == "train-mirrored":
+                    face = ImageOps.mirror(face)
                 pictures.append(np.asarray(face).transpose(2, 0, 1))
                 files.append(name)
             seen += 1

@@ -10,7 +10,7 @@ from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.pipelines import COMPARABLE
 from wsdemo.train.common import start
-from wsdemo.train.faces_data import Faces, load_faces, to_signal, toy_faces
+from wsdemo.train.faces_data import SPLITS, Faces, load_faces, to_signal, toy_faces
 from wsdemo.train.population import population_parser, run_population
 
 POPULATION = COMPARABLE
@@ -38,7 +38,7 @@ class FaceCollection:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = population_parser(str(__doc__), POPULATION)
+    parser = population_parser(str(__doc__), POPULATION, tuple(SPLITS))
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     args = parser.parse_args(arguments)
     device = start(args)

@@ -82,12 +82,16 @@ def load_fits(folder: Path) -> tuple[Tensor, list[str]]:
     return torch.cat(weights), names
 
 
-def population_parser(description: str, population: FitConfig) -> argparse.ArgumentParser:
+def population_parser(
+    description: str,
+    population: FitConfig,
+    splits: Sequence[str] = ("train", "validation", "test"),
+) -> argparse.ArgumentParser:
     """The options of a recipe that fits a collection."""
     parser = recipe_parser(description, minutes=0)
     parser.add_argument("--representation", default="mlora-asym")
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--split", default="train", choices=("train", "validation", "test"))
+    parser.add_argument("--split", default="train", choices=splits)
     parser.add_argument("--count", type=int, default=None, help="instances to fit; default: all")
     parser.add_argument("--first", type=int, default=0, help="instances to leave out before them")
     parser.add_argument("--rate", type=float, default=population.learning_rate)
