@@ -7,11 +7,9 @@
 - Prediction against drawing 33 faces and scoring them, in one run; and against running
   SmolLM2's adapted layers on what its losses and accuracy are measured on.
 - Abstention: on real LoRAs of other bases, and on the families' own test LoRAs.
-- Fig. 5: time and memory of GL-net and Dense against the width of the model.
 """
 
 import copy
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -29,8 +27,7 @@ from wsdemo.lol.build import common_rank, model_config
 from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import Budget, Task, train_model
 from wsdemo.lol.metrics import regression_metrics
-from wsdemo.lol.models import ModelConfig, build_model
-from wsdemo.lol.pairs import Pairs, Signature, pack, regauge_pairs
+from wsdemo.lol.pairs import Pairs, pack, regauge_pairs
 from wsdemo.lol.predictor_files import load_predictor
 from wsdemo.lol.shipped import shipped_predictors
 from wsdemo.lora.reader import read_lora
@@ -186,35 +183,6 @@ def against_running(runs: Path) -> dict[str, float]:
     return {"answer_seconds": predicting, "run_seconds": running, "ratio": running / predicting}
 
 
-def cost(widths: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 12288)) -> list[dict[str, float]]:
-    """One batch of four LoRAs of rank 4 with two modules of width n: seconds per LoRA."""
-    rows = []
-    for n in widths:
-        signature = Signature({"a": (n, n), "b": (n, n)})
-        g = torch.Generator().manual_seed(0)
-        pairs = Pairs(tuple(
-            (torch.randn(4, len(names), *(shape[0], 4), generator=g),
-             torch.randn(4, len(names), *(shape[1], 4), generator=g))
-            for shape, names in signature.groups
-        ))  # fmt: skip
-        row: dict[str, float] = {"width": n}
-        for name in ("gl-net", "mlp-svd", "mlp-dense"):
-            if name == "mlp-dense" and n > 4096:
-                continue  # its first layer alone would take 4 · 16 · 2 n² bytes: 19 GB
-            model = build_model(signature, ModelConfig(name, hidden=16)).eval()
-            with torch.no_grad():
-                model(pairs)
-                started = time.perf_counter()
-                for _ in range(3):
-                    model(pairs)
-            row[name] = (time.perf_counter() - started) / 3 / 4
-            row[f"{name}_parameters"] = sum(p.numel() for p in model.parameters())
-            del model
-        rows.append(row)
-    rows[-1]["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return rows
-
-
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -235,7 +203,6 @@ def main() -> None:
     first = next((folder / "test").glob("celeba-*.safetensors"))
     values["speed"] = against_generating(first)
     print(values["speed"], flush=True)
-    values["cost"] = cost()
     values["ranks"] = ranks(collection, GENERATOR_TASKS[0], args.seeds)
     command = f"python -m benchmarks.lol --data celeba.zip --loras LORAS --seeds {args.seeds}"
     store_result("lol", command, values)

@@ -347,8 +347,8 @@ A file of {large["gigabytes"]:.2f} GB ({LARGE}) is inspected in
 Ten times faster than PEFT, the aim, holds where PEFT has to build its adapter ({peft:.1f} times;
 diffusers {diffusers:.1f}); where the adapter is there already, PEFT only copies numbers into place,
 and the ratio is {ready:.1f}. **Short of the aim**: reading and measuring within twice the time of
-load_file is not reached. Half of ours goes into checks and pairing tensor by tensor, a quarter
-into the singular values of every module, which is arithmetic, not reading.
+load_file is not reached. About a quarter of ours goes into the singular values of every module,
+which is arithmetic, not reading; most of the rest into checking and pairing tensor by tensor.
 """
 
 
@@ -372,6 +372,7 @@ SECTIONS = {
     "loras": loras,
     "lora-loading": lora_loading,
     "lol": report_weights.lol,
+    "lol-cost": report_weights.lol_cost,
 }
 FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
 
