@@ -51,6 +51,8 @@ USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "predi
 CONFIG = "adapter_config.json"
 _FIRST_BYTES = 1 << 17
 """Read at once of a header; most fit."""
+_HEADER_WAITS = 3.0
+"""How many times HUB_SECONDS a header may take: 8 MB at 2 Mbit/s."""
 
 
 @dataclass(frozen=True)
@@ -265,10 +267,25 @@ def _opened(
             follow_redirects=True,
         ) as response,
     ):
-        if response.status_code >= 400:
-            response.read()
-            hf_raise_for_status(response)
+        if response.status_code >= 400:  # its body, of any length, is not read: the headers say why
+            said = {k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")}
+            code = response.status_code
+            hf_raise_for_status(httpx2.Response(code, headers=said, request=response.request))
         yield response
+
+
+def _received(response: httpx2.Response, path: str, seconds: float) -> Iterator[bytes]:
+    """A body as it arrives; the clock is looked at with every piece, however small."""
+    started, done = time.monotonic(), 0
+    for chunk in response.iter_bytes():
+        done += len(chunk)
+        yield chunk
+        if time.monotonic() - started > seconds:
+            raise WsdemoError(
+                "The Hub is too slow",
+                f"{path[:80]}: {done:,} bytes came in {seconds:.0f} s.",
+                "Try again later, or download the file and drop it.",
+            )
 
 
 def _fetch(
@@ -279,7 +296,7 @@ def _fetch(
     with _opened(repository, path, token, extra) as response:
         skip = first if response.status_code == 200 else 0  # the server ignored the range
         body = bytearray()
-        for chunk in response.iter_bytes():
+        for chunk in _received(response, path, _HEADER_WAITS * HUB_SECONDS):
             body += chunk
             if len(body) >= skip + limit:
                 break
@@ -365,24 +382,22 @@ def download(
 def _stream(
     repository: Repository, candidate: Candidate, token: str | None, path: Path
 ) -> Iterator[int]:
-    digest, done, started = hashlib.sha256(), 0, time.monotonic()
-    told_at = 0.0
+    digest, done, told_at = hashlib.sha256(), 0, 0.0
     with _opened(repository, candidate.path, token) as response, path.open("wb") as out:
-        for chunk in response.iter_bytes(1 << 20):
+        for chunk in _received(response, candidate.path, MAX_DOWNLOAD_SECONDS):
             done += len(chunk)
-            now = time.monotonic()
-            if done > candidate.size or now - started > MAX_DOWNLOAD_SECONDS:
+            if done > candidate.size:
                 break
             out.write(chunk)
             digest.update(chunk)
+            now = time.monotonic()
             if now - told_at > 0.2:
                 told_at = now
                 yield done
     if done != candidate.size:
         raise WsdemoError(
             "Download cut off",
-            f"{candidate.path[:80]}: {done:,} of {candidate.size:,} bytes came in"
-            f" {time.monotonic() - started:.0f} s.",
+            f"{candidate.path[:80]}: {done:,} of {candidate.size:,} bytes came.",
             "Try again.",
         )
     if candidate.sha256 is not None and digest.hexdigest() != candidate.sha256:

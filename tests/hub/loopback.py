@@ -17,8 +17,8 @@ class Hub:
     Attributes:
         files: Repository → path → content.
         card: Repository → card data.
-        fault: Path or "api" → how to fail: a status, "gated", "slow", "cut", "wrong", "redirect",
-            "no-range", "html".
+        fault: Path or "api" → how to fail: a status, "gated", "slow", "drip", "cut", "wrong",
+            "redirect", "no-range", "html".
         requests: (path, headers) of every request.
     """
 
@@ -28,7 +28,7 @@ class Hub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.handle_error = lambda *_: None  # clients that hang up are part of the tests
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):
         self.server.shutdown()
@@ -54,6 +54,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
+
+    def _drip(self, status, body, headers):
+        """Sends some bytes now and again: each comes in time, all of them do not."""
+        self._send(status, b"", headers, len(body))
+        for i in range(0, len(body), 10):
+            self.wfile.write(body[i : i + 10])
+            time.sleep(0.05)
 
     def _fail(self, fault):
         """Answers a fault; returns whether the request is done with."""
@@ -114,7 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
         if asked and fault != "no-range":
             first, last = int(asked[1]), min(int(asked[2]), len(body) - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
-            return self._send(206, body[first : last + 1], headers)
+            send = self._drip if fault == "drip" else self._send
+            return send(206, body[first : last + 1], headers)
+        if fault == "drip":
+            return self._drip(200, body, headers)
         if fault == "cut":  # promises all of it and closes half way
             self._send(200, body[: len(body) // 2], headers, len(body))
             self.close_connection = True

@@ -1,6 +1,7 @@
 """The Hub over real HTTP on this machine: what is fetched, what is refused, and how it is said."""
 
 import json
+import time
 
 import gradio as gr
 import pytest
@@ -254,6 +255,29 @@ def test_stopping_a_download_leaves_nothing(loopback, tmp_path):
     next(steps)
     steps.close()
     assert list((tmp_path / "downloads").iterdir()) == []
+
+
+@pytest.mark.parametrize("is_peek", [True, False])
+def test_a_server_that_drips_is_left_at_the_time_limit(loopback, monkeypatch, tmp_path, is_peek):
+    found = resolved("acme/lora")
+    loopback.fault["adapter_model.safetensors"] = "drip"  # 15 s in all
+    monkeypatch.setattr(hub, "HUB_SECONDS", 0.2)
+    monkeypatch.setattr(hub, "MAX_DOWNLOAD_SECONDS", 0.5)
+    started = time.monotonic()
+    with pytest.raises(WsdemoError, match=r"bytes came in \d+ s"):
+        hub.peek(found, found.chosen) if is_peek else fetched("acme/lora")
+    assert time.monotonic() - started < 5
+    assert is_peek or list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_download_that_drips_can_be_stopped_at_once(loopback):
+    loopback.fault["adapter_model.safetensors"] = "drip"
+    found = resolved("acme/lora")
+    started = time.monotonic()
+    steps = hub.download(found, found.chosen)
+    next(steps)
+    steps.close()
+    assert time.monotonic() - started < 5
 
 
 def test_a_file_beyond_the_limit_is_refused_without_fetching_it(loopback, monkeypatch):
