@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
+from huggingface_hub import ModelInfo, constants, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -32,6 +32,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
     hf_raise_for_status,
+    validate_repo_id,
 )
 
 from wsdemo.downloads import downloads_folder, make_room
@@ -39,7 +40,6 @@ from wsdemo.errors import WsdemoError
 from wsdemo.hub_reference import Reference, parse_reference
 from wsdemo.limits import (
     HUB_SECONDS,
-    MAX_CANDIDATES,
     MAX_CONFIG_BYTES,
     MAX_DOWNLOAD_SECONDS,
     MAX_LORA_BYTES,
@@ -51,8 +51,10 @@ USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "predi
 CONFIG = "adapter_config.json"
 _FIRST_BYTES = 1 << 17
 """Read at once of a header; most fit."""
-_HEADER_WAITS = 3.0
-"""How many times HUB_SECONDS a header may take: 8 MB at 2 Mbit/s."""
+_ANSWER_WAITS = 3.0
+"""How many times HUB_SECONDS an answer or a header may take: 8 MB at 2 Mbit/s."""
+_LISTING_BYTES = 1 << 25
+"""Of what the Hub says about a repository; 100,000 files take about 25 MB."""
 
 
 @dataclass(frozen=True)
@@ -182,20 +184,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     """
     if constants.HF_HUB_OFFLINE:
         raise _offline()
-    with _explained(reference.repo):
-        try:
-            info = HfApi(token=token or False).model_info(
-                reference.repo,
-                revision=reference.revision,
-                files_metadata=True,
-                timeout=HUB_SECONDS,
-            )
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise WsdemoError(
-                "The Hub has a problem",
-                f"Its answer about {reference.repo} was not understood.",
-                "Try again later.",
-            ) from error
+    info = _listing(reference, token)
     commit = info.sha or ""
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise WsdemoError(
@@ -207,7 +196,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
         Candidate(f.rfilename, f.size or 0, f.lfs.sha256 if f.lfs else None)
         for f in files
         if f.rfilename.endswith(".safetensors")
-    )[:MAX_CANDIDATES]
+    )
     if not found:
         pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         raise WsdemoError(
@@ -223,6 +212,26 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     base = ", ".join(map(str, card)) if isinstance(card, list) else str(card or "")
     chosen = _choose(found, reference)
     return Repository(reference.repo, commit, found, chosen, configs, base[:200])
+
+
+def _listing(reference: Reference, token: str | None) -> ModelInfo:
+    """What the Hub says about a repository at a revision: commit, files, card."""
+    repo, at = reference.repo, ""
+    if reference.revision is not None:
+        at = f"/revision/{quote(reference.revision, safe='')}"
+    with _explained(repo):
+        validate_repo_id(repo)
+    address = f"{constants.ENDPOINT}/api/models/{repo}{at}?blobs=true"
+    with _opened(address, repo, "", token) as response:
+        body = _first_bytes(response, repo, _LISTING_BYTES)
+    try:
+        return ModelInfo(**json.loads(body))  # type: ignore[no-untyped-call]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WsdemoError(
+            "The Hub has a problem",
+            f"Its answer about {repo} was not understood.",
+            "Try again later.",
+        ) from error
 
 
 def _choose(found: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
@@ -253,15 +262,19 @@ def _address(repository: Repository, path: str) -> str:
 
 @contextmanager
 def _opened(
-    repository: Repository, path: str, token: str | None, extra: Mapping[str, str] | None = None
+    address: str,
+    repo: str,
+    path: str,
+    token: str | None,
+    extra: Mapping[str, str] | None = None,
 ) -> Iterator[httpx2.Response]:
-    """A file's body, not read yet; its failures are explained, also while it is read."""
+    """An answer's body, not read yet; its failures are explained, also while it is read."""
     headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
     with (
-        _explained(repository.repo, path),
+        _explained(repo, path),
         get_session().stream(
             "GET",
-            _address(repository, path),
+            address,
             headers={**headers, **(extra or {})},
             timeout=HUB_SECONDS,
             follow_redirects=True,
@@ -274,7 +287,7 @@ def _opened(
         yield response
 
 
-def _received(response: httpx2.Response, path: str, seconds: float) -> Iterator[bytes]:
+def _received(response: httpx2.Response, what: str, seconds: float) -> Iterator[bytes]:
     """A body as it arrives; the clock is looked at with every piece, however small."""
     started, done = time.monotonic(), 0
     for chunk in response.iter_bytes():
@@ -283,7 +296,7 @@ def _received(response: httpx2.Response, path: str, seconds: float) -> Iterator[
         if time.monotonic() - started > seconds:
             raise WsdemoError(
                 "The Hub is too slow",
-                f"{path[:80]}: {done:,} bytes came in {seconds:.0f} s.",
+                f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
                 "Try again later, or download the file and drop it.",
             )
 
@@ -293,14 +306,18 @@ def _fetch(
 ) -> bytes:
     """Bytes ``first`` … ``first + limit − 1`` of a file; no more, even if the server sends more."""
     extra = {"Range": f"bytes={first}-{first + limit - 1}"}
-    with _opened(repository, path, token, extra) as response:
+    with _opened(_address(repository, path), repository.repo, path, token, extra) as response:
         skip = first if response.status_code == 200 else 0  # the server ignored the range
-        body = bytearray()
-        for chunk in _received(response, path, _HEADER_WAITS * HUB_SECONDS):
-            body += chunk
-            if len(body) >= skip + limit:
-                break
-    return bytes(body[skip : skip + limit])
+        return _first_bytes(response, path, skip + limit)[skip:]
+
+
+def _first_bytes(response: httpx2.Response, what: str, limit: int) -> bytes:
+    body = bytearray()
+    for chunk in _received(response, what, _ANSWER_WAITS * HUB_SECONDS):
+        body += chunk
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
 
 
 def peek(repository: Repository, candidate: Candidate, token: str | None = None) -> Peek:
@@ -383,7 +400,11 @@ def _stream(
     repository: Repository, candidate: Candidate, token: str | None, path: Path
 ) -> Iterator[int]:
     digest, done, told_at = hashlib.sha256(), 0, 0.0
-    with _opened(repository, candidate.path, token) as response, path.open("wb") as out:
+    address = _address(repository, candidate.path)
+    with (
+        _opened(address, repository.repo, candidate.path, token) as response,
+        path.open("wb") as out,
+    ):
         for chunk in _received(response, candidate.path, MAX_DOWNLOAD_SECONDS):
             done += len(chunk)
             if done > candidate.size:

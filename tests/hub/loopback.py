@@ -101,7 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
         ]  # fmt: skip
         info = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [],
                 "downloads": 0, "likes": 0, "cardData": self.hub.card.get(repo, {})}  # fmt: skip
-        return self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+        send = self._drip if self.hub.fault.get("api") == "drip" else self._send
+        return send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
     def _file(self, repo, path, is_elsewhere):
         fault = self.hub.fault.get(path)

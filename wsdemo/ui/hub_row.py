@@ -9,6 +9,7 @@ import gradio as gr
 from wsdemo import hub
 from wsdemo.errors import WsdemoError
 from wsdemo.hub_reference import parse_reference
+from wsdemo.limits import MAX_CANDIDATES
 from wsdemo.lora.reader import judge_header
 from wsdemo.ui.events import QUICK, guarded, guarded_stream, stop_button
 from wsdemo.ui.text import text_of
@@ -66,12 +67,16 @@ def look(
     told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
     if repository.base_model:
         told += f"; its card says it was made for {text_of(repository.base_model)}"
-    choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in repository.candidates]
-    chosen = repository.chosen
+    chosen, shown = repository.chosen, repository.candidates[:MAX_CANDIDATES]
+    if chosen is not None and chosen not in shown:
+        shown = (chosen, *shown[:-1])
+    choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in shown]
     if chosen is not None:
         told += ". " + described(hub.peek(repository, chosen, given_token(token, login)))
     else:
-        told += f". It holds {len(choices)} files: choose one."
+        told += f". It holds {len(repository.candidates)} files: choose one"
+        more = len(shown) < len(repository.candidates)
+        told += f" of the first {len(shown)}, or name it: owner/name:path." if more else "."
     dropdown = gr.Dropdown(
         choices=choices, value=chosen.path if chosen else None, visible=len(choices) > 1
     )
