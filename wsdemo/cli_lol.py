@@ -20,7 +20,7 @@ from wsdemo.lol.collection import load_collection
 from wsdemo.lol.models import MODELS
 from wsdemo.lol.predictor_files import save_predictor
 from wsdemo.lol.shipped import find_predictor, known_predictors
-from wsdemo.lora.reader import read_lora
+from wsdemo.lora.reader import judge_header, read_lora
 
 Result = dict[str, Any]
 EXAMPLES = "lora-examples"
@@ -30,7 +30,8 @@ def lora_file(text: str) -> Path:
     """A path as it is, or a reference to the Hub, downloaded.
 
     Raises:
-        WsdemoError: It is neither a file nor a reference, or the Hub refuses.
+        WsdemoError: It is neither a file nor a reference, the Hub refuses, or by its header it
+            holds no LoRA, in which case it is not downloaded.
     """
     path = Path(text)
     if path.exists():
@@ -39,7 +40,7 @@ def lora_file(text: str) -> Path:
         raise WsdemoError("File not found", f"{text} is not a file.", "Check the path.")
     from wsdemo import hub  # huggingface_hub takes a second to import
 
-    found, repository, candidate = hub.fetch_file(text, hub.own_token())
+    found, repository, candidate = hub.fetch_file(text, hub.own_token(), judge_header)
     print(f"{repository.repo}@{repository.commit}:{candidate.path}", file=sys.stderr)
     return found
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -434,8 +434,15 @@ def own_token() -> str | None:
     return get_token()
 
 
-def fetch_file(text: str, token: str | None = None) -> tuple[Path, Repository, Candidate]:
+def fetch_file(
+    text: str, token: str | None = None, judge: Callable[[Header], object] = lambda header: None
+) -> tuple[Path, Repository, Candidate]:
     """Resolves, judges and downloads a reference in one go: for the command line.
+
+    Args:
+        text: The reference.
+        token: Of the visitor.
+        judge: Takes the header before the rest is downloaded, and raises to refuse the file.
 
     Raises:
         WsdemoError: See the steps; also if it is not clear which file is meant.
@@ -448,7 +455,7 @@ def fetch_file(text: str, token: str | None = None) -> tuple[Path, Repository, C
             f"{repository.repo} holds {len(repository.candidates)} safetensors files: {names}.",
             f"Name one: {repository.repo}:PATH",
         )
-    peek(repository, repository.chosen, token)
+    judge(peek(repository, repository.chosen, token).header)
     for _, path in download(repository, repository.chosen, token):
         if path is not None:
             return path, repository, repository.chosen

@@ -146,6 +146,21 @@ def test_a_header_is_judged_from_few_bytes(loopback):
     assert peek.fetched_bytes < len(loopback.files["acme/big"]["x.safetensors"]) / 10
 
 
+def test_what_holds_no_lora_by_its_header_is_not_downloaded(loopback, capsys):
+    body = save({"emb_params": torch.zeros(4096, 768)})
+    loopback.files["acme/word"] = {"word.safetensors": body, "b.safetensors": adapter()}
+    assert main(["inspect", "acme/word:word.safetensors", "--json"]) == 2
+    assert "No LoRA" in capsys.readouterr().out
+    repository, _, told, button = hub_row.look("acme/word:word.safetensors", "")
+    assert "**No LoRA.**" in told
+    assert not button.interactive
+    assert hub_row.choose(repository, "b.safetensors", "")[1].interactive
+    assert not hub_row.choose(repository, "word.safetensors", "")[1].interactive
+    ranges = [h.get("range") or h.get("Range") for p, h in loopback.requests if "/word.s" in p]
+    assert ranges
+    assert all(ranges)  # the header only
+
+
 def test_a_server_that_ignores_ranges_is_not_read_to_the_end(loopback):
     loopback.files["acme/big"] = {"x.safetensors": adapter(rank=8, width=4096, count=8)}
     loopback.fault["x.safetensors"] = "no-range"

@@ -45,14 +45,14 @@ def token_field() -> gr.Textbox:
     )
 
 
-def described(peek: hub.Peek) -> str:
-    """What the header alone says, or why the file would be refused."""
+def described(peek: hub.Peek) -> tuple[str, bool]:
+    """What the header alone says, or why the file is refused; and whether it holds a LoRA."""
     size = f"{peek.candidate.size / 2**20:.1f} MB; {peek.fetched_bytes:,} bytes read so far"
     try:
         said = judge_header(peek.header)
     except WsdemoError as error:
-        return f"**{text_of(error.title)}.** {text_of(error.message, 400)} ({size}.)"
-    return f"{text_of(said, 400)} ({size}.)"
+        return f"**{text_of(error.title)}.** {text_of(error.message, 400)} ({size}.)", False
+    return f"{text_of(said, 400)} ({size}.)", True
 
 
 @guarded
@@ -71,8 +71,10 @@ def look(
     if chosen is not None and chosen not in shown:
         shown = (chosen, *shown[:-1])
     choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in shown]
+    holds_lora = False
     if chosen is not None:
-        told += ". " + described(hub.peek(repository, chosen, given_token(token, login)))
+        said, holds_lora = described(hub.peek(repository, chosen, given_token(token, login)))
+        told += f". {said}"
     else:
         told += f". It holds {len(repository.candidates)} files: choose one"
         more = len(shown) < len(repository.candidates)
@@ -80,7 +82,7 @@ def look(
     dropdown = gr.Dropdown(
         choices=choices, value=chosen.path if chosen else None, visible=len(choices) > 1
     )
-    return repository, dropdown, told, gr.Button(interactive=chosen is not None)
+    return repository, dropdown, told, gr.Button(interactive=holds_lora)
 
 
 def _candidate(repository: hub.Repository | None, path: str | None) -> hub.Candidate:
@@ -100,8 +102,8 @@ def choose(
     """Peeks at another file of the repository."""
     candidate = _candidate(repository, path)
     assert repository is not None
-    text = described(hub.peek(repository, candidate, given_token(token, login)))
-    return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=True)
+    text, holds_lora = described(hub.peek(repository, candidate, given_token(token, login)))
+    return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=holds_lora)
 
 
 @guarded_stream
