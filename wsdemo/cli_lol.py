@@ -41,7 +41,8 @@ def lora_file(text: str) -> Path:
     from wsdemo import hub  # huggingface_hub takes a second to import
 
     found, repository, candidate = hub.fetch_file(text, hub.own_token(), judge_header)
-    print(f"{repository.repo}@{repository.commit}:{candidate.path}", file=sys.stderr)
+    kept = " (offline: the copy on this machine)" if repository.is_offline else ""
+    report(f"{repository.repo}@{repository.commit}:{candidate.path}{kept}")
     return found
 
 

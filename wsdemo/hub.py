@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -44,7 +44,8 @@ from wsdemo.limits import (
     MAX_DOWNLOAD_SECONDS,
     MAX_LORA_BYTES,
 )
-from wsdemo.safetensors_header import Header, header_length, parse_header
+from wsdemo.lora.base_model import ORIGIN
+from wsdemo.safetensors_header import Header, header_length, parse_header, read_header
 
 USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "predictor.safetensors")
 """Where PEFT and diffusers put an adapter, and ``lol train`` a predictor."""
@@ -77,6 +78,9 @@ class Repository:
         chosen: The one to read, if that is clear.
         configs: Folders (``""`` for the root) with an adapter_config.json.
         base_model: What its card says it was made for.
+        revision: What was asked for; empty for the main branch.
+        is_restricted: Whether it is private or gated.
+        is_offline: Whether this is what is kept on this machine, and the Hub was not asked.
     """
 
     repo: str
@@ -85,6 +89,9 @@ class Repository:
     chosen: Candidate | None
     configs: tuple[str, ...]
     base_model: str
+    revision: str = ""
+    is_restricted: bool = False
+    is_offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def _explained(repo: str, path: str = "") -> Iterator[None]:
             "Check the spelling; for a private repository give a token that may read it.",
         ) from error
     except OfflineModeIsEnabled as error:
-        raise _offline() from error
+        raise _offline(what) from error
     except HFValidationError as error:
         raise WsdemoError(
             "Not a repository's name", f"{repo[:80]} is no valid name.", "Expected owner/name."
@@ -153,9 +160,9 @@ def _explained(repo: str, path: str = "") -> Iterator[None]:
         ) from error
 
 
-def _offline() -> WsdemoError:
-    said = "HF_HUB_OFFLINE is set, so the Hub is not asked."
-    return WsdemoError("Offline", said, "Unset it, or drop a file.")
+def _offline(what: str, why: str = "no copy of it is kept here") -> WsdemoError:
+    said = f"HF_HUB_OFFLINE is set, so the Hub is not asked about {what[:200]}, and {why}."
+    return WsdemoError("Offline", said, "Unset it, or give a file of this machine.")
 
 
 def _by_status(status: int, what: str) -> WsdemoError:
@@ -175,6 +182,8 @@ def _by_status(status: int, what: str) -> WsdemoError:
 def resolve(reference: Reference, token: str | None = None) -> Repository:
     """Asks which commit a reference means and which files it holds.
 
+    With HF_HUB_OFFLINE nobody is asked: the answer is what was downloaded before.
+
     Args:
         reference: What is wanted.
         token: Of the visitor; ``None`` asks anonymously.
@@ -183,7 +192,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
         WsdemoError: Every failure, with a remedy; also a repository without safetensors.
     """
     if constants.HF_HUB_OFFLINE:
-        raise _offline()
+        return _kept(reference)
     info = _listing(reference, token)
     commit = info.sha or ""
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -211,7 +220,10 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     card = info.card_data.get("base_model") if info.card_data else None
     base = ", ".join(map(str, card)) if isinstance(card, list) else str(card or "")
     chosen = _choose(found, reference)
-    return Repository(reference.repo, commit, found, chosen, configs, base[:200])
+    return Repository(
+        reference.repo, commit, found, chosen, configs, base[:200],
+        reference.revision or "", bool(info.private or info.gated),
+    )  # fmt: skip
 
 
 def _listing(reference: Reference, token: str | None) -> ModelInfo:
@@ -257,7 +269,7 @@ def _choose(found: tuple[Candidate, ...], reference: Reference) -> Candidate | N
 
 
 def _address(repository: Repository, path: str) -> str:
-    return hf_hub_url(repository.repo, quote(path), revision=repository.commit)
+    return hf_hub_url(repository.repo, path, revision=repository.commit)
 
 
 @contextmanager
@@ -327,6 +339,8 @@ def peek(repository: Repository, candidate: Candidate, token: str | None = None)
         WsdemoError: It is too large, or no safetensors file within limits.
     """
     _check_size(candidate)
+    if repository.is_offline:
+        return Peek(read_header(_place(repository, candidate)), candidate, 0)
     start = _fetch(repository, candidate.path, token, min(_FIRST_BYTES, candidate.size))
     length = header_length(start[:64], candidate.size)
     raw, fetched = start[8 : 8 + length], len(start)
@@ -360,7 +374,7 @@ def read_config(
 def download(
     repository: Repository, candidate: Candidate, token: str | None = None
 ) -> Iterator[tuple[int, Path | None]]:
-    """Streams a file to disk, with its adapter_config.json beside it.
+    """Streams a file to disk, with its adapter_config.json and its origin in that beside it.
 
     Yields:
         (bytes so far, None) now and then, and at last (bytes, path). Stopping the iteration
@@ -370,11 +384,7 @@ def download(
         WsdemoError: It is too large, cut off, too slow, or not what the Hub's hash says.
     """
     _check_size(candidate)
-    # A place by content, or by commit and path, hashed: never a name from outside.
-    identity = f"{repository.repo}@{repository.commit}:{candidate.path}"
-    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    folder = downloads_folder()
-    place = folder / key / "adapter.safetensors"
+    folder, place = downloads_folder(), _place(repository, candidate)
     if place.is_file() and place.stat().st_size == candidate.size:
         os.utime(place.parent)
         yield candidate.size, place
@@ -386,8 +396,7 @@ def download(
     try:
         for done in _stream(repository, candidate, token, unfinished / "adapter.safetensors"):
             yield done, None
-        if config is not None:
-            (unfinished / CONFIG).write_bytes(config)
+        (unfinished / CONFIG).write_bytes(_with_origin(config, repository, candidate))
         if place.parent.exists():
             shutil.rmtree(place.parent)
         unfinished.rename(place.parent)
@@ -427,6 +436,62 @@ def _stream(
             f"{candidate.path[:80]} does not have the hash that the Hub states.",
             "Try again; if it stays so, tell the repository's owner.",
         )
+
+
+# ---- copies on this machine --------------------------------------------------------------
+
+
+def _place(repository: Repository, candidate: Candidate) -> Path:
+    """Where a file is kept: by commit and path, hashed, never by a name from outside."""
+    identity = f"{repository.repo}@{repository.commit}:{candidate.path}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    return downloads_folder() / key / "adapter.safetensors"
+
+
+def _with_origin(config: bytes | None, repository: Repository, candidate: Candidate) -> bytes:
+    """adapter_config.json, which travels with an adapter, and in it where that came from."""
+    origin = {
+        "repo": repository.repo,
+        "commit": repository.commit,
+        "path": candidate.path,
+        "base_model": repository.base_model,
+        "revision": repository.revision,
+        "is_restricted": repository.is_restricted,
+    }
+    try:
+        found = json.loads(config or b"{}")
+        return json.dumps({**found, ORIGIN: origin}).encode()
+    except (ValueError, TypeError, RecursionError):  # damaged: whoever reads it says so
+        return config or b""
+
+
+def _kept(reference: Reference) -> Repository:
+    """A repository as far as it is kept on this machine, at the commit that was used last."""
+    found: list[tuple[float, Repository, Candidate]] = []
+    what = f"{reference.repo}:{reference.path}" if reference.path else reference.repo
+    for place in downloads_folder().glob("*/adapter.safetensors"):
+        try:
+            origin = json.loads(place.with_name(CONFIG).read_bytes())[ORIGIN]
+            asked = (origin["revision"], origin["commit"])
+            candidate = Candidate(origin["path"], place.stat().st_size, None)
+            repository = Repository(
+                origin["repo"], origin["commit"], (candidate,), candidate, (),
+                origin["base_model"], origin["revision"], origin["is_restricted"], True,
+            )  # fmt: skip
+            used = place.parent.stat().st_mtime
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # a download that is not finished, or that another program made
+        if repository.repo == reference.repo and _place(repository, candidate) == place:
+            is_meant = reference.path in (None, candidate.path)
+            if is_meant and reference.revision in (None, *asked):
+                found.append((used, repository, candidate))
+    if not found:
+        raise _offline(what)
+    _, newest, _ = max(found, key=lambda f: f[0])
+    if newest.is_restricted:
+        raise _offline(what, "whether you may read this private repository cannot be asked")
+    files = tuple(c for _, r, c in found if r.commit == newest.commit)
+    return replace(newest, candidates=files, chosen=_choose(files, reference))
 
 
 def own_token() -> str | None:

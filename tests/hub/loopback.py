@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -17,13 +18,14 @@ class Hub:
     Attributes:
         files: Repository → path → content.
         card: Repository → card data.
+        private: Repositories that say they are private.
         fault: Path or "api" → how to fail: a status, "gated", "slow", "drip", "cut", "wrong",
             "redirect", "no-range", "html".
         requests: (path, headers) of every request.
     """
 
     def __init__(self):
-        self.files, self.card, self.fault, self.requests = {}, {}, {}, []
+        self.files, self.card, self.private, self.fault, self.requests = {}, {}, set(), {}, []
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.handle_error = lambda *_: None  # clients that hang up are part of the tests
@@ -83,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._api(api[1], api[3])
         got = re.fullmatch(rf"(/elsewhere)?/([^/]+/[^/]+)/resolve/{COMMIT}/(.+)", self.path)
         if got:
-            return self._file(got[2], got[3], bool(got[1]))
+            return self._file(got[2], unquote(got[3]), bool(got[1]))
         return self._send(404, b"{}")
 
     def _api(self, repo, revision):
@@ -99,7 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
                      "pointerSize": 134}}
             for path, body in self.hub.files[repo].items()
         ]  # fmt: skip
-        info = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [],
+        private = repo in self.hub.private
+        info = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": private, "tags": [],
                 "downloads": 0, "likes": 0, "cardData": self.hub.card.get(repo, {})}  # fmt: skip
         send = self._drip if self.hub.fault.get("api") == "drip" else self._send
         return send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})

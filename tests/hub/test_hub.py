@@ -232,6 +232,28 @@ def test_offline_mode_asks_nobody(loopback, monkeypatch):
     assert loopback.requests == []
 
 
+def test_offline_mode_gives_what_was_downloaded_and_says_so(loopback, monkeypatch, capsys):
+    loopback.private.add("acme/one")
+    for text in ("acme/lora", "acme/many:v1.safetensors", "acme/many:v2.safetensors", "acme/one"):
+        fetched(text, "hf_x")
+    before = len(loopback.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert main(["inspect", f"acme/lora@{COMMIT}", "--json"]) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out)["base_model"]["name"] == "acme/base"
+    assert "offline: the copy on this machine" in out.err
+    assert main(["inspect", "acme/many:v2.safetensors", "--json"]) == 0
+    assert "rank 3" in hub_row.look("acme/many:v2.safetensors", "")[2]
+    assert len(resolved("acme/many").candidates) == 2  # of three: which one is asked
+    assert "Offline, from the copies on this machine" in hub_row.look("acme/many", "")[2]
+    for text in ("acme/many:v0.safetensors", "acme/lora@v1", "acme/none"):
+        with pytest.raises(WsdemoError, match="no copy of it"):
+            resolved(text)
+    with pytest.raises(WsdemoError, match="private"):  # the copy may be another visitor's
+        resolved("acme/one", "hf_x")
+    assert len(loopback.requests) == before
+
+
 # ---- fetching -------------------------------------------------------------------------------
 
 
@@ -246,6 +268,28 @@ def test_a_download_is_the_file_with_its_scale_beside_it(loopback):
     lora = read_lora(place)
     assert lora.modules[0].scale == 2.0
     assert lora.base.name == "acme/base"
+
+
+def test_the_card_on_the_hub_is_evidence_of_the_base_after_the_configuration(loopback, capsys):
+    loopback.files["acme/c"] = {"c.safetensors": adapter()}
+    said = "stabilityai/stable-diffusion-xl-base-1.0"
+    loopback.card["acme/c"] = {"base_model": [said]}
+    assert main(["inspect", "acme/c", "--json"]) == 0
+    base = json.loads(capsys.readouterr().out)["base_model"]
+    assert base["name"] == said
+    assert base["evidence"][0] == {"source": "card on the Hub", "says": said}
+    assert base["disagreement"] == "card on the Hub says SDXL, keys and shapes says Llama"
+    lora = read_lora(fetched("acme/lora"))
+    assert [source for source, _ in lora.base.evidence][:2] == [
+        "adapter_config.json",
+        "card on the Hub",
+    ]
+    assert lora.config["wsdemo_origin"]["commit"] == COMMIT
+
+
+def test_a_file_whose_name_has_a_space_is_fetched(loopback):
+    loopback.files["acme/space"] = {"my lora #1.safetensors": adapter()}
+    assert fetched("acme/space").is_file()
 
 
 def test_a_second_download_comes_from_disk(loopback):

@@ -1,7 +1,8 @@
 """Which base model a LoRA was made for, from every source that says so.
 
-Strongest first: adapter_config.json, modelspec.architecture, the trainer's
-ss_base_model_version, the keys and shapes themselves. A disagreement is shown.
+Strongest first: adapter_config.json, the card of its repository on the Hub,
+modelspec.architecture, the trainer's ss_base_model_version, the keys and shapes themselves. A
+disagreement is shown.
 """
 
 import json
@@ -28,6 +29,8 @@ _ARCHITECTURES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
+ORIGIN = "wsdemo_origin"
+"""Key of adapter_config.json under which a download keeps its repository, commit and card."""
 _LLAMA_LIKE = ("Llama", "Qwen", "Mistral", "SmolLM2")
 """Families whose layers have the names that the fingerprint calls Llama-like."""
 
@@ -83,10 +86,11 @@ def decide_base(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> BaseModel:
     """Collects the evidence and decides."""
-    meta = header.metadata
+    meta, origin = header.metadata, config.get(ORIGIN)
     sources = (
         ("wsdemo instance", _instance_base(meta.get("wsdemo"))),
         ("adapter_config.json", config.get("base_model_name_or_path")),
+        ("card on the Hub", origin.get("base_model") if isinstance(origin, dict) else None),
         ("modelspec.architecture", meta.get("modelspec.architecture")),
         ("ss_base_model_version", meta.get("ss_base_model_version")),
         ("ss_sd_model_name", meta.get("ss_sd_model_name")),

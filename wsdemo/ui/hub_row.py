@@ -47,7 +47,9 @@ def token_field() -> gr.Textbox:
 
 def described(peek: hub.Peek) -> tuple[str, bool]:
     """What the header alone says, or why the file is refused; and whether it holds a LoRA."""
-    size = f"{peek.candidate.size / 2**20:.1f} MB; {peek.fetched_bytes:,} bytes read so far"
+    size = f"{peek.candidate.size / 2**20:.1f} MB"
+    if peek.fetched_bytes:
+        size += f"; {peek.fetched_bytes:,} bytes read so far"
     try:
         said = judge_header(peek.header)
     except WsdemoError as error:
@@ -65,6 +67,8 @@ def look(
     """
     repository = hub.resolve(parse_reference(text or ""), given_token(token, login))
     told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
+    if repository.is_offline:
+        told = f"Offline, from the copies on this machine: {told}"
     if repository.base_model:
         told += f"; its card says it was made for {text_of(repository.base_model)}"
     chosen, shown = repository.chosen, repository.candidates[:MAX_CANDIDATES]
