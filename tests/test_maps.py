@@ -7,13 +7,15 @@ import json
 import pytest
 import torch
 
-from wsdemo import maps, pipelines
+from wsdemo import maps, pipelines, shape_fitting
 from wsdemo.analysis.features import shipped_features
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
+from wsdemo.fields.canonical import canonicalise
 from wsdemo.fields.instance import Instance
+from wsdemo.shape_fitting import WalkStep
 from wsdemo.train.maps import attribute_directions, scaled
 
 
@@ -129,6 +131,47 @@ def test_an_edit_moves_its_attribute_and_nothing_at_strength_zero(faces):
     assert change[names.index("Male")].abs() < change[smiling]
 
 
+def test_each_symmetry_alone_leaves_the_picture_and_the_canonical_form(faces):
+    weights = faces.weights(len(faces) - 1)[None]
+    base, _ = shipped_base("faces-base")
+    for representation in ("mlora", "mlora-asym"):
+        adapter = Adapter(base, AdapterConfig(representation, 8, 0))
+        shown, fixed = pipelines.render_faces(weights, adapter), canonicalise(adapter, weights)
+        for gauge in maps.GAUGES:
+            if gauge == "order of the ranks" and representation == "mlora-asym":
+                with pytest.raises(WsdemoError, match="mask has fixed the order"):
+                    maps.regauge_by(adapter, weights, gauge, 1)
+                continue
+            turned = maps.regauge_by(adapter, weights, gauge, 1)
+            assert (turned - weights).norm() > 0.1 * weights.norm()
+            assert (pipelines.render_faces(turned, adapter).int() - shown.int()).abs().max() <= 1
+            torch.testing.assert_close(canonicalise(adapter, turned), fixed, atol=2e-3, rtol=1e-2)
+    for seed in (-1, 10**30):
+        with pytest.raises(WsdemoError, match="seed is"):
+            maps.regauge_by(adapter, weights, maps.GAUGES[0], seed)
+
+
+def test_a_place_does_not_depend_on_how_many_neighbours_are_asked_for(faces):
+    instance = maps.point_instance(faces, len(faces) - 1)
+    one, many = maps.place(faces, instance, count=1), maps.place(faces, instance, count=50)
+    assert one.position == many.position
+    assert (len(one.neighbours), len(many.neighbours)) == (1, 50)
+    for count in (-1, 0, len(faces) + 1):
+        with pytest.raises(WsdemoError, match="count is"):
+            maps.place(faces, instance, count=count)
+
+
+def test_classes_that_cannot_be_measured_are_stated(shapes):
+    chosen = shapes.classes != 3  # no gun among the held-out shapes
+    kept = chosen | ~shapes.is_held_out
+    x = shapes.coordinates[maps.OWN].clone()
+    x[~kept] = float("nan")
+    found = dataclasses.replace(shapes, coordinates={maps.OWN: x})
+    assert maps.cluster_figures(found, maps.OWN)["without_held_out"] == [shapes.label_names[3]]
+    with pytest.raises(WsdemoError, match="shapes have categories"):
+        maps.cluster_figures(shapes, maps.OWN, "Male")
+
+
 def test_edits_beyond_what_is_known_are_refused(faces):
     instance = maps.point_instance(faces, 0)
     for attribute, strength in (("Nonsense", 1.0), ("Smiling", 50.0), ("Smiling", float("nan"))):
@@ -137,6 +180,8 @@ def test_edits_beyond_what_is_known_are_refused(faces):
     shape = dataclasses.replace(instance, domain="sdf")
     with pytest.raises(WsdemoError, match="Cannot be edited"):
         maps.edit(faces, shape, "Smiling", 1.0)
+    with pytest.raises(WsdemoError, match="expected -5 to 5"):
+        maps.edit(faces, instance, "Smiling", -9.0)
 
 
 def test_directions_hold_other_labels_fixed():
@@ -180,3 +225,44 @@ def test_the_command_line_measures_places_walks_and_edits(tmp_path, capsys, face
     assert json.loads(capsys.readouterr().out)["identity_change"] > 0
     assert pipelines.open_instance(edited).weights.shape == faces.weights(0).shape
     assert main(["walk", str(a), str(a), "--steps", "1", "--json"]) == 2
+
+
+def test_what_the_command_line_refuses_leaves_nothing_behind(tmp_path, capsys, faces):
+    a = tmp_path / "a.safetensors"
+    maps.point_instance(faces, 10).save(a)
+    before = a.read_bytes()
+    broken = dataclasses.replace(
+        maps.point_instance(faces, 11), weights=torch.full_like(faces.weights(11), 1e30)
+    )
+    b = tmp_path / "b.safetensors"
+    broken.save(b)
+    edit = ["edit", "--attribute", "Smiling", "--json", "--out"]
+    refused = [
+        ([*edit, str(tmp_path / "x.png"), str(a)], "written as .safetensors"),
+        ([*edit, str(a), str(a)], "is the input"),
+        ([*edit, str(tmp_path / "y.safetensors"), str(b)], "not finite"),
+        (["neighbours", str(a), "--count", "-1", "--json"], "expected 1 to 5000"),
+        (["neighbours", str(a), "--count", "100000", "--json"], "expected 1 to 5000"),
+        (["clusters", "shapes", "--attribute", "Male", "--json"], "no attributes"),
+    ]
+    for command, reason in refused:
+        assert main(command) == 2
+        assert reason in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert a.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == [a.name, b.name]
+
+
+def test_a_step_without_surface_is_null_on_the_command_line(tmp_path, capsys, shapes, monkeypatch):
+    steps = [
+        WalkStep(0.0, maps.point_shape(shapes, 0), 0.001, 0.5),
+        WalkStep(0.5, None, float("nan"), float("nan")),
+    ]
+    monkeypatch.setattr(shape_fitting, "walk_shapes", lambda *_: iter(steps))
+    a = tmp_path / "a.safetensors"
+    maps.point_instance(shapes, 0).save(a)
+    assert main(["walk", str(a), str(a), "--out", str(tmp_path / "w"), "--json"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(printed, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["steps"][1] == {"share": 0.5, "file": None, "to_first": None, "to_second": None}
+    assert len(found["files"]) == 1
+    assert "not quite 0 to itself" in found["loss"]

@@ -1,8 +1,14 @@
 """The walk between two faces by the weights of every representation."""
 
+import dataclasses
+
+import pytest
 import torch
 
 from wsdemo import maps, pipelines, walks
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import shipped_base
 
 
 def test_every_representation_walks_from_one_face_to_the_other():
@@ -19,3 +25,13 @@ def test_every_representation_walks_from_one_face_to_the_other():
         assert min(walk.psnr) > 8
     again = next(iter(walks.walk_by_representation(pictures, 5)))
     assert torch.equal(again.pictures, found[0].pictures)
+
+
+def test_a_refusal_names_what_differs_between_two_ends():
+    a = maps.point_instance(maps.weight_map("faces"), 0)
+    walks.check_ends(a, a)
+    other = Adapter(shipped_base("faces-base")[0], AdapterConfig("mlora-asym", 8, 7))
+    with pytest.raises(WsdemoError, match=r"One has seed 0; the other has seed 7\."):
+        walks.check_ends(a, dataclasses.replace(a, adapter=other))
+    with pytest.raises(WsdemoError, match=r"domain image, base faces-base .*domain sdf, base shape"):
+        walks.check_ends(a, maps.point_instance(maps.weight_map("shapes"), 0))

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from wsdemo import maps, pipelines
+from wsdemo import maps, pipelines, walks
 from wsdemo.analysis.features import face_features
+from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import png_bytes
 
@@ -55,13 +56,14 @@ def run_walk(args: argparse.Namespace) -> Result:
     out: Path = args.out
     a, b = (pipelines.open_instance(path) for path in (args.first, args.second))
     pipelines.check_range("steps", args.steps, 2, 65)
-    pipelines.blend(a, b, 0.5)  # refuses two that do not mix before anything is written
+    walks.check_ends(a, b)
     shares = [i / (args.steps - 1) for i in range(args.steps)]
     steps: list[Result] = []
     if a.domain == "image":
         weights = torch.stack([pipelines.blend(a, b, s) for s in shares])
         faces = pipelines.render_faces(weights, a.adapter)
         values = faces.double() / 255
+        out.mkdir(parents=True, exist_ok=True)  # only now can nothing be refused any more
         fade = torch.stack([torch.lerp(values[0], values[-1], s) for s in shares])
         for i, share in enumerate(shares):
             file = out / f"step-{i:02d}.png"
@@ -78,26 +80,40 @@ def run_walk(args: argparse.Namespace) -> Result:
     from wsdemo.shape_fitting import walk_shapes
 
     for i, step in enumerate(walk_shapes(a, b, args.steps)):
+        out.mkdir(parents=True, exist_ok=True)
         file = out / f"step-{i:02d}.glb"
         if step.mesh is not None:
             file.write_bytes(mesh_bytes(step.mesh, "glb"))
         steps.append({
             "share": step.share, "file": str(file) if step.mesh is not None else None,
-            "to_first": step.to_first, "to_second": step.to_second,
+            "to_first": None if step.mesh is None else step.to_first,
+            "to_second": None if step.mesh is None else step.to_second,
         })  # fmt: skip
-    return {"domain": "sdf", "loss": "Chamfer distance", "steps": steps,
+    loss = "Chamfer distance of 4,096 points drawn on each surface: not quite 0 to itself"
+    return {"domain": "sdf", "loss": loss, "steps": steps,
             "files": [s["file"] for s in steps if s["file"]]}  # fmt: skip
 
 
 def run_edit(args: argparse.Namespace) -> Result:
     """``edit FACE --attribute``: moves a fitted face along an attribute's direction."""
+    out: Path = args.out
+    if out.suffix != ".safetensors":
+        raise WsdemoError(
+            "Not the name of an instance",
+            f"Found {out.name[:80]}; an edited face is written as .safetensors.",
+            "Name it so; wsdemo decode draws the picture.",
+        )
+    if out.exists() and out.samefile(args.input):
+        raise WsdemoError(
+            "The instance would be replaced", f"--out is the input, {out}.", "Name another file."
+        )
     instance = pipelines.open_instance(args.input, "image")
     found = maps.weight_map("faces")
     moved = maps.edit(found, instance, args.attribute, args.strength, not args.plain)
-    out: Path = args.out
-    size = pipelines.face_instance(instance.adapter, moved, {}).save(out)
     faces = pipelines.render_faces(torch.stack([instance.weights, moved]), instance.adapter)
     features = face_features(faces)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    size = pipelines.face_instance(instance.adapter, moved, {}).save(out)
     return {
         "file": str(out),
         "bytes": size,

@@ -16,8 +16,11 @@ from wsdemo import pipelines, shape_pipelines
 from wsdemo.analysis.clusters import check_labels, discriminate
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter
+from wsdemo.fields.canonical import regauge
 from wsdemo.fields.instance import Instance
 from wsdemo.generate.diffusion import WeightDiffusion, prior_hash
+from wsdemo.limits import MAX_SEED
 from wsdemo.media.meshes import Mesh, Pose
 
 MAPS = ("faces", "shapes")
@@ -206,8 +209,10 @@ def place(found: WeightMap, instance: Instance, kind: str = "t-SNE", count: int 
     """Places an instance by its nearest points in weight space.
 
     Raises:
-        WsdemoError: It is of another base or representation than the map's points.
+        WsdemoError: It is of another base or representation than the map's points, or ``count``
+            is not 1 to the number of points.
     """
+    pipelines.check_range("count", count, 1, len(found))
     own, config = found.model.adapter.config, instance.adapter.config
     expected = f"{found.name}-base"
     if instance.base_name != expected or config != own:
@@ -222,8 +227,8 @@ def place(found: WeightMap, instance: Instance, kind: str = "t-SNE", count: int 
     # Plain distance of standardised weights, within the stored directions.
     spread = found.model.prior.variances[: found.own.shape[1]].sqrt()
     distance = ((found.own - x) * spread).norm(dim=1)
-    best = distance.topk(count, largest=False)
-    nearest = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    best = distance.topk(max(count, PLACED_BY), largest=False)
+    nearest = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))[:count]
     weight = 1 / (best.values[:PLACED_BY] + 1e-6)
     spots = found.positions[OWN][kind][best.indices[:PLACED_BY]]
     spot = (spots * (weight / weight.sum())[:, None]).sum(0)
@@ -244,10 +249,14 @@ def cluster_figures(
     Args:
         found: The map.
         representation: Whose coordinates.
-        label: An attribute (faces); categories are used where there are any.
+        label: An attribute (faces only); shapes are told apart by their categories.
+
+    Returns:
+        What ``discriminate`` measures, how many instances it was measured on, and the classes;
+        ``without_held_out`` are those that no held-out instance belongs to.
 
     Raises:
-        WsdemoError: Unknown representation or label, or too few of a class.
+        WsdemoError: Unknown representation or label, a label for shapes, or too few of a class.
     """
     check_representation(found, representation)
     if found.name == "faces":
@@ -259,19 +268,30 @@ def cluster_figures(
                 "Choose one of those.",
             )
         y = found.labels[:, found.label_names.index(label)].long()
+        classes = [label]
+    elif label is not None:
+        raise WsdemoError(
+            "Unknown attribute",
+            f"Found {label[:40]!r}; shapes have categories and no attributes.",
+            "Leave the attribute out.",
+        )
     else:
-        y = found.classes
+        y, classes = found.classes, list(found.label_names)
     covered = found.covered(representation)
     x, y = found.coordinates[representation][covered], y[covered]
     out = found.is_held_out[covered]
     check_labels(x[out], y[out])
     figures = discriminate(x[~out], y[~out], x[out], y[out])
+    seen = set(y[out].tolist())
     return {
         "representation": representation,
         **{k: round(v, 4) for k, v in figures.items()},
         "count": int(out.sum()),
         "training_count": int((~out).sum()),
-        "classes": [label] if found.name == "faces" else list(found.label_names),
+        "classes": classes,
+        "without_held_out": []
+        if found.name == "faces"
+        else [n for k, n in enumerate(classes) if k not in seen],
     }
 
 
@@ -297,7 +317,7 @@ def edit(
     Raises:
         WsdemoError: Unknown attribute, another representation, or a strength beyond 5.
     """
-    pipelines.check_range("strength", abs(strength), 0, 5)
+    pipelines.check_range("strength", strength, -5, 5)
     if found.directions is None or attribute not in found.label_names:
         raise WsdemoError(
             "Unknown attribute",
@@ -305,11 +325,12 @@ def edit(
             "Choose one of those.",
         )
     if instance.adapter.config != found.model.adapter.config or instance.domain != "image":
-        config = found.model.adapter.config
+        config, given = found.model.adapter.config, instance.adapter.config
         raise WsdemoError(
             "Cannot be edited",
-            f"Directions are known for {config.representation} of rank {config.rank} on"
-            f" {found.name}-base.",
+            f"The instance is {given.representation} of rank {given.rank} (seed {given.seed}) on"
+            f" {instance.base_name}; directions are known for {config.representation} of rank"
+            f" {config.rank} (seed {config.seed}) on {found.name}-base.",
             "Fit the face with the default settings.",
         )
     a = found.label_names.index(attribute)
@@ -321,3 +342,47 @@ def edit(
     prior = found.model.prior
     moved = prior.from_coordinates(strength * d[None])[0] - prior.restore(torch.zeros(1, 1))[0]
     return instance.weights + moved
+
+
+# ---- symmetries -------------------------------------------------------------------------
+
+GAUGES = ("any R", "order of the ranks", "scale of each rank", "sign of each rank")
+"""What can be changed in the factors of an instance without changing its field."""
+
+
+def regauge_by(adapter: Adapter, instances: Tensor, gauge: str, seed: int) -> Tensor:
+    """Re-factors (n, D) instances of mLoRA by one of GAUGES: (B R, R⁻¹ A), R random.
+
+    Any R: what the representation leaves free (``regauge``). Else R is a permutation, or
+    diagonal with entries in [0.5, 2] or ±1.
+
+    Raises:
+        WsdemoError: Unknown gauge, a seed out of range, or an order that a mask has fixed.
+    """
+    pipelines.check_range("seed", seed, 0, MAX_SEED)
+    g = torch.Generator().manual_seed(seed)
+    if gauge not in GAUGES:
+        raise WsdemoError(
+            "Unknown symmetry", f"Found {gauge[:40]!r}.", f"Choose one of: {', '.join(GAUGES)}."
+        )
+    if gauge == "any R":
+        return regauge(adapter, instances, g)
+    if gauge == "order of the ranks" and adapter.config.is_asymmetric:
+        raise WsdemoError(
+            "The mask has fixed the order",
+            "Each rank has its own frozen zeros, and another order would move them.",
+            "Choose mlora, or scale or sign.",
+        )
+    tensors, r = dict(adapter.tensors(instances)), adapter.config.rank
+    for name, _, _ in adapter.field_config.layer_shapes():
+        A, B = tensors[f"{name}.A"], tensors[f"{name}.B"]  # (n, r, d_in), (n, d_out, r)
+        order, s = torch.arange(r), torch.ones(r)
+        if gauge == "order of the ranks":
+            order = torch.randperm(r, generator=g)
+        elif gauge == "scale of each rank":
+            s = 2 ** (2 * torch.rand(r, generator=g) - 1)
+        else:
+            s = torch.where(torch.rand(r, generator=g) < 0.5, -1.0, 1.0)
+        tensors[f"{name}.A"] = A[:, order] / s[:, None]
+        tensors[f"{name}.B"] = B[:, :, order] * s
+    return adapter.flatten(tensors)
