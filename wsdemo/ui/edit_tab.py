@@ -11,7 +11,7 @@ from wsdemo import maps, pipelines
 from wsdemo.analysis.features import face_features
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
-from wsdemo.fields.canonical import canonicalise, regauge
+from wsdemo.fields.canonical import canonicalise
 from wsdemo.ui.events import QUICK, download_file, guarded
 
 SIDE = 320
@@ -48,14 +48,16 @@ def edit(
 
 
 @guarded
-def symmetry(representation: str, seed: float | None) -> tuple[Any, Any, str]:
+def symmetry(
+    representation: str, seed: float | None, gauge: str = maps.GAUGES[0]
+) -> tuple[Any, Any, str]:
     """Re-gauges a fitted face: the picture stays, raw factors move, canonical ones stay."""
     found = maps.weight_map("faces")
     base, _ = shipped_base(pipelines.BASE)
     adapter = Adapter(base, AdapterConfig(representation, 8, 0))
     # A masked instance is also one without a mask: some entries of A happen to be zero.
     weights = found.weights(len(found) - 1)[None]
-    turned = regauge(adapter, weights, torch.Generator().manual_seed(int(seed or 0)))
+    turned = maps.regauge_by(adapter, weights, gauge, int(seed or 0))
     faces = pipelines.render_faces(torch.cat([weights, turned]), adapter)
     difference = int((faces[0].int() - faces[1].int()).abs().max())
     raw = _apart(weights, turned)
@@ -116,12 +118,16 @@ def build_edit() -> None:
 def build_symmetry() -> None:
     """Lays out the tab of symmetries inside the current Blocks."""
     gr.Markdown(
-        "Many factors describe one picture: (B R, R⁻¹ A) for any invertible R. A mask leaves only"
-        " the scale and sign of each rank, and the canonical form removes those too."
+        "Many factors describe one picture: (B R, R⁻¹ A) for any invertible R, also one that only"
+        " reorders the ranks, scales them or turns their signs. A mask leaves scale and sign, and"
+        " the canonical form removes those too."
     )
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             kind = gr.Radio(["mlora-asym", "mlora"], value="mlora-asym", label="Weights")
+            gauge = gr.Radio(
+                list(maps.GAUGES), value=maps.GAUGES[0], label="Change", elem_id="symmetry-gauge"
+            )
             seed = gr.Number(1, label="Seed of R", precision=0)
             go = gr.Button("Re-gauge", variant="primary", elem_id="symmetry-go")
             said = gr.Markdown(elem_id="symmetry-said")
@@ -132,4 +138,6 @@ def build_symmetry() -> None:
             after = gr.Image(
                 label="After R", interactive=False, height=SIDE, format="png", buttons=[]
             )
-    go.click(symmetry, [kind, seed], [before, after, said], api_visibility="private", **QUICK)
+    go.click(
+        symmetry, [kind, seed, gauge], [before, after, said], api_visibility="private", **QUICK
+    )
