@@ -72,6 +72,7 @@ def run_resize(args: argparse.Namespace, out: Path) -> Result:
         "ranks": {str(r): n for r, n in smaller.ranks.items()},
         "bytes_before": args.input.stat().st_size,
         "bytes": size,
+        "warnings": list(lora.warnings),
     }
 
 
@@ -89,7 +90,8 @@ def run_merge(args: argparse.Namespace, out: Path) -> Result:
     for file in files:
         if not file.is_file():
             raise WsdemoError("File not found", f"{file} is not a file.", "Check the path.")
-    merged = merge([read_lora(f) for f in files], weights, args.energy)
+    loras = [read_lora(f) for f in files]
+    merged = merge(loras, weights, args.energy)
     size = save_lora(merged, out, args.style)
     return {
         "file": str(out),
@@ -98,6 +100,7 @@ def run_merge(args: argparse.Namespace, out: Path) -> Result:
         "ranks": {str(r): n for r, n in merged.ranks.items()},
         "frobenius_norm": measure(merged).frobenius,
         "bytes": size,
+        "warnings": list(dict.fromkeys(w for lora in loras for w in lora.warnings)),
     }
 
 

@@ -8,7 +8,14 @@ import torch
 from tests.lora.files import families, rand, write
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
-from wsdemo.lora.geometry import compare, findings, inner, measure, singular_values
+from wsdemo.lora.geometry import (
+    compare,
+    findings,
+    inner,
+    measure,
+    read_and_measure,
+    singular_values,
+)
 from wsdemo.lora.reader import read_lora
 
 
@@ -83,6 +90,34 @@ def test_resizing_keeps_the_wished_energy_and_loses_no_more(tmp_path):
     assert float((W - small).norm() ** 2 / W.norm() ** 2) == pytest.approx(1 - kept, abs=1e-4)
     with pytest.raises(WsdemoError, match="energy is 0"):
         resize(lora, 0)
+
+
+def cut_files() -> dict[str, tuple[dict[str, torch.Tensor], torch.Tensor]]:
+    """Updates of more ranks than are read: tensors, and the whole update."""
+    w1, w2, W = rand(8, 8), rand(48, 48), rand(300, 300)
+    a, b, c, d = (rand(*s, seed=i) for i, s in enumerate([(300, 20), (20, 300)] * 2))
+    loha = {"h.hada_w1_a": a, "h.hada_w1_b": b, "h.hada_w2_a": c, "h.hada_w2_b": d}
+    return {
+        "LoKr": ({"k.lokr_w1": w1, "k.lokr_w2": w2}, torch.kron(w1, w2)),
+        "LoHa": (loha, (a @ b) * (c @ d)),
+        "full difference": ({"d.diff": W}, W),
+    }
+
+
+@pytest.mark.parametrize("label", cut_files())
+def test_the_norm_of_a_cut_update_is_that_of_the_whole(label, tmp_path):
+    tensors, W = cut_files()[label]
+    path = write(tmp_path / "x.safetensors", tensors)
+    lora = read_lora(path)
+    assert not lora.is_exact
+    assert measure(lora).frobenius == pytest.approx(float(W.norm()), rel=1e-4)
+    assert read_and_measure(path)[1].frobenius == pytest.approx(float(W.norm()), rel=1e-4)
+    assert "1 of 1 modules are cut to" in lora.warnings[0]
+    smaller, kept = resize(lora, 1.0)
+    left = smaller.modules[0].U @ smaller.modules[0].V.T
+    assert kept == pytest.approx(float(left.norm() ** 2 / W.norm() ** 2), rel=1e-3)
+    with pytest.raises(WsdemoError, match="have more ranks than were read"):
+        regauge(lora, seed=1)
 
 
 def test_comparison_equals_the_dense_one(tmp_path):

@@ -244,8 +244,9 @@ def test_a_product_of_large_factors_is_cut_within_bounds_and_that_is_stated(tmp_
     assert not lora.is_exact
     W = torch.kron(w1, tensors["k.lokr_w2"])
     left = float((W - module.U @ module.V.T).norm() ** 2 / W.norm() ** 2)
-    stated = float(module.note.rsplit("kept ")[1].split("%")[0]) / 100
-    assert 1 - left == pytest.approx(stated, abs=2e-3)
+    assert 1 - left == pytest.approx(module.kept, abs=2e-3)
+    assert f"cut to {module.rank} columns" in lora.warnings[0]
+    assert f"keeps {module.kept:.1%}" in lora.warnings[0]
 
 
 def test_a_model_with_layers_like_llamas_is_no_disagreement(tmp_path):

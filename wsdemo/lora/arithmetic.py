@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.limits import MAX_SEED
 from wsdemo.lora.convert import truncated
 from wsdemo.lora.modules import Lora, LoraModule
 
@@ -32,7 +33,7 @@ def resize(lora: Lora, energy: float = 0.999) -> tuple[Lora, float]:
     """The fewest ranks that keep a share of ‖ΔW‖² in every module.
 
     Returns:
-        The smaller LoRA, and the share of energy kept over all modules.
+        The smaller LoRA, and the share of energy kept over all modules, less what reading cut.
 
     Raises:
         WsdemoError: The share is not in (0, 1].
@@ -43,13 +44,36 @@ def resize(lora: Lora, energy: float = 0.999) -> tuple[Lora, float]:
     for module in lora.modules:
         U, V, share = truncated(module.U, module.V, energy)
         own = float((U.double().T @ U.double() * (V.double().T @ V.double())).sum())
-        kept, total = kept + own, total + own / max(share, 1e-30)
-        modules.append(dataclasses.replace(module, U=U, V=V, stored_rank=U.shape[1], scale=1.0))
+        kept, total = kept + own, total + own / max(share * module.kept, 1e-30)
+        modules.append(
+            dataclasses.replace(module, U=U, V=V, stored_rank=U.shape[1], scale=1.0, kept=1.0)
+        )
     return _with(lora, modules), kept / total if total > 0 else 1.0
 
 
 def regauge(lora: Lora, seed: int) -> Lora:
-    """The same updates from other factors: (U R, V R⁻ᵀ), R well-conditioned and random."""
+    """The same updates from other factors: (U R, V R⁻ᵀ), R well-conditioned and random.
+
+    Args:
+        lora: What to re-gauge.
+        seed: Of R, 0 to MAX_SEED.
+
+    Raises:
+        WsdemoError: The seed is out of range, or reading cut the update, whose factors are then
+            not the same update.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise WsdemoError(
+            "Value out of range", f"The seed is {str(seed)[:30]}.", f"Choose 0 to {MAX_SEED:,}."
+        )
+    cut = [m for m in lora.modules if m.is_cut]
+    if cut:
+        raise WsdemoError(
+            "Not the same update",
+            f"{len(cut)} of {len(lora.modules)} modules have more ranks than were read; the least"
+            f" keeps {min(m.kept for m in cut):.1%} of its energy.",
+            "Resize it instead, which says what is lost.",
+        )
     g = torch.Generator().manual_seed(seed)
     modules = []
     for module in lora.modules:
@@ -91,7 +115,7 @@ def merge(loras: Sequence[Lora], weights: Sequence[float], energy: float = 1.0) 
         U, V, _ = truncated(U, V, energy)
         modules.append(
             dataclasses.replace(
-                found[0][0], U=U, V=V, stored_rank=U.shape[1], scale=1.0, note="merged"
+                found[0][0], U=U, V=V, stored_rank=U.shape[1], scale=1.0, kept=1.0, note="merged"
             )
         )
     return _with(loras[0], modules)

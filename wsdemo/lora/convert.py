@@ -18,14 +18,17 @@ KEPT_ENERGY = 0.999
 
 @dataclass(frozen=True)
 class Factors:
-    """U (n, r) and V (m, r) before scaling; what r counts in the file; how they came about."""
+    """U (n, r) and V (m, r) before scaling; what r counts in the file; how they came about.
+
+    ``kept`` is the share of ‖ΔW‖² that U Vᵀ holds, below 1 where columns were cut.
+    """
 
     U: Tensor
     V: Tensor
     stored_rank: int
     shape: tuple[int, ...]
     note: str = ""
-    is_exact: bool = True
+    kept: float = 1.0
 
 
 class Unusable(Exception):
@@ -106,7 +109,7 @@ def loha(parts: dict[str, Tensor]) -> Factors:
     note = f"product of two rank-{r} factors"
     if r * r > expanded_rank(len(U), len(V)):
         U, V, kept = truncated(U, V, limit=expanded_rank(len(U), len(V)))
-        return Factors(U, V, r, shape, f"{note}; kept {kept:.2%} of its energy", kept > 1 - 1e-9)
+        return Factors(U, V, r, shape, f"{note}; kept {kept:.2%} of its energy", kept)
     return Factors(U, V, r, shape, note)
 
 
@@ -127,7 +130,7 @@ def lokr(parts: dict[str, Tensor]) -> Factors:
     note = f"Kronecker product of ranks {len(s1)} and {len(s2)}"
     if len(kept) < rank:
         note += f"; kept {share:.2%} of its energy"
-    return Factors(U, V, r1 or r2 or len(kept), (n, m), note, share > 1 - 1e-6)
+    return Factors(U, V, r1 or r2 or len(kept), (n, m), note, share)
 
 
 def expanded_rank(n: int, m: int) -> int:
@@ -206,4 +209,4 @@ def difference(W: Tensor) -> Factors:
     matrix = W.reshape(W.shape[0], -1)
     U, V, kept = decompose(matrix, limit=expanded_rank(*matrix.shape))
     note = f"full difference; {U.shape[1]} singular values keep {kept:.2%} of its energy"
-    return Factors(U, V, min(matrix.shape), tuple(W.shape), note, kept > 1 - 1e-9)
+    return Factors(U, V, min(matrix.shape), tuple(W.shape), note, kept)

@@ -36,10 +36,12 @@ class ModuleGeometry:
         shape: Of the adapted weight.
         rank: Columns of its factors.
         singular_values: (min(rank, n, m),) of ΔW, descending.
-        frobenius: ‖ΔW‖_F.
+        frobenius: ‖ΔW‖_F, of the whole update also where the factors were cut.
         spectral: The largest singular value.
-        effective_rank: exp of the entropy of σ² / Σσ² (Roy and Vetterli 2007).
-        energy_rank: Singular values that hold 99.9 % of ‖ΔW‖².
+        effective_rank: exp of the entropy of σ² / Σσ² (Roy and Vetterli 2007), of the columns
+            that there are.
+        energy_rank: Singular values that hold 99.9 % of ‖ΔW‖²; one more than there are if those
+            left after a cut hold less.
         dead_ranks: Columns of the factors that add nothing.
     """
 
@@ -153,8 +155,9 @@ def measure_modules(modules: Sequence[LoraModule]) -> list[ModuleGeometry]:
     share = square / total.where(total > 0, 1.0)
     entropy = -(share * share.clamp(min=1e-300).log()).sum(-1)
     alive = (s > s[:, :1] * NEGLIGIBLE).sum(-1)
-    needed = (share.cumsum(-1) < 0.999).sum(-1) + 1
-    rows = zip(modules, s, total[:, 0].sqrt().tolist(), s[:, 0].tolist(), entropy.exp().tolist(),
+    kept = torch.tensor([[m.kept] for m in modules], dtype=torch.float64)
+    needed = (share.cumsum(-1) * kept < 0.999).sum(-1) + 1
+    rows = zip(modules, s, (total / kept)[:, 0].sqrt().tolist(), s[:, 0].tolist(), entropy.exp().tolist(),
                needed.tolist(), alive.tolist(), strict=True)  # fmt: skip
     return [
         ModuleGeometry(m.name, m.shape, m.rank, own, norm, top, effective, count, m.rank - lively)

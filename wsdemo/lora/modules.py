@@ -19,7 +19,9 @@ class LoraModule:
         shape: Of the adapted weight, with kernel sides if it is a convolution.
         kind: ``additive`` or ``multiplicative``.
         note: How it was converted, if it was no plain pair; empty if it was.
-        is_exact: Whether U Vᵀ is the update itself: no approximation, no assumed scale, no DoRA.
+        kept: Share of ‖ΔW‖² that U Vᵀ holds; below 1 where columns were cut.
+        is_exact: Whether U Vᵀ is the update itself, to rounding: no column cut, no assumed scale,
+            no DoRA.
         magnitude: (n,) DoRA's magnitudes, reported but not applied.
     """
 
@@ -31,6 +33,7 @@ class LoraModule:
     shape: tuple[int, ...]
     kind: str = "additive"
     note: str = ""
+    kept: float = 1.0
     is_exact: bool = True
     magnitude: Tensor | None = None
 
@@ -38,6 +41,11 @@ class LoraModule:
     def rank(self) -> int:
         """Columns of U and V."""
         return self.U.shape[1]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether columns were left out that hold more than rounding does."""
+        return self.kept < 1 - 1e-6
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,8 @@ def assemble(
             factors.shape,
             kind=kind,
             note=factors.note,
-            is_exact=factors.is_exact and scales.is_certain and magnitude is None,
+            kept=factors.kept,
+            is_exact=factors.kept >= 1 - 1e-6 and scales.is_certain and magnitude is None,
             magnitude=None if magnitude is None else magnitude.flatten(),
         )
         modules.append(each(module))
@@ -233,7 +234,7 @@ def assemble(
             f"None of its {len(groups):,} modules is usable: {ignored[0].why[:120]}.",
             "Save the adapter again from its trainer.",
         )
-    warnings = [*scales.warnings(modules), *warnings]
+    warnings = [*scales.warnings(modules), *_cuts(modules), *warnings]
     if any(m.magnitude is not None for m in modules):
         warnings.append(
             "DoRA: the update depends on the base's own weights; U and V hold the direction "
@@ -252,6 +253,20 @@ def assemble(
         dict(header.metadata),
         dict(config),
     )
+
+
+def _cuts(modules: Sequence[LoraModule]) -> list[str]:
+    """What was lost where a product of factors or a full difference has too many columns."""
+    cut = [m for m in modules if m.is_cut]
+    if not cut:
+        return []
+    columns = sorted({m.rank for m in cut})
+    to = f"{columns[0]} to {columns[-1]}" if len(columns) > 1 else f"{columns[0]}"
+    least = min(cut, key=lambda m: m.kept)
+    return [
+        f"{len(cut)} of {len(modules)} modules are cut to {to} columns; the least, {least.name},"
+        f" keeps {least.kept:.1%} of its energy. Norms are those of the whole update."
+    ]
 
 
 def _fits_float32(X: Tensor) -> bool:

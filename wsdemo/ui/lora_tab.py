@@ -27,6 +27,8 @@ SHOWN_NAME = 34
 """Characters of a module's name in a table."""
 MEASURED = ["module", "shape", "rank", "norm", "largest σ", "effective rank", "99.9 % rank",
             "dead ranks"]  # fmt: skip
+ONLY_IN_FILES = ["energy kept", "how read"]
+"""Columns of the downloaded table that a screen has no room for."""
 WIDTHS = ["300px", "130px", "70px", "100px", "100px", "130px", "110px", "100px"]
 COMPARED = ["module", "cosine", "outputs (cos of angles)", "inputs (cos of angles)"]
 
@@ -90,14 +92,14 @@ def short(name: str) -> str:
     return name if len(name) <= SHOWN_NAME else "…" + name[1 - SHOWN_NAME :]
 
 
-def table(geometry: Geometry) -> Any:
-    """The geometry, one row a module, for sorting."""
+def table(lora: Lora, geometry: Geometry) -> Any:
+    """The geometry, one row a module, for sorting; and how each module was read."""
     rows = [
         (m.name, "x".join(map(str, m.shape)), m.rank, m.frobenius, m.spectral,
-         m.effective_rank, m.energy_rank, m.dead_ranks)
-        for m in geometry.modules
+         m.effective_rank, m.energy_rank, m.dead_ranks, own.kept, own.note)
+        for m, own in zip(geometry.modules, lora.modules, strict=True)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=MEASURED).round(4)
+    return pd.DataFrame(rows, columns=MEASURED + ONLY_IN_FILES).round(4)
 
 
 def opened(path: str | None, config: str | None = None) -> Lora:
@@ -132,12 +134,13 @@ def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
     if path is None:
         return "", "", gr.Dataframe(visible=False), None
     lora, geometry = read_and_measure(Path(path), settings(config))
-    rows = table(geometry)
+    rows = table(lora, geometry)
     csv = rows.to_csv(index=False).encode()
+    shown = rows[MEASURED].assign(module=rows["module"].map(short))
     return (
         passport(lora, geometry),
         strip(geometry),
-        gr.Dataframe(rows.assign(module=rows["module"].map(short)), visible=True),
+        gr.Dataframe(shown, visible=True),
         download_file(csv, "geometry.csv"),
     )
 
@@ -151,9 +154,15 @@ def shrink(path: str | None, config: str | None, energy: float) -> tuple[Any, st
     before, after = Path(str(path)).stat().st_size, Path(file).stat().st_size
     text = (
         f"Keeps {kept:.3%} of the update's energy. Largest rank {max(lora.ranks)} → "
-        f"{max(smaller.ranks)}; {before:,} → {after:,} bytes in float32."
+        f"{max(smaller.ranks)}; {before:,} → {after:,} bytes in float32.{_doubts(lora)}"
     )
     return gr.File(file, visible=True), text
+
+
+def _doubts(*loras: Lora) -> str:
+    """What was lost or assumed in reading, if anything, for the end of a text."""
+    texts = dict.fromkeys(w for lora in loras for w in lora.warnings)
+    return f" Note: {text_of(' '.join(texts), 600)}" if texts else ""
 
 
 def _written(lora: Lora, name: str) -> str:
@@ -229,12 +238,11 @@ def combine(
     place = Path(download_file(b"", name))
     size = save_lora(merged, place, style)
     files = sorted(str(p) for p in place.parent.iterdir())
-    doubts = [w for lora in loras for w in lora.warnings]
     text = (
         f"{first:g} · first + {second:g} · second: {len(merged.modules):,} modules, {len(shared):,}"
         f" of them in both, with their names as they are, of rank up to"
         f" {max(merged.ranks)}, ‖ΔW‖ {measure(merged).frobenius:.4g}, {size:,} bytes in float32."
-        + (f" Note: {text_of(' '.join(dict.fromkeys(doubts)), 600)}" if doubts else "")
+        f"{_doubts(*loras)}"
     )
     return gr.File(files, visible=True), text
 
