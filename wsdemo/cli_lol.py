@@ -20,6 +20,7 @@ from wsdemo.lol.collection import load_collection
 from wsdemo.lol.models import MODELS
 from wsdemo.lol.predictor_files import save_predictor
 from wsdemo.lol.shipped import find_predictor, known_predictors
+from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.reader import judge_header, read_lora
 
 Result = dict[str, Any]
@@ -60,8 +61,10 @@ def run_predict(args: argparse.Namespace) -> Result:
     predictors = known_predictors(args.predictor, own_token(args.predictor))
     path = lora_file(args.input)
     started = time.monotonic()
-    found = answer(read_lora(path), predictors)
-    return found.to_dict(time.monotonic() - started)
+    lora = read_lora(path)
+    found = answer(lora, predictors).to_dict(time.monotonic() - started)
+    origin = origin_of(lora.config)
+    return found | ({"origin": origin} if origin else {})
 
 
 def report(text: str) -> None:

@@ -284,7 +284,12 @@ def test_the_card_on_the_hub_is_evidence_of_the_base_after_the_configuration(loo
         "adapter_config.json",
         "card on the Hub",
     ]
-    assert lora.config["wsdemo_origin"]["commit"] == COMMIT
+
+
+def test_the_resolved_commit_is_in_the_answer(loopback, capsys):
+    assert main(["predict", "acme/lora", "--json"]) == 0
+    origin = json.loads(capsys.readouterr().out)["origin"]
+    assert origin == {"repo": "acme/lora", "commit": COMMIT, "path": "adapter_model.safetensors"}
 
 
 def test_a_file_whose_name_has_a_space_is_fetched(loopback):

@@ -79,6 +79,14 @@ def _instance_base(text: str | None) -> str | None:
         return None
 
 
+def origin_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Repository, commit and path of a LoRA from the Hub; empty for any other."""
+    origin = config.get(ORIGIN)
+    if not isinstance(origin, dict):
+        return {}
+    return {k: str(origin.get(k, ""))[:400] for k in ("repo", "commit", "path")}
+
+
 def decide_base(
     header: Header,
     config: Mapping[str, Any],
