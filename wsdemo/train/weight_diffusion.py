@@ -22,8 +22,9 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
+from wsdemo.generate.classes import ClassPriors
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
-from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
+from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diffusion
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.tokens import TokenLayout
 from wsdemo.generate.transformer import SUMMARY_TOKEN, TransformerConfig, WeightTransformer
@@ -69,7 +70,13 @@ def validation_loss(model: WeightDiffusion, x: Tensor, attributes: Tensor, seed:
     """Mean loss on weights of instances that neither base nor diffusion saw, fixed noise."""
     g = torch.Generator().manual_seed(seed)
     parts = zip(x.split(64), attributes.split(64), strict=True)
-    return float(torch.cat([model.loss(a, b, g) for a, b in parts]).mean())
+    losses = [model.loss(a, b, g, class_of(model, b)) for a, b in parts]
+    return float(torch.cat(losses).mean())
+
+
+def class_of(model: WeightDiffusion, attributes: Tensor) -> Tensor | None:
+    """(n,) the true entry of full conditions (n, a), for a model with priors by class."""
+    return attributes.argmax(1) if model.classes is not None else None
 
 
 def diffusion_parser(description: str, directions: int, width: int) -> argparse.ArgumentParser:
@@ -89,10 +96,21 @@ def diffusion_parser(description: str, directions: int, width: int) -> argparse.
         default=False,
         help="a network over principal coordinates alone",
     )
+    parser.add_argument(
+        "--classes",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="a prior for every class, where the condition is one",
+    )
     parser.add_argument("--width", type=int, default=width, help="of the backbone")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--name", default=None, help="of the checkpoint; default: SET-diffusion")
+    parser.add_argument(
+        "--keep-prior",
+        action="store_true",
+        help="that of the checkpoint in OUT, which neighbours, maps and others were made with",
+    )
     return parser
 
 
@@ -156,19 +174,28 @@ def train_diffusion(
         return instances, labels(which, files).float() * 2 - 1
 
     instances, attributes = split("train")
-    prior = cached_prior(
-        args.runs / f"{name}-prior.safetensors", instances, adapter, max(1, args.directions)
-    )
+    if args.keep_prior:
+        prior = load_diffusion(args.out / f"{name}.safetensors", base)[0].prior
+    else:
+        path = args.runs / f"{name}-prior.safetensors"
+        prior = cached_prior(path, instances, adapter, max(1, args.directions))
+    if (folder / "train-mirrored").exists():
+        parts = (instances, attributes), split("train-mirrored")
+        instances, attributes = (torch.cat(both) for both in zip(*parts, strict=True))
     if args.directions == 0:  # plain standardised weights, as in the papers
         empty = prior.basis[:, :0]
         prior = dataclasses.replace(prior, basis=empty, variances=prior.variances[:0], rest=1.0)
     else:
         prior = dataclasses.replace(prior, rest=0.0)
     network = build_network(adapter, prior, len(names), args).to(device)
-    model = WeightDiffusion(adapter, prior, network, names)
+    classes = None
+    if args.classes and names:
+        y = torch.cat([prior.project(prior.standardise(x)) for x in instances.split(500)])
+        classes = ClassPriors.fit(y, attributes.argmax(1), len(names))
+    model = WeightDiffusion(adapter, prior, network, names, classes)
     prior = model.prior
-    count = sum(p.numel() for p in network.parameters())
-    log(f"{name}: {len(instances)} instances, {count / 1e6:.1f} M parameters, {device}")
+    parameters = sum(p.numel() for p in network.parameters())
+    log(f"{name}: {len(instances)} instances, {parameters / 1e6:.1f} M parameters, {device}")
     log(f"{args.minutes} minutes; saved in {args.runs} every 90 s")
 
     def standardised(weights: Tensor) -> Tensor:
@@ -189,15 +216,19 @@ def train_diffusion(
     run.attach(network=network, ema=ema, optimizer=optimizer)
     ema.to(device)
     if isinstance(network, CoordinateNetwork):
-        learnt = GaussianPrior.of_coordinates(prior.variances[: network.config.coordinates])
-        model = WeightDiffusion(adapter, learnt, network, names)
-    averaged = WeightDiffusion(adapter, model.prior, ema.model, names)
+        count = network.config.coordinates
+        learnt = GaussianPrior.of_coordinates(prior.variances[:count])
+        own = None if classes is None else classes.first(count)
+        model = WeightDiffusion(adapter, learnt, network, names, own)
+    averaged = WeightDiffusion(adapter, model.prior, ema.model, names, model.classes)
     generator = torch.Generator().manual_seed(args.seed + run.step)
     mean_loss, figures, resumed_at = 0.0, {}, run.step
     while run.running():
         index = torch.randint(len(x), (args.batch,), generator=generator)
-        given = drop_attributes(attributes[index], generator).to(device)
-        loss = model.loss(x[index.to(device)], given, generator).mean()
+        known = attributes[index]
+        given = drop_attributes(known, generator).to(device)
+        true = class_of(model, known.to(device))
+        loss = model.loss(x[index.to(device)], given, generator, true).mean()
         for group in optimizer.param_groups:
             group["lr"] = rate_at(run.progress, args.rate)
         optimizer.zero_grad(set_to_none=True)
@@ -213,10 +244,10 @@ def train_diffusion(
             log(text)
 
     figures = {"steps": run.step, "minutes": run.seconds / 60, "loss": mean_loss}
-    figures |= {"instances": len(x), "parameters": count, "batch": args.batch}
+    figures |= {"instances": len(x), "parameters": parameters, "batch": args.batch}
     if held_out is not None:
         figures["validation_loss"] = validation_loss(averaged, *held_out)
-    averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
+    averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names, classes)
     meta = {
         **meta,
         "name": name,
