@@ -1,5 +1,6 @@
 """The evaluator's handlers without a browser: examples, many files, texts from files."""
 
+from csv import reader as csv_rows
 from pathlib import Path
 
 import gradio as gr
@@ -30,19 +31,43 @@ def test_every_offered_example_is_answered_and_does_not_carry_its_answer():
     assert len(set(said)) == len(said)  # each its own labels
 
 
-def test_many_files_give_a_row_each_with_a_prediction_or_a_reason(tmp_path):
+def test_many_files_give_a_row_each_with_passport_and_prediction_or_the_reason(tmp_path):
     good = predict_section.example_file("0")
     tensors, _, _ = families()["kohya"]
-    foreign = write(tmp_path / "foreign.safetensors", tensors, {})
+    meta = {"ss_base_model_version": "sdxl_base_v1-0"}
+    foreign = write(tmp_path / "foreign.safetensors", tensors, meta)
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(BAD["a web page"])
-    table, _, said = predict_section.batch([good, str(foreign), str(bad)])
-    rows = table.value["data"]
+    table, csv, said = predict_section.batch([good, str(foreign), str(bad)])
+    assert said.startswith("2 of 3 read, 1 predicted")
+    heads, rows = table.value["headers"], table.value["data"]
+    assert heads[:9] == ["file", *predict_section.PASSPORT]
     assert len(rows) == 3
-    assert said.startswith("1 of 3 answered")
-    flat = [" ".join(map(str, row)) for row in rows]
-    assert "unknown" in flat[1]
-    assert "web page" in flat[2]
+    first, second, third = (dict(zip(heads, row, strict=True)) for row in rows)
+    assert first["predictor"].startswith("lol-")
+    assert not first["reason"]
+    assert all(isinstance(v, float) for v in rows[0][9:])
+    lora = read_lora(foreign)
+    assert second["family"] == "kohya"
+    assert second["base"] == "sdxl_base_v1-0"
+    assert second["modules"] == len(lora.modules)
+    assert second["ranks"] == str(next(iter(lora.ranks)))
+    assert second["norm"] == pytest.approx(measure(lora).frobenius, rel=1e-3)
+    assert second["exact"] == "yes"
+    assert second["predictor"] == "none"
+    assert "No predictor was trained" in second["reason"]
+    assert third["family"] == "not read"
+    assert "web page" in third["reason"]
+    with Path(csv.value["path"]).open(newline="") as file:
+        assert [len(row) for row in csv_rows(file)] == [len(heads)] * 4
+
+
+def test_a_batch_in_which_nothing_is_read_has_the_same_columns(tmp_path):
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(BAD["a web page"])
+    table, _, said = predict_section.batch([str(bad)])
+    assert table.value["headers"] == ["file", *predict_section.PASSPORT]
+    assert said.startswith("0 of 1 read")
 
 
 def test_what_does_not_merge_is_refused(tmp_path):

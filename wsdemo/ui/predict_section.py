@@ -15,6 +15,7 @@ from wsdemo.lol.pairs import Pairs, pack
 from wsdemo.lol.predictor import Predictor
 from wsdemo.lol.predictor_files import load_predictor
 from wsdemo.lol.shipped import hub_predictor, shipped_predictors
+from wsdemo.lora.geometry import read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui import predict_panel
@@ -25,6 +26,8 @@ from wsdemo.ui.text import text_of
 EXAMPLES = "lora-examples"
 MAX_BATCH = 200
 """LoRAs of one batch drop."""
+PASSPORT = ("family", "base", "modules", "ranks", "norm", "exact", "predictor", "reason")
+"""Columns of a batch before the predictions."""
 
 
 @cache
@@ -125,34 +128,61 @@ def predict_file(lora: Lora, own: Own = ()) -> tuple[Any, ...]:
     )
 
 
+def batch_row(path: Path, own: Own = ()) -> dict[str, Any]:
+    """One file of a batch: its passport in a few cells, then predictions, or why there are none.
+
+    Raises:
+        WsdemoError: It is refused.
+    """
+    lora, geometry = read_and_measure(path)
+    row: dict[str, Any] = {
+        "family": lora.family,
+        "base": lora.base.name[:80],
+        "modules": len(lora.modules),
+        "ranks": ", ".join(f"{r} ({n})" if len(lora.ranks) > 1 else f"{r}"
+                           for r, n in lora.ranks.items()),
+        "norm": float(f"{geometry.frobenius:.4g}"),
+        "exact": "yes" if lora.is_exact else "no",
+    }  # fmt: skip
+    if any(p.matches(lora) for p in _predictors(own)):
+        lora = read_lora(path)  # until here only shapes were kept
+    found = answer(lora, _predictors(own))
+    row |= {"predictor": found.predictor or "none", "reason": found.reason[:300]}
+    for p in found.predictions:
+        value = p.probability if p.probability is not None else p.value
+        row[predict_panel.shown(p.name)] = round(value, 4)
+    return row
+
+
 @guarded
 def batch(paths: list[str] | None, own: Own = ()) -> tuple[Any, Any, str]:
-    """Many files → a table of predictions; what cannot be read is a row that says why."""
+    """Many files → a table of passports and predictions; a refused one is a row that says why."""
     if not paths:
         return gr.Dataframe(visible=False), gr.DownloadButton(visible=False), ""
     if len(paths) > MAX_BATCH:
         raise WsdemoError(
             "Too many files",
             f"Found {len(paths)}; at most {MAX_BATCH} at once.",
-            "Use the command line: python -m wsdemo predict FILE --json",
+            "Use the command line: python -m wsdemo inspect FILE --json",
         )
     rows = []
     for path in paths:
         row: dict[str, Any] = {"file": Path(path).name[:60]}
         try:
-            found = answer(read_lora(Path(path)), _predictors(own))
-            row |= {"family": found.predictor or "unknown", "reason": found.reason[:200]}
-            for p in found.predictions:
-                value = p.probability if p.probability is not None else p.value
-                row[predict_panel.shown(p.name)] = round(value, 4)
+            row |= batch_row(Path(path), own)
         except WsdemoError as error:
-            row |= {"family": "not read", "reason": f"{error.title}: {error.message}"[:200]}
+            row |= {"family": "not read", "reason": f"{error.title}: {error.message}"[:300]}
         rows.append(row)
+    first = ["file", *PASSPORT]
     table = pd.DataFrame(rows).astype(object).fillna("")
-    csv = download_file(table.to_csv(index=False).encode(), "predictions.csv")
+    table = table.reindex(
+        columns=[*first, *table.columns.drop(first, errors="ignore")], fill_value=""
+    )
+    csv = download_file(table.to_csv(index=False).encode(), "loras.csv")
+    read = sum(1 for r in rows if r["family"] != "not read")
     answered = sum(1 for r in rows if not r["reason"])
-    said = f"{answered} of {len(rows)} answered; the rest say why not."
-    return gr.Dataframe(table, visible=True), gr.DownloadButton(csv, visible=True), said
+    said = f"{read} of {len(rows)} read, {answered} predicted; the reason says why not."
+    return gr.Dataframe(table, visible=True), gr.DownloadButton(value=csv, visible=True), said
 
 
 def build(file: gr.File, config: gr.File, opened: Any) -> None:
@@ -203,7 +233,12 @@ def build(file: gr.File, config: gr.File, opened: Any) -> None:
         )  # fmt: skip
         counted = gr.Markdown()
         table = gr.Dataframe(
-            label="Predictions", interactive=False, visible=False, max_height=420, wrap=True
+            label="Passports and predictions",
+            interactive=False,
+            visible=False,
+            max_height=420,
+            wrap=True,
+            elem_id="batch-table",
         )
         csv = gr.DownloadButton("Download as CSV", visible=False)
 
