@@ -441,6 +441,34 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     page.get_by_text("mlora-asym: PSNR").wait_for(timeout=15_000)
 
 
+def test_the_last_fit_on_the_map_brings_its_controls_along_and_ends_a_walk(page, photo):
+    open_fit(page, photo)
+    page.get_by_text("As the training faces").first.click()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, "Done")
+    page.get_by_role("tab", name="Clusters").click()
+    page.locator(".wm-canvas").wait_for()
+    page.get_by_role("button", name="The map as a table").click()
+    page.locator("#map-mine").click()
+    page.locator("#map-said", has_text="Your fit").wait_for(timeout=30_000)
+    page.locator("#map-table th", has_text="Male").first.wait_for(timeout=15_000)
+    page.get_by_role("button", name="Walk from here").click()
+    page.get_by_text("The walk begins at your instance").wait_for(timeout=15_000)
+    page.locator("#map-table [role=gridcell]").nth(7).click()
+    page.locator("#map-said", has_text=".jpg").wait_for(timeout=15_000)  # a face, not a shape
+    page.get_by_role("button", name="to here").click()
+    page.locator("#map-mixed img").wait_for(timeout=30_000)
+    page.locator("#map-share input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("At 52% of the way").wait_for(timeout=15_000)
+    page.locator("#map-measure").click()
+    page.locator("#map-figures", has_text="Male: k-means ARI").wait_for(timeout=60_000)
+    page.get_by_text("shapes", exact=True).first.click()
+    page.locator("#map-table th", has_text="category").first.wait_for(timeout=15_000)
+    assert page.locator("#map-begins").inner_text() == ""
+    assert page.locator("#map-mixed img").count() == 0
+
+
 def test_a_face_of_the_map_is_edited_and_regauged(page):
     page.get_by_role("tab", name="Clusters").click()
     page.get_by_role("tab", name="Edit a face").click()
