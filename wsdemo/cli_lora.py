@@ -1,10 +1,12 @@
 """The command line's verbs for LoRAs: inspect, compare, resize, merge, regauge, convert."""
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import Any
 
+from wsdemo.cli_lol import lora_file
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
 from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
@@ -47,11 +49,13 @@ def run_inspect(args: argparse.Namespace) -> Result:
 
 
 def run_compare(args: argparse.Namespace) -> Result:
-    """``compare A B``: how alike two LoRAs are."""
-    found = compare(read_lora(args.first), read_lora(args.second))
+    """``compare A B``: how alike two LoRAs are; files or repositories."""
+    first, second = (read_lora(lora_file(str(x))) for x in (args.first, args.second))
+    found = compare(first, second)
     return {
         "cosine": found.cosine,
-        "ratio": found.ratio,
+        "ratio": found.ratio if math.isfinite(found.ratio) else None,  # JSON has no infinity
+        "exact": first.is_exact and second.is_exact,
         "ancestry": found.ancestry,
         "shared": len(found.modules),
         "only_first": list(found.only_first),

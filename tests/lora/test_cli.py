@@ -56,6 +56,7 @@ def test_regauge_resize_merge_and_compare(capsys, lora, tmp_path):
     turned, small, sum_ = (
         tmp_path / n for n in ("t.safetensors", "s.safetensors", "m.safetensors")
     )
+    dotted = write(tmp_path / "d.safetensors", families()["loralib"][0])
     status, result = run(capsys, "regauge", lora, "--seed", 1, "--out", turned)
     assert status == 0
     assert result["frobenius_norm"] == pytest.approx(result["frobenius_before"], rel=1e-4)
@@ -68,11 +69,35 @@ def test_regauge_resize_merge_and_compare(capsys, lora, tmp_path):
     status, result = run(capsys, "merge", f"{lora}:1.0", f"{turned}:-1.0", "--out", sum_)
     assert status == 0
     assert result["frobenius_norm"] < 1e-4
-    status, result = run(capsys, "merge", lora, "--style", "peft", "--out", sum_)
-    assert result["frobenius_norm"] == pytest.approx(
-        float((before.modules[0].U @ before.modules[0].V.T).norm()), rel=1e-4
-    )
+    status, result = run(capsys, "merge", dotted, "--style", "peft", "--out", sum_)
+    whole = families()["loralib"][2]
+    assert result["frobenius_norm"] == pytest.approx(float(whole.norm()), rel=1e-4)
     assert (tmp_path / "adapter_config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("merge", "FILE:nan", "--out", "out"),
+        ("merge", "FILE:1e38", "FILE:1e38", "--out", "out"),
+        ("merge", "FILE", "--energy", "2", "--out", "out"),
+        ("merge", "FILE", "--style", "peft", "--out", "out"),
+        ("regauge", "FILE", "--seed", str(2**70), "--out", "out"),
+        ("resize", "FILE", "--out", "."),
+    ],
+)
+def test_wrong_values_end_with_two(arguments, capsys, lora, monkeypatch):
+    monkeypatch.chdir(lora.parent)
+    status, result = run(capsys, *(a.replace("FILE", str(lora)) for a in arguments))
+    assert status == 2
+    assert result["error"]["hint"]
+
+
+def test_a_comparison_with_nothing_is_json(capsys, lora, tmp_path):
+    tensors = families()["kohya"][0]
+    silent = write(tmp_path / "z.safetensors", {k: 0 * t for k, t in tensors.items()})
+    status, result = run(capsys, "compare", silent, lora)
+    assert (status, result["ratio"], result["cosine"]) == (0, None, 0.0)
 
 
 def test_pickles_are_converted_and_never_run(capsys, tmp_path):

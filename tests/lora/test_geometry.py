@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.lora.files import families, rand, write
 from wsdemo.errors import WsdemoError
@@ -16,6 +17,7 @@ from wsdemo.lora.geometry import (
     read_and_measure,
     singular_values,
 )
+from wsdemo.lora.names import canonical_name, kohya_name
 from wsdemo.lora.reader import read_lora
 
 
@@ -158,7 +160,7 @@ def test_merging_is_addition(tmp_path):
 
 
 @pytest.mark.parametrize("style", ["kohya", "peft"])
-@pytest.mark.parametrize("label", ["kohya", "convolution", "LoHa", "AdaLoRA"])
+@pytest.mark.parametrize("label", ["loralib", "convolution", "LoHa", "AdaLoRA"])
 def test_written_files_read_back_as_the_same_update(style, label, tmp_path):
     tensors, _, expected = families()[label]
     lora = read_lora(write(tmp_path / "in" / "x.safetensors", tensors))
@@ -169,6 +171,93 @@ def test_written_files_read_back_as_the_same_update(style, label, tmp_path):
     torch.testing.assert_close(dense(again)[lora.modules[0].name], expected, rtol=1e-3, atol=1e-4)
     assert again.modules[0].shape == lora.modules[0].shape
     assert again.is_exact
+
+
+SPELLINGS = {
+    "diffusers": ("unet.down_blocks.0.attentions.1.attn1.to_q", "lora_A.weight", "lora_B.weight"),
+    "kohya": ("lora_unet_down_blocks_0_attentions_1_attn1_to_q", "lora_down.weight",
+              "lora_up.weight"),
+    "ComfyUI": ("diffusion_model.down_blocks.0.attentions.1.attn1.to_q", "lora_A.weight",
+                "lora_B.weight"),
+}  # fmt: skip
+
+
+def spelled(tmp_path, spelling: str):
+    name, down, up = SPELLINGS[spelling]
+    tensors = {f"{name}.{down}": rand(3, 8), f"{name}.{up}": rand(9, 3)}
+    return read_lora(write(tmp_path / f"{spelling}.safetensors", tensors))
+
+
+@pytest.mark.parametrize("other", ["kohya", "ComfyUI"])
+def test_one_lora_in_two_spellings_is_one_lora(other, tmp_path):
+    a, b = spelled(tmp_path, "diffusers"), spelled(tmp_path, other)
+    assert compare(a, b).cosine == pytest.approx(1)
+    assert not compare(a, b).only_first
+    merged = merge([a, b], [1.0, -1.0])
+    assert [m.name for m in merged.modules] == [a.modules[0].name]
+    assert measure(merged).frobenius < 1e-5
+
+
+def test_the_output_layers_of_the_first_generation_have_their_number():
+    old, new = "unet.down_blocks.0.attn1.to_out", "unet.down_blocks.0.attn1.to_out.0"
+    assert canonical_name(old) == canonical_name(new) == canonical_name(kohya_name(old))
+    assert canonical_name("text_encoder.a.b") == canonical_name("lora_te1_a_b")
+    assert canonical_name("text_encoder_2.a.b") != canonical_name("text_encoder.a.b")
+
+
+def test_names_follow_the_style_that_is_written(tmp_path):
+    a, path = spelled(tmp_path, "diffusers"), tmp_path / "out.safetensors"
+    save_lora(a, path, "kohya")
+    assert f"{SPELLINGS['kohya'][0]}.alpha" in load_file(path)
+    save_lora(a, path, "peft")
+    assert f"{SPELLINGS['diffusers'][0]}.lora_A.weight" in load_file(path)
+    assert not path.with_name("adapter_config.json").exists()
+    assert read_lora(path).is_exact
+    with pytest.raises(WsdemoError, match="flattened names"):
+        save_lora(spelled(tmp_path, "kohya"), path, "peft")
+
+
+def test_an_embedding_keeps_its_keys(tmp_path):
+    tensors, name, W = families()["embedding"]
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    path = tmp_path / "adapter_model.safetensors"
+    save_lora(lora, path, "peft")
+    assert f"base_model.model.{name}.lora_embedding_A" in load_file(path)
+    torch.testing.assert_close(dense(read_lora(path))[name], W, rtol=1e-4, atol=1e-5)
+    with pytest.raises(WsdemoError, match="is an embedding"):
+        save_lora(lora, path, "kohya")
+
+
+def test_a_dora_is_not_written_without_its_magnitude(tmp_path):
+    tensors, name, _ = families()["kohya"]
+    path = write(tmp_path / "x.safetensors", {**tensors, f"{name}.dora_scale": rand(12, 1)})
+    lora = read_lora(path)
+    for changed in (lambda: merge([lora], [1.0]), lambda: save_lora(resize(lora)[0], path),
+                    lambda: save_lora(regauge(lora, 1), path)):  # fmt: skip
+        with pytest.raises(WsdemoError, match="depends on the base's weights"):
+            changed()
+
+
+def test_sums_that_float32_cannot_hold_are_refused(tmp_path):
+    lora = lora_of(tmp_path)
+    for weight, said in ((float("nan"), "weights are"), (float("inf"), "weights are"),
+                         (1e38, "multiply to a norm")):  # fmt: skip
+        with pytest.raises(WsdemoError, match=said):
+            merge([lora, lora], [weight, 1.0])
+    for energy in (2.0, float("nan")):
+        with pytest.raises(WsdemoError, match="energy is"):
+            merge([lora, lora], [1.0, 1.0], energy)
+    for seed in (-1, 2**70):
+        with pytest.raises(WsdemoError, match="The seed is"):
+            regauge(lora, seed)
+    with pytest.raises(WsdemoError, match="not written"):
+        save_lora(lora, tmp_path)
+
+
+def test_loras_without_a_common_module_do_not_merge(tmp_path):
+    a, b = lora_of(tmp_path), spelled(tmp_path, "kohya")
+    with pytest.raises(WsdemoError, match="no module in common"):
+        merge([a, b], [1.0, 1.0])
 
 
 def test_depth_counts_numbers_as_numbers_and_shares_add_up(tmp_path):

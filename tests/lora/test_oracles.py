@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wsdemo.errors import WsdemoError
+from wsdemo.lora.arithmetic import regauge, resize, save_lora
 from wsdemo.lora.reader import read_lora
 
 warnings.filterwarnings("ignore")
@@ -58,8 +59,17 @@ def test_peft_merges_what_is_read(options, tmp_path):
         if "lora_" in name:
             nn.init.normal_(parameter)
     adapted.save_pretrained(tmp_path)
+    (tmp_path / "again").mkdir()
     lora = read_lora(tmp_path / "adapter_model.safetensors")
+    save_lora(regauge(lora, 1), tmp_path / "again" / "adapter_model.safetensors", "peft")
     after = adapted.merge_and_unload().state_dict()
+    fresh = Tiny()
+    fresh.load_state_dict(before)
+    again = peft.PeftModel.from_pretrained(fresh, tmp_path / "again").merge_and_unload()
+    for module in lora.modules:
+        key = module.name + ".weight"
+        delta = again.state_dict()[key] - before[key]
+        assert apart(module, delta) < CLOSE
     assert len(lora.modules) == len(options["target_modules"])
     for module in lora.modules:
         key = module.name.removeprefix("base_model.model.") + ".weight"
@@ -101,17 +111,21 @@ def test_other_methods_of_peft_are_refused_by_name(name, options, tmp_path):
     assert name.removesuffix("Config").lower()[:3] in caught.value.message.lower()
 
 
-def test_diffusers_fuses_what_is_read(tmp_path):
+def tiny_unet(diffusers):
+    return diffusers.UNet2DConditionModel(
+        block_out_channels=(8, 16), layers_per_block=1, sample_size=8, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), cross_attention_dim=12,
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=4,
+    )  # fmt: skip
+
+
+def test_diffusers_fuses_what_is_read_and_what_is_written(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
     torch.manual_seed(0)
-    unet = diffusers.UNet2DConditionModel(
-        block_out_channels=(8, 16), layers_per_block=1, sample_size=8, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), cross_attention_dim=12,
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=4,
-    )  # fmt: skip
+    unet = tiny_unet(diffusers)
     before = {k: v.clone() for k, v in unet.state_dict().items()}
     targets = ["to_q", "to_v", "conv1"]
     unet.add_adapter(peft.LoraConfig(r=3, lora_alpha=6, target_modules=targets))
@@ -123,6 +137,22 @@ def test_diffusers_fuses_what_is_read(tmp_path):
     save(tmp_path / "new", unet_lora_layers=own,
          unet_lora_adapter_metadata={"r": 3, "lora_alpha": 6})  # fmt: skip
     save(tmp_path / "old", unet_lora_layers=convert_state_dict_to_diffusers(own))
+    for style in ("peft", "kohya"):
+        again = tiny_unet(diffusers)
+        again.load_state_dict(before)
+        lora = resize(read_lora(tmp_path / "new" / "pytorch_lora_weights.safetensors"), 0.7)[0]
+        assert len(lora.ranks) > 1
+        save_lora(lora, tmp_path / f"{style}.safetensors", style)
+        state, alphas, meta = diffusers.StableDiffusionPipeline.lora_state_dict(
+            str(tmp_path), weight_name=f"{style}.safetensors", return_lora_metadata=True,
+            unet_config=again.config,
+        )  # fmt: skip
+        diffusers.StableDiffusionPipeline.load_lora_into_unet(state, alphas, again, metadata=meta)
+        again.fuse_lora()
+        loaded = {k.replace(".base_layer", ""): v for k, v in again.state_dict().items()}
+        for module in lora.modules:
+            key = module.name.removeprefix("unet.") + ".weight"
+            assert apart(module, loaded[key] - before[key]) < CLOSE
     unet.fuse_lora()
     after = {k.replace(".base_layer", ""): v for k, v in unet.state_dict().items()}
     new, old = (

@@ -1,11 +1,14 @@
-"""LoRAs as vectors: resize, re-gauge, merge; and files that PEFT or kohya's programs read."""
+"""LoRAs as vectors: resize, re-gauge, merge; and files that other programs read."""
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -13,10 +16,24 @@ from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_SEED
 from wsdemo.lora.convert import truncated
 from wsdemo.lora.modules import Lora, LoraModule
+from wsdemo.lora.names import (
+    by_canonical_name,
+    component,
+    diffusers_name,
+    is_flattened,
+    kohya_name,
+)
 
 
 def _additive(*loras: Lora) -> None:
     for lora in loras:
+        if any(m.magnitude is not None for m in lora.modules):
+            raise WsdemoError(
+                "A DoRA does not add",
+                "Its update depends on the base's weights, which are not here; U and V alone are"
+                " another update.",
+                "Use the program that made it.",
+            )
         if lora.kind != "additive":
             raise WsdemoError(
                 "Not additive",
@@ -29,6 +46,22 @@ def _with(lora: Lora, modules: Sequence[LoraModule]) -> Lora:
     return dataclasses.replace(lora, modules=tuple(modules))
 
 
+def _share(energy: float) -> None:
+    if not 0 < energy <= 1:
+        raise WsdemoError("Value out of range", f"energy is {energy:g}.", "Choose 0 to 1.")
+
+
+def _measurable(name: str, U: Tensor, V: Tensor) -> None:
+    norms = (float(torch.linalg.vector_norm(X, dtype=torch.float64)) for X in (U, V))
+    size = math.prod(norms)
+    if not size < 1e37:  # also NaN
+        raise WsdemoError(
+            "Values too large",
+            f"The factors of {name[:80]!r} multiply to a norm of {size:.3g}; float32 ends at 3e38.",
+            "Choose smaller weights.",
+        )
+
+
 def resize(lora: Lora, energy: float = 0.999) -> tuple[Lora, float]:
     """The fewest ranks that keep a share of ‖ΔW‖² in every module.
 
@@ -38,10 +71,10 @@ def resize(lora: Lora, energy: float = 0.999) -> tuple[Lora, float]:
     Raises:
         WsdemoError: The share is not in (0, 1].
     """
-    if not 0 < energy <= 1:
-        raise WsdemoError("Value out of range", f"energy is {energy:g}.", "Choose 0 to 1.")
+    _share(energy)
     modules, kept, total = [], 0.0, 0.0
     for module in lora.modules:
+        _measurable(module.name, module.U, module.V)
         U, V, share = truncated(module.U, module.V, energy)
         own = float((U.double().T @ U.double() * (V.double().T @ V.double())).sum())
         kept, total = kept + own, total + own / max(share * module.kept, 1e-30)
@@ -90,19 +123,31 @@ def regauge(lora: Lora, seed: int) -> Lora:
 def merge(loras: Sequence[Lora], weights: Sequence[float], energy: float = 1.0) -> Lora:
     """Σ w_i ΔW_i, exactly: factors side by side, then as few ranks as hold ``energy`` of it.
 
+    Modules are matched in any program's spelling, and keep that of the first LoRA that has them.
+
     Raises:
-        WsdemoError: They adapt modules of different shapes under one name, or multiply.
+        WsdemoError: One shares no module with the others, they adapt modules of different shapes
+            under one name, multiply or are DoRAs, or a weight or the sum is not finite.
     """
     _additive(*loras)
-    names = sorted({m.name for lora in loras for m in lora.modules})
+    _share(energy)
+    if not all(map(math.isfinite, weights)):
+        raise WsdemoError(
+            "Value out of range", f"The weights are {list(weights)}.", "Choose finite numbers."
+        )
+    tables = [by_canonical_name(lora) for lora in loras]
+    for i, own in enumerate(tables):
+        others = set[str]().union(*(t for j, t in enumerate(tables) if j != i))
+        if others and not others & set(own):
+            raise WsdemoError(
+                "Nothing to merge",
+                f"They adapt no module in common: {loras[i].modules[0].name[:60]} … against"
+                f" {loras[i - 1].modules[0].name[:60]} …",
+                "Take LoRAs of one base model.",
+            )
     modules = []
-    for name in names:
-        found = [
-            (m, w)
-            for lora, w in zip(loras, weights, strict=True)
-            for m in lora.modules
-            if m.name == name
-        ]
+    for name in sorted(set[str]().union(*tables)):
+        found = [(t[name], w) for t, w in zip(tables, weights, strict=True) if name in t]
         sides = {(len(m.U), len(m.V)) for m, _ in found}
         if len(sides) > 1:
             raise WsdemoError(
@@ -112,6 +157,7 @@ def merge(loras: Sequence[Lora], weights: Sequence[float], energy: float = 1.0) 
             )
         U = torch.cat([m.U * w for m, w in found], dim=1)
         V = torch.cat([m.V for m, _ in found], dim=1)
+        _measurable(name, U, V)
         U, V, _ = truncated(U, V, energy)
         modules.append(
             dataclasses.replace(
@@ -134,46 +180,116 @@ def _pair(module: LoraModule) -> tuple[Tensor, Tensor]:
 
 
 def save_lora(lora: Lora, path: Path, style: str = "kohya") -> int:
-    """Writes a LoRA for other programs; the scale is in the factors, α = r.
+    """Writes a LoRA for other programs; the scale is in the factors.
+
+    Modules of a diffusers pipeline (``unet.``, ``text_encoder.`` …) are written in PEFT style as
+    diffusers writes them, and in kohya's with its flattened names.
 
     Args:
         lora: What to write.
-        path: The .safetensors file; for ``peft`` adapter_config.json goes beside it.
+        path: The .safetensors file; a PEFT adapter's adapter_config.json goes beside it.
         style: ``kohya`` or ``peft``.
 
     Returns:
         Bytes of the file.
 
     Raises:
-        WsdemoError: The LoRA multiplies, or the style is unknown.
+        WsdemoError: The LoRA multiplies or is a DoRA, its modules have no names in that style,
+            the style is unknown, or the file cannot be written.
     """
     _additive(lora)
-    tensors: dict[str, Tensor] = {}
-    for module in lora.modules:
-        down, up = _pair(module)
-        if style == "kohya":
-            tensors[f"{module.name}.lora_down.weight"] = down
-            tensors[f"{module.name}.lora_up.weight"] = up
-            tensors[f"{module.name}.alpha"] = torch.tensor(float(module.rank))
-        elif style == "peft":
-            tensors[f"base_model.model.{module.name}.lora_A.weight"] = down
-            tensors[f"base_model.model.{module.name}.lora_B.weight"] = up
-        else:
-            raise WsdemoError("Unknown style", f"Found {style[:20]!r}.", "Use kohya or peft.")
+    if style not in _STYLES:
+        raise WsdemoError("Unknown style", f"Found {style[:20]!r}.", "Use kohya or peft.")
+    tensors, texts = _STYLES[style](lora)
     metadata = {k: v for k, v in lora.metadata.items() if k != "lora_adapter_metadata"}
-    save_file(tensors, path, metadata={**metadata, "wsdemo": "scale folded in, alpha = rank"})
-    if style == "peft":
-        ranks = {m.name: m.rank for m in lora.modules}
-        usual = max(set(ranks.values()), key=list(ranks.values()).count)
+    try:
+        save_file(tensors, path, {**metadata, **texts, "wsdemo": "scale folded in"})
+    except (SafetensorError, OSError) as error:
+        raise WsdemoError(
+            "File not written", f"{path}: {str(error)[:200]}.", "Choose another path."
+        ) from error
+    if style == "peft" and not all(component(m.name) for m in lora.modules):
         config = {
             "peft_type": "LORA",
             "base_model_name_or_path": lora.config.get("base_model_name_or_path"),
-            "r": usual,
-            "lora_alpha": usual,
-            "rank_pattern": {n: r for n, r in ranks.items() if r != usual},
-            "alpha_pattern": {n: r for n, r in ranks.items() if r != usual},
-            "target_modules": sorted({n.split(".")[-1] for n in ranks}),
             "bias": "none",
+            **_ranks({m.name: m.rank for m in lora.modules}),
+            "target_modules": sorted({m.name.split(".")[-1] for m in lora.modules}),
         }
         path.with_name("adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
     return path.stat().st_size
+
+
+def _kohya(lora: Lora) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors in kohya's names with one α for all, and no texts.
+
+    Diffusers loses the α of a module that differs from the others'.
+    """
+    alpha = _usual([m.rank for m in lora.modules])
+    has_two = any(component(m.name) == "text_encoder_2" for m in lora.modules)
+    tensors: dict[str, Tensor] = {}
+    for module in lora.modules:
+        if module.is_embedding:
+            raise WsdemoError(
+                "Not for kohya",
+                f"{module.name[:80]!r} is an embedding, which kohya's programs do not adapt.",
+                "Write it for PEFT.",
+            )
+        name = kohya_name(module.name, has_two)
+        down, up = _pair(module)
+        tensors[f"{name}.lora_down.weight"] = down
+        tensors[f"{name}.lora_up.weight"] = up * (module.rank / alpha)
+        tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
+    if len(tensors) < 3 * len(lora.modules):
+        raise WsdemoError(
+            "Not for kohya",
+            "Two modules differ in dots and underscores only.",
+            "Write it for PEFT.",
+        )
+    return tensors, {}
+
+
+def _peft(lora: Lora) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors in PEFT's names, and for parts of a pipeline the texts that diffusers reads."""
+    tensors: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, int]] = {}
+    for module in lora.modules:
+        if is_flattened(module.name):
+            raise WsdemoError(
+                "Not for PEFT",
+                f"{module.name[:80]!r} is one of kohya's flattened names, which PEFT cannot match"
+                " to a model: where its dots were is lost.",
+                "Write it for kohya.",
+            )
+        part = component(module.name)
+        name = diffusers_name(module.name) if part else f"base_model.model.{module.name}"
+        if module.is_embedding:
+            tensors[f"{name}.lora_embedding_A"] = module.U.T.contiguous()
+            tensors[f"{name}.lora_embedding_B"] = module.V.contiguous()
+        else:
+            down, up = _pair(module)
+            tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = down, up
+        if part and part != "diffusion_model":  # whose modules diffusers renames
+            parts.setdefault(part, {})[name.split(".", 1)[1]] = module.rank
+    found = {f"{part}.{k}": v for part, own in parts.items() for k, v in _ranks(own).items()}
+    return tensors, {"lora_adapter_metadata": json.dumps(found)} if found else {}
+
+
+def _usual(ranks: list[int]) -> int:
+    return max(sorted(set(ranks)), key=ranks.count)
+
+
+def _ranks(ranks: dict[str, int]) -> dict[str, Any]:
+    """A configuration of PEFT for modules of these ranks, α = r."""
+    usual = _usual(list(ranks.values()))
+    unusual = {name: r for name, r in ranks.items() if r != usual}
+    return {
+        "r": usual,
+        "lora_alpha": usual,
+        "rank_pattern": unusual,
+        "alpha_pattern": unusual,
+        "target_modules": sorted(ranks),
+    }
+
+
+_STYLES = {"kohya": _kohya, "peft": _peft}

@@ -29,6 +29,7 @@ class Factors:
     shape: tuple[int, ...]
     note: str = ""
     kept: float = 1.0
+    is_embedding: bool = False
 
 
 class Unusable(Exception):
@@ -71,7 +72,8 @@ def pair(down: Tensor, up: Tensor, mid: Tensor | None = None) -> Factors:
 def embedding(A: Tensor, B: Tensor) -> Factors:
     """PEFT's embedding: ΔW (entries, width) = (B A)ᵀ with A (r, entries), B (width, r)."""
     _require(A.dim() == B.dim() == 2 and A.shape[0] == B.shape[1], _sides(A, B))
-    return Factors(A.T, B, A.shape[0], (A.shape[1], B.shape[0]), "embedding")
+    shape = (A.shape[1], B.shape[0])
+    return Factors(A.T, B, A.shape[0], shape, "embedding", is_embedding=True)
 
 
 def mlx(a: Tensor, b: Tensor) -> Factors:

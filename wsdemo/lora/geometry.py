@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.modules import Lora, LoraModule
+from wsdemo.lora.names import by_canonical_name
 from wsdemo.lora.reader import read_lora
 from wsdemo.runtime import one_thread
 
@@ -157,8 +158,8 @@ def measure_modules(modules: Sequence[LoraModule]) -> list[ModuleGeometry]:
     alive = (s > s[:, :1] * NEGLIGIBLE).sum(-1)
     kept = torch.tensor([[m.kept] for m in modules], dtype=torch.float64)
     needed = (share.cumsum(-1) * kept < 0.999).sum(-1) + 1
-    rows = zip(modules, s, (total / kept)[:, 0].sqrt().tolist(), s[:, 0].tolist(), entropy.exp().tolist(),
-               needed.tolist(), alive.tolist(), strict=True)  # fmt: skip
+    rows = zip(modules, s, (total / kept)[:, 0].sqrt().tolist(), s[:, 0].tolist(),
+               entropy.exp().tolist(), needed.tolist(), alive.tolist(), strict=True)  # fmt: skip
     return [
         ModuleGeometry(m.name, m.shape, m.rank, own, norm, top, effective, count, m.rank - lively)
         if norm > 0
@@ -265,7 +266,7 @@ class ModuleComparison:
     """One module of two LoRAs.
 
     Attributes:
-        name: Of the module.
+        name: Of the module, as the first LoRA spells it.
         cosine: ⟨ΔW_a, ΔW_b⟩ / (‖ΔW_a‖ ‖ΔW_b‖), 0 if one is zero.
         output_angle: Mean cosine of the principal angles between the columns of U_a and U_b.
         input_angle: The same for V.
@@ -285,7 +286,8 @@ class Comparison:
         modules: Those that both have, with equal shapes.
         only_first: Names that only the first has.
         only_second: Names that only the second has.
-        cosine: Over all modules together, absent ones counting as zero.
+        cosine: Over all modules together, absent ones counting as zero; of what was read where
+            an update was cut.
         ratio: ‖ΔW_b‖ / ‖ΔW_a‖.
     """
 
@@ -335,7 +337,7 @@ def principal_cosines(a: Tensor, b: Tensor) -> Tensor:
 
 
 def compare(a: Lora, b: Lora) -> Comparison:
-    """Compares two LoRAs module by module.
+    """Compares two LoRAs module by module, in any program's spelling of their names.
 
     Raises:
         WsdemoError: They share no module of equal shape, or one multiplies and one adds.
@@ -346,7 +348,7 @@ def compare(a: Lora, b: Lora) -> Comparison:
             f"One is {a.kind}, the other {b.kind}.",
             "Compare adapters of the same kind.",
         )
-    first, second = ({m.name: m for m in x.modules} for x in (a, b))
+    first, second = by_canonical_name(a), by_canonical_name(b)
     shared = [
         n
         for n in first
@@ -358,9 +360,9 @@ def compare(a: Lora, b: Lora) -> Comparison:
             "These two do not compare",
             f"They share no module: one has {a.modules[0].name[:60]!r}, the other"
             f" {b.modules[0].name[:60]!r}.",
-            "Compare LoRAs of the same base model, in the same format.",
+            "Compare LoRAs of the same base model.",
         )
-    rows, product = [], 0.0
+    rows, product, both = [], 0.0, set(shared)
     for name in shared:
         x, y = first[name], second[name]
         dot, nx, ny = inner(x, y), inner(x, x) ** 0.5, inner(y, y) ** 0.5
@@ -368,17 +370,18 @@ def compare(a: Lora, b: Lora) -> Comparison:
         alive = nx > 0 and ny > 0
         rows.append(
             ModuleComparison(
-                name,
+                x.name,
                 max(-1.0, min(1.0, dot / (nx * ny))) if alive else 0.0,
                 float(principal_cosines(x.U, y.U).mean()) if alive else 0.0,
                 float(principal_cosines(x.V, y.V).mean()) if alive else 0.0,
             )
         )
     norm_a, norm_b = (sum(inner(m, m) for m in x.modules) ** 0.5 for x in (a, b))
+    whole_a, whole_b = (sum(inner(m, m) / m.kept for m in x.modules) ** 0.5 for x in (a, b))
     return Comparison(
         tuple(rows),
-        tuple(sorted(set(first) - set(shared))),
-        tuple(sorted(set(second) - set(shared))),
+        tuple(sorted(m.name for name, m in first.items() if name not in both)),
+        tuple(sorted(m.name for name, m in second.items() if name not in both)),
         product / (norm_a * norm_b) if norm_a > 0 and norm_b > 0 else 0.0,
-        norm_b / norm_a if norm_a > 0 else float("inf"),
+        whole_b / whole_a if norm_a > 0 else float("inf"),
     )

@@ -23,6 +23,7 @@ class LoraModule:
         is_exact: Whether U Vᵀ is the update itself, to rounding: no column cut, no assumed scale,
             no DoRA.
         magnitude: (n,) DoRA's magnitudes, reported but not applied.
+        is_embedding: Whether ΔW is that of an embedding, (entries, width).
     """
 
     name: str
@@ -36,6 +37,7 @@ class LoraModule:
     kept: float = 1.0
     is_exact: bool = True
     magnitude: Tensor | None = None
+    is_embedding: bool = False
 
     @property
     def rank(self) -> int:

@@ -226,6 +226,7 @@ def assemble(
             kept=factors.kept,
             is_exact=factors.kept >= 1 - 1e-6 and scales.is_certain and magnitude is None,
             magnitude=None if magnitude is None else magnitude.flatten(),
+            is_embedding=factors.is_embedding,
         )
         modules.append(each(module))
     if not modules:

@@ -1,6 +1,7 @@
 """Tab LoRA evaluator: drop a file, read its passport, geometry and predictions, compare two."""
 
 import html
+import math
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def _doubts(*loras: Lora) -> str:
 
 def _written(lora: Lora, name: str) -> str:
     place = Path(download_file(b"", name))
-    save_lora(lora, place)
+    # PEFT's names are the only ones that embeddings have.
+    save_lora(lora, place, "peft" if any(m.is_embedding for m in lora.modules) else "kohya")
     return str(place)
 
 
@@ -195,9 +197,12 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
     if a is None or b is None:
         raise WsdemoError("Two files are needed", "One of them is missing.", "Drop two LoRAs.")
     found = compare(read_lora(Path(a)), read_lora(Path(b)))
+    size = f"the second is {found.ratio:.3g} times as large"
+    if not math.isfinite(found.ratio):
+        size = "the first changes nothing"
     text = (
         f"Cosine of the two updates **{found.cosine:.4f}** over {len(found.modules):,} shared "
-        f"modules; the second is {found.ratio:.3g} times as large. Only in the first: "
+        f"modules; {size}. Only in the first: "
         f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
         f" {found.ancestry}"
     )
@@ -213,34 +218,15 @@ def combine(
     if a is None or b is None:
         raise WsdemoError("Two files are needed", "One of them is missing.", "Drop two LoRAs.")
     loras = [read_lora(Path(a)), read_lora(Path(b))]
-    shared = {m.name for m in loras[0].modules} & {m.name for m in loras[1].modules}
-    if not shared:
-        raise WsdemoError(
-            "Nothing to merge",
-            f"They adapt no module in common: {loras[0].modules[0].name[:60]} … against"
-            f" {loras[1].modules[0].name[:60]} …",
-            "Take two LoRAs of one base, with names of one program.",
-        )
-    if any(m.magnitude is not None for lora in loras for m in lora.modules):
-        raise WsdemoError(
-            "A DoRA does not merge",
-            "Its update depends on the base's weights, which are not here.",
-            "Merge it with the program that made it.",
-        )
-    if style == "peft" and any(m.name.startswith("lora_") for m in loras[0].modules):
-        raise WsdemoError(
-            "Not for PEFT",
-            "The modules have kohya's flattened names, which PEFT cannot match to a model.",
-            "Write it for kohya.",
-        )
     merged = merge(loras, [first, second], MERGED_ENERGY)
     name = "adapter_model.safetensors" if style == "peft" else "merged.safetensors"
     place = Path(download_file(b"", name))
     size = save_lora(merged, place, style)
+    shared = sum(len(lora.modules) for lora in loras) - len(merged.modules)
     files = sorted(str(p) for p in place.parent.iterdir())
     text = (
-        f"{first:g} · first + {second:g} · second: {len(merged.modules):,} modules, {len(shared):,}"
-        f" of them in both, with their names as they are, of rank up to"
+        f"{first:g} · first + {second:g} · second: {len(merged.modules):,} modules, {shared:,}"
+        f" of them in both, of rank up to"
         f" {max(merged.ranks)}, ‖ΔW‖ {measure(merged).frobenius:.4g}, {size:,} bytes in float32."
         f"{_doubts(*loras)}"
     )
