@@ -40,7 +40,14 @@ MAX_RANK = 1024
 MAX_EXPANDED_RANK = 256
 """Columns that a product of factors (LoHa, LoKr) or a full difference is written in."""
 MAX_FACTOR_NUMBERS = 2**20
-"""Numbers of such a module's U and V together: 4 MB, so that 300 modules take 1.3 GB at most."""
+"""Numbers of such a module's U and V together, so also its sides: 4 MB."""
+MAX_MODULE_NUMBERS = 2**26
+"""Numbers of a module's tensors, or of a matrix that is built of them: 256 MB. The largest weight
+of FLUX has as many."""
+MAX_EXPANDED_NUMBERS = 2**29
+"""Numbers of all factors of a file beyond those that it stores: 2 GB where they are kept."""
+MAX_EXACT_SIDE = 1024
+"""Rows or columns of a matrix whose singular values are computed exactly: in about a second."""
 MAX_SEED = 2**31 - 1
 MAX_MESH_BYTES = 80 * 2**20
 """A mesh file; a scan of a million faces in binary PLY takes 20 MB."""

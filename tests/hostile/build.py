@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import struct
 
 import torch
@@ -37,6 +38,15 @@ def kohya(down: torch.Tensor, up: torch.Tensor, **more: torch.Tensor) -> bytes:
     name = "lora_unet_x"
     own = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
     return save({**own, **{f"{name}.{k}": v for k, v in more.items()}})
+
+
+def eights(**shapes: tuple[int, ...]) -> bytes:
+    """Small files of large shapes: a byte a number, all 0.25."""
+    header, stop = {}, 0
+    for key, shape in shapes.items():
+        start, stop = stop, stop + math.prod(shape)
+        header[f"lora_unet_x.{key}"] = entry(list(shape), start, stop, "F8_E4M3")
+    return raw(header, b"\x28" * stop)
 
 
 F32 = 4
@@ -136,7 +146,26 @@ BAD: dict[str, bytes] = {
     ),
 }  # fmt: skip
 
+BAD |= {
+    "20 kB of a Tucker core that expands to 400 MB": eights(
+        **{"lora_down.weight": (1, 10_000, 1, 1), "lora_up.weight": (4, 1, 1, 1),
+           "lora_mid.weight": (1, 1, 100, 100)}
+    ),
+    "20 kB of a LoKr that expands to 400 MB": eights(lokr_w1=(10_000, 1), lokr_w2=(10_000, 1)),
+    "60 kB of a LoKr whose core expands to 400 MB": eights(
+        lokr_w1=(1, 1), lokr_w2_a=(1, 1), lokr_w2_b=(1, 10_000), lokr_t2=(1, 1, 100, 100)
+    ),
+    "20 kB of a LoHa that expands to 400 MB": eights(
+        hada_w1_a=(10_000, 17), hada_w1_b=(17, 10_000), hada_w2_a=(10_000, 17),
+        hada_w2_b=(17, 10_000),
+    ),
+}  # fmt: skip
+
 ODD: dict[str, bytes] = {
+    "a LoHa of rank 600, which has 360,000 columns": eights(
+        hada_w1_a=(600, 600), hada_w1_b=(600, 600), hada_w2_a=(600, 600), hada_w2_b=(600, 600)
+    ),
+    "a full difference of nine million numbers": eights(diff=(3072, 3072)),
     "a no-op": kohya(A, 0 * B),
     "no alpha": kohya(A, B),
     "alpha of zero": kohya(A, B, alpha=torch.tensor(0.0)),

@@ -54,7 +54,11 @@ def test_a_bad_file_is_refused_in_a_sentence(kind, tmp_path):
 def test_an_odd_file_is_read_and_said_to_be_odd(kind, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(ODD[kind])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
     lora, geometry = everything(path)
+    assert time.monotonic() - started < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
     assert len(lora.modules) == 1
     if kind in ("a no-op", "alpha of zero"):
         assert geometry.is_no_op

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.lora.files import M, N, R, families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.convert import expanded_rank, truncated
+from wsdemo.lora.convert import decompose, expanded_rank, truncated
 from wsdemo.lora.keys import split_key
 from wsdemo.lora.reader import read_lora
 
@@ -146,6 +146,7 @@ def test_factors_that_do_not_fit_are_left_out_with_the_reason(tmp_path):
     lora = read_lora(write(tmp_path / "x.safetensors", {**tensors, **bad}))
     assert len(lora.modules) == 1
     assert all("no rank in common" in i.why for i in lora.ignored)
+    assert not lora.is_exact
     assert any("b:" in w for w in lora.warnings)
 
 
@@ -247,6 +248,52 @@ def test_a_product_of_large_factors_is_cut_within_bounds_and_that_is_stated(tmp_
     assert 1 - left == pytest.approx(module.kept, abs=2e-3)
     assert f"cut to {module.rank} columns" in lora.warnings[0]
     assert f"keeps {module.kept:.1%}" in lora.warnings[0]
+
+
+def test_a_large_matrix_is_cut_nearly_as_well_as_can_be():
+    W = rand(1100, 1200) @ torch.diag(0.99 ** torch.arange(1200.0))
+    U, V, kept = decompose(W, energy=1.0, limit=50)
+    s = torch.linalg.svdvals(W).double().square()
+    assert kept == pytest.approx(1 - float((W - U @ V.T).norm() ** 2 / W.norm() ** 2), abs=1e-4)
+    assert float(s[:50].sum() / s.sum()) - kept < 0.01
+    low = rand(1100, 5) @ rand(5, 1200)
+    U, V, kept = decompose(low, energy=1.0, limit=50)
+    assert (U.shape[1], kept) == (5, pytest.approx(1, abs=1e-6))
+    torch.testing.assert_close(U @ V.T, low, rtol=1e-3, atol=1e-3)
+
+
+SECOND_UPDATES = {
+    "a pair and a difference": (
+        {"m.lora_down.weight": rand(2, 6), "m.lora_up.weight": rand(5, 2),
+         "m.alpha": torch.tensor(8.0), "m.diff": rand(5, 6)},
+        4 * rand(5, 2) @ rand(2, 6), {"m.diff"}),
+    "two pairs": (
+        {"m.lora_down.weight": rand(2, 6), "m.lora_up.weight": rand(5, 2),
+         "m.lora_A.weight": rand(2, 6), "m.lora_B.weight": rand(5, 2)},
+        rand(5, 2) @ rand(2, 6), {"m.lora_A.weight", "m.lora_B.weight"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("label", SECOND_UPDATES)
+def test_a_second_update_of_a_module_is_left_out_and_that_is_said(label, tmp_path):
+    tensors, expected, unused = SECOND_UPDATES[label]
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    torch.testing.assert_close(product(lora.modules[0]), expected, rtol=1e-4, atol=1e-5)
+    assert {i.key for i in lora.ignored} == unused
+    assert lora.used_keys == len(tensors) - len(unused)
+    assert not lora.is_exact
+    assert any("second update" in w for w in lora.warnings)
+
+
+def test_lokr_and_loha_of_a_convolution_keep_the_kernel(tmp_path):
+    w1, w2 = rand(2, 2), rand(8, 4, 3, 3)
+    loha = {"h.hada_w1_a": rand(6, 2), "h.hada_w1_b": rand(2, 4, 3, 3),
+            "h.hada_w2_a": rand(6, 2), "h.hada_w2_b": rand(2, 4, 3, 3)}  # fmt: skip
+    lora = read_lora(write(tmp_path / "x.safetensors", {"k.lokr_w1": w1, "k.lokr_w2": w2} | loha))
+    of_loha, of_lokr = lora.modules
+    assert (of_loha.shape, of_lokr.shape) == ((6, 4, 3, 3), (16, 8, 3, 3))
+    W = torch.einsum("ac,bdxy->abcdxy", w1, w2).reshape(16, 8, 3, 3)
+    torch.testing.assert_close(product(of_lokr).reshape(W.shape), W, rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_with_layers_like_llamas_is_no_disagreement(tmp_path):

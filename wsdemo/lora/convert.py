@@ -1,7 +1,8 @@
 """From the tensors of one module to U and V, per family.
 
-Each function names its formula. ΔW is never multiplied out, except by LoKr's and a full
-difference's small or unavoidable singular value decompositions.
+Each function names its formula. ΔW is never multiplied out, except by LoKr's small singular
+value decompositions, a full difference's, and that of a LoHa of many ranks. What is built is
+bounded before it is built.
 """
 
 import math
@@ -10,8 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsdemo.limits import MAX_EXPANDED_RANK, MAX_FACTOR_NUMBERS, MAX_RANK
+from wsdemo.limits import (
+    MAX_EXACT_SIDE,
+    MAX_EXPANDED_RANK,
+    MAX_FACTOR_NUMBERS,
+    MAX_MODULE_NUMBERS,
+    MAX_RANK,
+)
 
+OVERSAMPLING = 16
+"""Columns beyond those wished for, with which subspace iteration finds them well."""
 KEPT_ENERGY = 0.999
 """Share of ‖ΔW‖² that a truncated decomposition keeps."""
 
@@ -41,6 +50,10 @@ def _require(condition: bool, text: str) -> None:
         raise Unusable(text)
 
 
+def _within(numbers: int, limit: int, what: str) -> None:
+    _require(numbers <= limit, f"{what} has {numbers:,} numbers, of {limit:,} allowed")
+
+
 def _sides(*tensors: Tensor) -> str:
     return " and ".join("x".join(map(str, t.shape)) for t in tensors)
 
@@ -56,6 +69,7 @@ def pair(down: Tensor, up: Tensor, mid: Tensor | None = None) -> Factors:
             mid.dim() >= 3 and mid.shape[1] == r and mid.shape[0] * up.shape[0] == up.numel(),
             f"the Tucker core {_sides(mid)} does not fit the factors {_sides(down, up)}",
         )
+        _within(mid.numel() // r * (down.numel() // r), MAX_MODULE_NUMBERS // 4, "its Tucker core")
         core = torch.einsum("abk,bi->ika", mid.flatten(2), down.reshape(r, -1))
         shape = (up.shape[0], down.reshape(r, -1).shape[1], *mid.shape[2:])
         return Factors(
@@ -93,6 +107,8 @@ def _tucker_factors(a: Tensor, b: Tensor, t: Tensor | None) -> tuple[Tensor, Ten
     if t is None:
         return a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1).T
     # LyCORIS: rebuilt[i, j, k] = Σ_pq t[p, q, k] a[p, i] b[q, j].
+    _require(b.dim() == 2 and t.dim() > 2, _sides(a, b, t))
+    _within(t.numel() // t.shape[1] * b.shape[1], MAX_MODULE_NUMBERS // 4, "its Tucker core")
     return a.T, torch.einsum("pqk,qj->jkp", t.flatten(2), b).reshape(-1, t.shape[0])
 
 
@@ -104,44 +120,57 @@ def loha(parts: dict[str, Tensor]) -> Factors:
     t1, t2 = parts.get("hada_t1"), parts.get("hada_t2")
     (U1, V1), (U2, V2) = _tucker_factors(a1, b1, t1), _tucker_factors(a2, b2, t2)
     _require(U1.shape == U2.shape and V1.shape == V2.shape, _sides(a1, b1, a2, b2))
-    r = U1.shape[1]
-    U = (U1[:, :, None] * U2[:, None, :]).reshape(len(U1), r * r)
-    V = (V1[:, :, None] * V2[:, None, :]).reshape(len(V1), r * r)
-    shape = (len(U), len(V)) if t1 is None else (len(U), b1.shape[1], *t1.shape[2:])
+    (n, r), m = U1.shape, len(V1)
+    shape = (n, *b1.shape[1:]) if t1 is None else (n, b1.shape[1], *t1.shape[2:])
     note = f"product of two rank-{r} factors"
-    if r * r > expanded_rank(len(U), len(V)):
-        U, V, kept = truncated(U, V, limit=expanded_rank(len(U), len(V)))
+    limit = expanded_rank(n, m)
+    if r * r > limit:
+        _require(r <= MAX_RANK, f"rank {r}, of {MAX_RANK} allowed")
+        _within(n * m, MAX_MODULE_NUMBERS, "its update")
+        W = torch.empty(n, m)
+        for rows in torch.arange(n).split(512):
+            torch.mul(U1[rows] @ V1.T, U2[rows] @ V2.T, out=W[rows[0] : rows[-1] + 1])
+        U, V, kept = decompose(W, energy=1.0, limit=limit)
         return Factors(U, V, r, shape, f"{note}; kept {kept:.2%} of its energy", kept)
+    U = (U1[:, :, None] * U2[:, None, :]).reshape(n, r * r)
+    V = (V1[:, :, None] * V2[:, None, :]).reshape(m, r * r)
     return Factors(U, V, r, shape, note)
 
 
 def lokr(parts: dict[str, Tensor]) -> Factors:
     """LoKr: ΔW = w₁ ⊗ w₂, whose singular vectors are the products of those of w₁ and w₂."""
-    (U1, s1, V1, r1), (U2, s2, V2, r2) = _half(parts, "w1"), _half(parts, "w2")
+    U1, s1, V1, whole1, r1 = _half(parts, "w1")
+    U2, s2, V2, whole2, r2 = _half(parts, "w2")
     n, m = len(U1) * len(U2), len(V1) * len(V2)
+    limit = expanded_rank(n, m)
     products = torch.outer(s1, s2)
     order = products.flatten().argsort(descending=True)
-    total = float(products.double().square().sum())
+    total = whole1 * whole2
     rank = max(1, int((products > 0).sum()))
-    kept = order[: min(rank, expanded_rank(n, m))]
+    kept = order[: min(rank, limit)]
     first, second = kept // len(s2), kept % len(s2)
     root = products.flatten()[kept].sqrt()
     U = (U1[:, None, first] * U2[None, :, second]).reshape(n, -1) * root
     V = (V1[:, None, first] * V2[None, :, second]).reshape(m, -1) * root
-    share = float(root.double().pow(4).sum()) / total if total > 0 else 1.0
+    share = min(1.0, float(root.double().pow(4).sum()) / total) if total > 0 else 1.0
     note = f"Kronecker product of ranks {len(s1)} and {len(s2)}"
     if len(kept) < rank:
         note += f"; kept {share:.2%} of its energy"
-    return Factors(U, V, r1 or r2 or len(kept), (n, m), note, share)
+    # Only a second factor that is stored whole or with a core says what the kernel is.
+    core = parts.get("lokr_t2" if {"lokr_w2_a", "lokr_w2_b"} <= set(parts) else "lokr_w2")
+    kernel = tuple(core.shape[2:]) if core is not None else ()
+    shape = (n, m // math.prod(kernel), *kernel)
+    return Factors(U, V, r1 or r2 or len(kept), shape, note, share)
 
 
 def expanded_rank(n: int, m: int) -> int:
     """How many columns a product of factors may take: what it costs in memory is bounded."""
+    _within(n + m, MAX_FACTOR_NUMBERS, "a column of its factors")
     return max(1, min(MAX_EXPANDED_RANK, MAX_FACTOR_NUMBERS // (n + m), n, m))
 
 
-def _half(parts: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor, Tensor, int]:
-    """One factor of a LoKr: left vectors, singular values, right vectors, rank in the file.
+def _half(parts: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor, Tensor, float, int]:
+    """One factor of a LoKr: as _svd, and its rank in the file.
 
     The rank is 0 if the factor is stored whole.
     """
@@ -155,36 +184,61 @@ def _half(parts: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor, Tensor, 
             return *_svd(U @ V.T), r
         Qu, Ru = torch.linalg.qr(U)
         Qv, Rv = torch.linalg.qr(V)
-        left, s, right = _svd(Ru @ Rv.T)
-        return Qu @ left, s, Qv @ right, r
+        left, s, right, whole_energy = _svd(Ru @ Rv.T)
+        return Qu @ left, s, Qv @ right, whole_energy, r
     _require(whole is not None, f"a LoKr needs {name}, or {name}_a and {name}_b")
     assert whole is not None
     return *_svd(whole.reshape(whole.shape[0], -1)), 0
 
 
-def _svd(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Left vectors (n, k), singular values (k,), right vectors (m, k), without the dead ones."""
-    left, s, right = torch.linalg.svd(W.float(), full_matrices=False)
+def _svd(W: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Left vectors (n, k), singular values (k,), right vectors (m, k), and ‖W‖².
+
+    Without the dead ones, and of a large W without those that no product of MAX_EXPANDED_RANK
+    columns can use.
+    """
+    left, s, right, whole = _singular(W.float(), MAX_EXPANDED_RANK)
     alive = max(1, int((s > s[0] * 1e-7 * math.sqrt(len(s))).sum()))
-    return left[:, :alive], s[:alive], right[:alive].T
+    return left[:, :alive], s[:alive], right[:alive].T, whole
 
 
 def decompose(
     W: Tensor, energy: float = KEPT_ENERGY, limit: int = MAX_RANK
 ) -> tuple[Tensor, Tensor, float]:
     """U, V with U Vᵀ ≈ W (n, m) by singular values, and the share of ‖W‖² kept."""
-    left, s, right = torch.linalg.svd(W.float(), full_matrices=False)
-    r, kept = _kept(s, energy, limit)
+    left, s, right, total = _singular(W.float(), limit)
+    r, kept = _kept(s, energy, limit, total)
     root = s[:r].sqrt()
     return left[:, :r] * root, right[:r].T * root, kept
 
 
-def _kept(s: Tensor, energy: float, limit: int) -> tuple[int, float]:
-    """How many of the singular values s are needed, and the share of energy they hold."""
-    total = s.double().square().cumsum(0)
-    if float(total[-1]) == 0:
+def _singular(W: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Left vectors, singular values, right vectors in rows, and ‖W‖² = Σ σ² of all of them.
+
+    Of a large matrix only about ``limit`` of them, by subspace iteration (Halko, Martinsson and
+    Tropp 2011, algorithm 4.4): what it keeps is measured, and close to the most that can be kept.
+    """
+    if min(W.shape) <= max(MAX_EXACT_SIDE, limit + OVERSAMPLING):
+        left, s, right = torch.linalg.svd(W, full_matrices=False)
+        return left, s, right, float(s.double().square().sum())
+    whole = float(torch.linalg.vector_norm(W, dtype=torch.float64)) ** 2
+    start = torch.randn(
+        W.shape[1], limit + OVERSAMPLING, generator=torch.Generator().manual_seed(0)
+    )
+    Q, _ = torch.linalg.qr(W @ start)
+    for _ in range(2):
+        Q, _ = torch.linalg.qr(W.T @ Q)
+        Q, _ = torch.linalg.qr(W @ Q)
+    left, s, right = torch.linalg.svd(Q.T @ W, full_matrices=False)
+    found = float(s.double().square().sum())
+    return Q @ left, s, right, whole if found < whole * (1 - 4e-6) else found  # to rounding: all
+
+
+def _kept(s: Tensor, energy: float, limit: int, whole: float) -> tuple[int, float]:
+    """How many of the singular values s are needed, and the share of the whole they hold."""
+    if whole == 0:
         return 1, 1.0
-    share = total / total[-1]
+    share = s.double().square().cumsum(0) / whole
     # Values below rounding are noise whatever the wish.
     real = int((s > s[0] * 1e-7 * math.sqrt(len(s))).sum())
     r = min(int((share < energy).sum()) + 1, max(1, real), limit)

@@ -180,23 +180,35 @@ class Measuring:
         self._waiting: dict[tuple[int, int, int], list[LoraModule]] = {}
         self._done: dict[str, ModuleGeometry] = {}
         self._order: list[str] = []
+        self._numbers = 0
 
     def add(self, module: LoraModule) -> None:
-        """Takes a module; measures those of its shape when they fill MEASURED_NUMBERS."""
+        """Takes a module; measures those of its shape when they fill MEASURED_NUMBERS.
+
+        And all that wait when they are eight times as many.
+        """
         shape = (len(module.U), len(module.V), module.rank)
         self._order.append(module.name)
         self._waiting.setdefault(shape, []).append(module)
         size = module.U.numel() + module.V.numel()
+        self._numbers += size
         if size * len(self._waiting[shape]) >= MEASURED_NUMBERS:
             self._measure(shape)
+        elif self._numbers >= 8 * MEASURED_NUMBERS:
+            self._measure_all()
 
     def _measure(self, shape: tuple[int, int, int]) -> None:
-        self._done |= {m.name: m for m in measure_modules(self._waiting.pop(shape, []))}
+        modules = self._waiting.pop(shape)
+        self._numbers -= sum(m.U.numel() + m.V.numel() for m in modules)
+        self._done |= {m.name: m for m in measure_modules(modules)}
+
+    def _measure_all(self) -> None:
+        for shape in list(self._waiting):
+            self._measure(shape)
 
     def geometry(self) -> Geometry:
         """Of all modules so far, in the order in which they came."""
-        for shape in list(self._waiting):
-            self._measure(shape)
+        self._measure_all()
         modules = tuple(self._done[name] for name in self._order)
         return Geometry(modules, sum(m.frobenius**2 for m in modules) ** 0.5)
 

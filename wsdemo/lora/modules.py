@@ -20,8 +20,8 @@ class LoraModule:
         kind: ``additive`` or ``multiplicative``.
         note: How it was converted, if it was no plain pair; empty if it was.
         kept: Share of ‖ΔW‖² that U Vᵀ holds; below 1 where columns were cut.
-        is_exact: Whether U Vᵀ is the update itself, to rounding: no column cut, no assumed scale,
-            no DoRA.
+        is_certain: Whether nothing but columns is missing: no assumed scale, no DoRA, no second
+            update of the module.
         magnitude: (n,) DoRA's magnitudes, reported but not applied.
         is_embedding: Whether ΔW is that of an embedding, (entries, width).
     """
@@ -35,7 +35,7 @@ class LoraModule:
     kind: str = "additive"
     note: str = ""
     kept: float = 1.0
-    is_exact: bool = True
+    is_certain: bool = True
     magnitude: Tensor | None = None
     is_embedding: bool = False
 
@@ -48,6 +48,11 @@ class LoraModule:
     def is_cut(self) -> bool:
         """Whether columns were left out that hold more than rounding does."""
         return self.kept < 1 - 1e-6
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether U Vᵀ is the update itself, to rounding."""
+        return self.is_certain and not self.is_cut
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Lora:
         warnings: What its author should know.
         metadata: The file's own texts.
         config: adapter_config.json, if there was one.
+        left_out: Modules whose update could not be read, or of which there is only a half.
     """
 
     family: str
@@ -100,11 +106,16 @@ class Lora:
     warnings: tuple[str, ...]
     metadata: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    left_out: int = 0
 
     @property
     def is_exact(self) -> bool:
-        """Whether every module is the update itself and nothing of it was left out."""
-        return all(m.is_exact for m in self.modules)
+        """Whether every module was read, and each is the update itself.
+
+        Tensors that are no update of a weight (heads, biases, norms) are in ``ignored`` and do
+        not count.
+        """
+        return self.left_out == 0 and all(m.is_exact for m in self.modules)
 
     @property
     def kind(self) -> str:

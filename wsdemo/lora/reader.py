@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import MAX_LORA_BYTES, MAX_RANK
+from wsdemo.limits import MAX_EXPANDED_NUMBERS, MAX_LORA_BYTES, MAX_MODULE_NUMBERS, MAX_RANK
 from wsdemo.lora import convert
 from wsdemo.lora.base_model import decide_base
 from wsdemo.lora.convert import Factors, Unusable
@@ -112,19 +113,51 @@ def group(header: Header) -> tuple[dict[str, dict[str, tuple[str, Part]]], list[
 
 
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
-_CORES = (
-    {"down", "up"}, {"A", "B"}, {"embedding_A", "embedding_B"}, {"mlx_a", "mlx_b"},
-          {"vit_a", "vit_b"}, {"own_A", "own_B"}, {"diff"})  # fmt: skip
 
 
-def _has_update(roles: set[str]) -> bool:
-    return any(core <= roles for core in _CORES) or any(
-        role.startswith(("hada_", "lokr_")) for role in roles
-    )
+@dataclass(frozen=True)
+class _Form:
+    """One way to read a module: the roles that it needs (else one of the others), and may have."""
+
+    needs: frozenset[str]
+    may: frozenset[str]
+    factors: Callable[[dict[str, Tensor]], Factors]
+
+    def fits(self, roles: Collection[str]) -> bool:
+        """Whether a module with these roles can be read so."""
+        return self.needs.issubset(roles) if self.needs else not self.may.isdisjoint(roles)
+
+    def reads(self, role: str) -> bool:
+        """Whether the tensor of this role is then read."""
+        return role in self.needs or role in self.may or role in ("alpha", "magnitude")
+
+
+def _form(factors: Callable[[dict[str, Tensor]], Factors], needs: str = "", may: str = "") -> _Form:
+    return _Form(frozenset(needs.split()), frozenset(may.split()), factors)
+
+
+_FORMS = (
+    _form(convert.loha, may="hada_w1_a hada_w1_b hada_w2_a hada_w2_b hada_t1 hada_t2"),
+    _form(convert.lokr, may="lokr_w1 lokr_w1_a lokr_w1_b lokr_w2 lokr_w2_a lokr_w2_b lokr_t2"),
+    _form(lambda p: convert.pair(p["down"], p["up"], p.get("mid")), "down up", "mid"),
+    _form(lambda p: convert.adalora(p["A"], p["B"], p["E"]), "A B E", "ranknum"),
+    _form(lambda p: convert.pair(p["A"], p["B"]), "A B"),
+    _form(lambda p: convert.embedding(p["embedding_A"], p["embedding_B"]),
+          "embedding_A embedding_B"),
+    _form(lambda p: convert.mlx(p["mlx_a"], p["mlx_b"]), "mlx_a mlx_b"),
+    _form(lambda p: convert.pair(p["vit_a"], p["vit_b"]), "vit_a vit_b"),
+    _form(lambda p: convert.pair(p["own_A"], p["own_B"]), "own_A own_B"),
+    _form(lambda p: convert.difference(p["diff"]), "diff"),
+)  # fmt: skip
+"""In order: a module that allows several is read by the first; its other tensors are ignored."""
+
+
+def _form_of(roles: Collection[str]) -> _Form | None:
+    return next((form for form in _FORMS if form.fits(roles)), None)
 
 
 def _check_kind(header: Header, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    if any(_has_update(set(roles)) for roles in groups.values()):
+    if any(_form_of(roles) for roles in groups.values()):
         return
     keys = list(header.tensors)
     what = what_else(keys)
@@ -165,6 +198,9 @@ def _opened(path: Path, header: Header) -> Iterator[Callable[[str], Tensor]]:
         yield read
 
 
+_SECOND = "a second update of its module, beside the one that is read"
+
+
 def assemble(
     read: Callable[[str], Tensor],
     groups: Mapping[str, Mapping[str, tuple[str, Part]]],
@@ -177,26 +213,41 @@ def assemble(
     scales = Scales(config, header.metadata)
     kind = "multiplicative" if _multiplies(config, header.metadata) else "additive"
     modules, warnings, families, alphas = [], [], set[str](), set[float]()
-    ignored, used = list(ignored), 0
+    ignored, used, expanded, second, left_out = list(ignored), 0, 0, list[str](), 0
     for name in sorted(groups):
         roles = groups[name]
-        if not _has_update(set(roles)):
+        form = _form_of(roles)
+        if form is None:
             lone = ", ".join(sorted(set(roles)))
             ignored += [
                 IgnoredKey(key, f"its module has only {lone}: no pair") for key, _ in roles.values()
             ]
+            left_out += not {"alpha", "magnitude"}.issuperset(roles)
             continue
-        parts = {role: read(key) for role, (key, _) in roles.items()}
+        others = [key for role, (key, _) in roles.items() if not form.reads(role)]
+        if others:
+            second.append(name)
+            ignored += [IgnoredKey(key, _SECOND) for key in others]
+            roles = {role: place for role, place in roles.items() if form.reads(role)}
         try:
+            stored = sum(math.prod(header.tensors[key][1]) for key, _ in roles.values())
+            if stored > MAX_MODULE_NUMBERS:
+                raise Unusable(f"{stored:,} numbers, of {MAX_MODULE_NUMBERS:,} allowed")
+            parts = {role: read(key) for role, (key, _) in roles.items()}
             _check_parts(parts, {role: header.tensors[key][0] for role, (key, _) in roles.items()})
-            factors = _factors(parts)
-            if factors.stored_rank > MAX_RANK and "diff" not in parts:
-                raise Unusable(f"rank {factors.stored_rank}, of {MAX_RANK} allowed")
+            factors = form.factors(parts)
+            rank = factors.U.shape[1] if "diff" in parts else factors.stored_rank
+            if rank > MAX_RANK:
+                raise Unusable(f"rank {rank}, of {MAX_RANK} allowed")
+            expanded += max(0, factors.U.numel() + factors.V.numel() - stored)
+            if expanded > MAX_EXPANDED_NUMBERS:
+                raise Unusable("the factors of this file expand to more than 2 GB")
         except (Unusable, RuntimeError, IndexError) as error:
             # torch's own complaints are about shapes that no family has
             problem = str(error) if isinstance(error, Unusable) else "its shapes do not fit"
             ignored += [IgnoredKey(key, problem) for key, _ in roles.values()]
             warnings.append(f"{name}: {problem}; left out.")
+            left_out += 1
             continue
         scale = scales.of(name, parts, factors)
         U, V = factors.U.contiguous(), factors.V.contiguous()
@@ -224,11 +275,15 @@ def assemble(
             kind=kind,
             note=factors.note,
             kept=factors.kept,
-            is_exact=factors.kept >= 1 - 1e-6 and scales.is_certain and magnitude is None,
+            is_certain=scales.is_certain and magnitude is None and not others,
             magnitude=None if magnitude is None else magnitude.flatten(),
             is_embedding=factors.is_embedding,
         )
         modules.append(each(module))
+    if second:
+        warnings.append(
+            f"{len(second)} modules hold a second update that was left out: {second[0]} …"
+        )
     if not modules:
         raise _refuse(
             "No LoRA",
@@ -253,6 +308,7 @@ def assemble(
         tuple(warnings),
         dict(header.metadata),
         dict(config),
+        left_out,
     )
 
 
@@ -302,30 +358,6 @@ def _count(values: Iterator[str]) -> dict[str, int]:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
     return counts
-
-
-def _factors(parts: Mapping[str, Tensor]) -> Factors:
-    """U and V of a module by the first family that its parts allow."""
-    roles = set(parts)
-    if any(r.startswith("hada_") for r in roles):
-        return convert.loha(dict(parts))
-    if any(r.startswith("lokr_") for r in roles):
-        return convert.lokr(dict(parts))
-    if {"down", "up"} <= roles:
-        return convert.pair(parts["down"], parts["up"], parts.get("mid"))
-    if {"A", "B", "E"} <= roles:
-        return convert.adalora(parts["A"], parts["B"], parts["E"])
-    if {"A", "B"} <= roles:
-        return convert.pair(parts["A"], parts["B"])
-    if {"embedding_A", "embedding_B"} <= roles:
-        return convert.embedding(parts["embedding_A"], parts["embedding_B"])
-    if {"mlx_a", "mlx_b"} <= roles:
-        return convert.mlx(parts["mlx_a"], parts["mlx_b"])
-    if {"vit_a", "vit_b"} <= roles:
-        return convert.pair(parts["vit_a"], parts["vit_b"])
-    if {"own_A", "own_B"} <= roles:
-        return convert.pair(parts["own_A"], parts["own_B"])
-    return convert.difference(parts["diff"])
 
 
 def _family(families: set[str], header: Header, has_config: bool) -> str:

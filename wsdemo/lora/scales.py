@@ -41,7 +41,7 @@ class Scales:
         return 1.0  # kohya without alpha, diffusers, cloneofsimo, LoRA-ViT
 
     def _configured(self, name: str, parts: Mapping[str, Tensor], r: int) -> float:
-        config = self.config or self._metadata_for(name)
+        config = self.config if "lora_alpha" in self.config else self._metadata_for(name)
         if "lora_alpha" not in config:
             if not self.from_metadata:
                 self._assumed.add("α is not in the file and there is no adapter_config.json")
