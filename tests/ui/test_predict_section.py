@@ -38,7 +38,8 @@ def test_many_files_give_a_row_each_with_passport_and_prediction_or_the_reason(t
     foreign = write(tmp_path / "foreign.safetensors", tensors, meta)
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(BAD["a web page"])
-    table, csv, said = predict_section.batch([good, str(foreign), str(bad)])
+    *told, (table, csv, said) = predict_section.batch([good, str(foreign), str(bad)])
+    assert [step[2] for step in told] == [f"Reading {i} of 3 …" for i in (1, 2, 3)]
     assert said.startswith("2 of 3 read, 1 predicted")
     heads, rows = table.value["headers"], table.value["data"]
     assert heads[:9] == ["file", *predict_section.PASSPORT]
@@ -65,7 +66,7 @@ def test_many_files_give_a_row_each_with_passport_and_prediction_or_the_reason(t
 def test_a_batch_in_which_nothing_is_read_has_the_same_columns(tmp_path):
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(BAD["a web page"])
-    table, _, said = predict_section.batch([str(bad)])
+    *_, (table, _, said) = predict_section.batch([str(bad)])
     assert table.value["headers"] == ["file", *predict_section.PASSPORT]
     assert said.startswith("0 of 1 read")
 

@@ -1,5 +1,6 @@
 """Section of the LoRA evaluator: what the predictors say of the dropped file."""
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from wsdemo.lora.geometry import read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui import predict_panel
-from wsdemo.ui.events import QUICK, download_file, guarded
+from wsdemo.ui.events import QUICK, download_file, guarded, guarded_stream
 from wsdemo.ui.hub_row import given_token, token_field
 from wsdemo.ui.text import text_of
 
@@ -27,7 +28,9 @@ EXAMPLES = "lora-examples"
 MAX_BATCH = 200
 """LoRAs of one batch drop."""
 PASSPORT = ("family", "base", "modules", "ranks", "norm", "exact", "predictor", "reason")
-"""Columns of a batch before the predictions."""
+"""Columns of a batch between the file's name and the predictions."""
+WIDTHS = ["210px", "130px", "170px", "110px", "90px", "90px", "70px", "120px", "300px"]
+"""Of the name and of those."""
 
 
 @cache
@@ -128,6 +131,10 @@ def predict_file(lora: Lora, own: Own = ()) -> tuple[Any, ...]:
     )
 
 
+def _first_sentence(text: str) -> str:
+    return text.partition(". ")[0][:240]
+
+
 def batch_row(path: Path, own: Own = ()) -> dict[str, Any]:
     """One file of a batch: its passport in a few cells, then predictions, or why there are none.
 
@@ -147,18 +154,20 @@ def batch_row(path: Path, own: Own = ()) -> dict[str, Any]:
     if any(p.matches(lora) for p in _predictors(own)):
         lora = read_lora(path)  # until here only shapes were kept
     found = answer(lora, _predictors(own))
-    row |= {"predictor": found.predictor or "none", "reason": found.reason[:300]}
+    row |= {"predictor": found.predictor or "none", "reason": _first_sentence(found.reason)}
     for p in found.predictions:
         value = p.probability if p.probability is not None else p.value
-        row[predict_panel.shown(p.name)] = round(value, 4)
+        name = predict_panel.shown(p.name)
+        row[f"predicted {name}" if name in row else name] = round(value, 4)
     return row
 
 
-@guarded
-def batch(paths: list[str] | None, own: Own = ()) -> tuple[Any, Any, str]:
+@guarded_stream
+def batch(paths: list[str] | None, own: Own = ()) -> Iterator[tuple[Any, Any, str]]:
     """Many files → a table of passports and predictions; a refused one is a row that says why."""
     if not paths:
-        return gr.Dataframe(visible=False), gr.DownloadButton(visible=False), ""
+        yield gr.Dataframe(visible=False), gr.DownloadButton(visible=False), ""
+        return
     if len(paths) > MAX_BATCH:
         raise WsdemoError(
             "Too many files",
@@ -166,23 +175,23 @@ def batch(paths: list[str] | None, own: Own = ()) -> tuple[Any, Any, str]:
             "Use the command line: python -m wsdemo inspect FILE --json",
         )
     rows = []
-    for path in paths:
-        row: dict[str, Any] = {"file": Path(path).name[:60]}
+    for i, path in enumerate(paths, 1):
+        yield gr.skip(), gr.skip(), f"Reading {i} of {len(paths)} …"
+        row: dict[str, Any] = {"file": Path(path).name[:100]} | dict.fromkeys(PASSPORT, "")
         try:
             row |= batch_row(Path(path), own)
         except WsdemoError as error:
-            row |= {"family": "not read", "reason": f"{error.title}: {error.message}"[:300]}
+            said = f"{error.title}: {_first_sentence(error.message)}"
+            row |= {"family": "not read", "reason": said}
         rows.append(row)
-    first = ["file", *PASSPORT]
     table = pd.DataFrame(rows).astype(object).fillna("")
-    table = table.reindex(
-        columns=[*first, *table.columns.drop(first, errors="ignore")], fill_value=""
-    )
     csv = download_file(table.to_csv(index=False).encode(), "loras.csv")
     read = sum(1 for r in rows if r["family"] != "not read")
     answered = sum(1 for r in rows if not r["reason"])
     said = f"{read} of {len(rows)} read, {answered} predicted; the reason says why not."
-    return gr.Dataframe(table, visible=True), gr.DownloadButton(value=csv, visible=True), said
+    widths = [*WIDTHS, *["140px"] * (len(table.columns) - len(WIDTHS))]
+    shown = gr.Dataframe(table, column_widths=widths, visible=True)
+    yield shown, gr.DownloadButton(value=csv, visible=True), said
 
 
 def build(file: gr.File, config: gr.File, opened: Any) -> None:
