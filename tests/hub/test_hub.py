@@ -236,8 +236,12 @@ def test_offline_mode_gives_what_was_downloaded_and_says_so(loopback, monkeypatc
     loopback.private.add("acme/one")
     for text in ("acme/lora", "acme/many:v1.safetensors", "acme/many:v2.safetensors", "acme/one"):
         fetched(text, "hf_x")
+    *_, (_, _, told) = hub_row.fetch(resolved("acme/many:v1.safetensors"), None, "")
+    assert told == f"Downloaded 2.2 kB: v1.safetensors, commit {COMMIT[:12]} of acme/many."
     before = len(loopback.requests)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    *_, (_, _, told) = hub_row.fetch(resolved("acme/many:v1.safetensors"), None, "")
+    assert told.startswith("Offline, read from the copy on this machine: v1.safetensors, commit")
     assert main(["inspect", f"acme/lora@{COMMIT}", "--json"]) == 0
     out = capsys.readouterr()
     assert json.loads(out.out)["base_model"]["name"] == "acme/base"

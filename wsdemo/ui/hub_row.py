@@ -45,9 +45,14 @@ def token_field() -> gr.Textbox:
     )
 
 
+def size_text(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size / 2**20:.1f} MB" if size >= 2**20 else f"{size / 2**10:.1f} kB"
+
+
 def described(peek: hub.Peek) -> tuple[str, bool]:
     """What the header alone says, or why the file is refused; and whether it holds a LoRA."""
-    size = f"{peek.candidate.size / 2**20:.1f} MB"
+    size = size_text(peek.candidate.size)
     if peek.fetched_bytes:
         size += f"; {peek.fetched_bytes:,} bytes read so far"
     try:
@@ -74,7 +79,7 @@ def look(
     chosen, shown = repository.chosen, repository.candidates[:MAX_CANDIDATES]
     if chosen is not None and chosen not in shown:
         shown = (chosen, *shown[:-1])
-    choices = [(f"{c.path[:90]} ({c.size / 2**20:.1f} MB)", c.path) for c in shown]
+    choices = [(f"{c.path[:90]} ({size_text(c.size)})", c.path) for c in shown]
     holds_lora = False
     if chosen is not None:
         said, holds_lora = described(hub.peek(repository, chosen, given_token(token, login)))
@@ -129,7 +134,13 @@ def fetch(
         else:
             beside = place.with_name(hub.CONFIG)
             settings = str(beside) if beside.is_file() else None
-            yield str(place), settings, f"Downloaded {candidate.size / 2**20:.1f} MB."
+            whence = f"commit {repository.commit[:12]} of {text_of(repository.repo)}"
+            told = (
+                "Offline, read from the copy on this machine"
+                if repository.is_offline
+                else (f"Downloaded {size_text(candidate.size)}")
+            )
+            yield str(place), settings, f"{told}: {text_of(candidate.path)}, {whence}."
 
 
 def build(file: gr.File, config: gr.File) -> None:
@@ -146,9 +157,9 @@ def build(file: gr.File, config: gr.File) -> None:
             gr.LoginButton(size="md", elem_id="hub-login")
         token = token_field()
     with gr.Row():
-        button = gr.Button("Look", elem_id="hub-look")
-        take = gr.Button("Fetch and read", interactive=False, elem_id="hub-fetch")
-        stop = gr.Button("Stop", variant="stop")
+        button = gr.Button("Look", elem_id="hub-look", min_width=80)
+        take = gr.Button("Fetch and read", interactive=False, elem_id="hub-fetch", scale=2)
+        stop = gr.Button("Stop", variant="stop", min_width=80)
     files = gr.Dropdown(choices=[], label="File", visible=False, elem_id="hub-file")
     status = gr.Markdown(elem_classes="status", elem_id="hub-status")
 
