@@ -31,9 +31,12 @@ def passport(lora: Lora, geometry: Geometry | None = None) -> Result:
         "ranks": {str(r): n for r, n in lora.ranks.items()},
         "alphas": list(lora.alphas),
         "dtypes": lora.dtypes,
+        "trainer": lora.trainer,
+        "magnitudes": lora.magnitudes,
         "frobenius_norm": geometry.frobenius,
         "energy_rank": geometry.energy_rank,
         "energy_by_depth": list(geometry.by_depth),
+        "frobenius_by_block": geometry.by_block,
         "no_op": geometry.is_no_op,
         "exact": lora.is_exact,
         "used_keys": lora.used_keys,
@@ -42,10 +45,35 @@ def passport(lora: Lora, geometry: Geometry | None = None) -> Result:
     }
 
 
+def module_rows(lora: Lora, geometry: Geometry) -> list[Result]:
+    """A row a module: what was measured, and how it was read."""
+    return [
+        {
+            "name": m.name,
+            "shape": list(m.shape),
+            "stored_rank": own.stored_rank,
+            "rank": m.rank,
+            "scale": own.scale,
+            "frobenius": m.frobenius,
+            "spectral": m.spectral,
+            "effective_rank": m.effective_rank,
+            "energy_rank": m.energy_rank,
+            "dead_ranks": m.dead_ranks,
+            "energy_kept": own.kept,
+            "note": own.note,
+        }
+        for m, own in zip(geometry.modules, lora.modules, strict=True)
+    ]
+
+
 def run_inspect(args: argparse.Namespace) -> Result:
-    """``inspect FILE``: the passport and geometry of a LoRA."""
+    """``inspect FILE``: the passport and geometry of a LoRA; with --modules, of each module."""
     started = time.monotonic()
-    return passport(*read_and_measure(args.input)) | {"seconds": time.monotonic() - started}
+    lora, geometry = read_and_measure(args.input)
+    found = passport(lora, geometry)
+    if getattr(args, "modules", False):
+        found["modules_detail"] = module_rows(lora, geometry)
+    return found | {"seconds": time.monotonic() - started}
 
 
 def run_compare(args: argparse.Namespace) -> Result:

@@ -147,6 +147,14 @@ BAD: dict[str, bytes] = {
 }  # fmt: skip
 
 BAD |= {
+    "half of a surrogate pair in a name": raw(
+        {"\ud800.lora_A.weight": entry([1, 2], 0, 8), "\ud800.lora_B.weight": entry([2, 1], 8, 16)},
+        bytes(16),
+    ),
+    "half of a surrogate pair in the metadata": raw(
+        {"__metadata__": {"ss_output_name": "\udfff"}, **ONE}, bytes(16)
+    ),
+    "DoRA's magnitudes that are NaN": kohya(A, B, dora_scale=torch.full((24, 1), float("nan"))),
     "20 kB of a Tucker core that expands to 400 MB": eights(
         **{"lora_down.weight": (1, 10_000, 1, 1), "lora_up.weight": (4, 1, 1, 1),
            "lora_mid.weight": (1, 1, 100, 100)}

@@ -1,6 +1,7 @@
 """Every bad file is refused in a sentence; every odd one is read; nothing else ever happens."""
 
 import contextlib
+import json
 import resource
 import time
 
@@ -11,18 +12,23 @@ from hypothesis import strategies as st
 
 from tests.hostile.build import BAD, ODD, good
 from wsdemo.cli import main
+from wsdemo.cli_lora import passport
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.answers import answer
 from wsdemo.lol.shipped import shipped_predictors
-from wsdemo.lora.geometry import findings, measure
+from wsdemo.lora.geometry import measure
 from wsdemo.lora.reader import read_lora
+from wsdemo.ui.lora_tab import passport as shown
+from wsdemo.ui.lora_tab import table
 
 
 def everything(path):
     """What the evaluator does with a file."""
     lora = read_lora(path)
     geometry = measure(lora)
-    findings(lora, geometry)
+    json.dumps(passport(lora, geometry), allow_nan=False)
+    table(lora, geometry)
+    shown(lora, geometry).encode()
     for module in lora.modules:
         assert torch.isfinite(module.U).all()
         assert torch.isfinite(module.V).all()

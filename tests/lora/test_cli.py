@@ -1,5 +1,6 @@
 """The command line's verbs for LoRAs, and pickles opened without harm."""
 
+import argparse
 import json
 import pickle
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tests.lora.files import families, peft_folder, rand, write
-from wsdemo import cli
+from wsdemo import cli, cli_lora
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.pickles import convert_pickle
 from wsdemo.lora.reader import read_lora
@@ -40,6 +41,19 @@ def test_inspect_gives_the_passport(capsys, tmp_path):
     expected = 2 * float(BA.norm() ** 2 + second.norm() ** 2) ** 0.5
     assert result["frobenius_norm"] == pytest.approx(expected, rel=1e-5)
     assert (result["exact"], result["no_op"], result["ignored_keys"]) == (True, False, [])
+
+
+def test_the_passport_names_settings_and_magnitudes_and_lists_modules_if_asked(tmp_path):
+    tensors, name, _ = families()["kohya"]
+    meta = {"ss_learning_rate": "1e-4", "modelspec.title": "x" * 500, "other": "y"}
+    path = write(tmp_path / "x.safetensors", {**tensors, f"{name}.dora_scale": rand(12, 1)}, meta)
+    found = cli_lora.run_inspect(argparse.Namespace(input=path))
+    assert found["trainer"] == {"modelspec.title": "x" * 200, "ss_learning_rate": "1e-4"}
+    low, high = found["magnitudes"]
+    assert (low, high) == (float(rand(12, 1).min()), float(rand(12, 1).max()))
+    assert "modules_detail" not in found
+    (row,) = cli_lora.run_inspect(argparse.Namespace(input=path, modules=True))["modules_detail"]
+    assert (row["name"], row["shape"], row["energy_kept"]) == (name, [12, 10], 1.0)
 
 
 def test_what_is_no_lora_ends_with_the_reason(capsys, tmp_path):

@@ -80,6 +80,44 @@ def test_regauging_changes_factors_and_nothing_else(label, tmp_path):
     assert compare(lora, turned).cosine == pytest.approx(1, abs=1e-4)
 
 
+def test_a_file_that_float32_rounds_away_is_pointed_out(tmp_path):
+    faint = {"m.lora_down.weight": rand(4, 20), "m.lora_up.weight": rand(24, 4) * 1e-12}
+    lora = read_lora(write(tmp_path / "f.safetensors", faint))
+    assert not measure(lora).is_no_op
+    assert "next to nothing" in findings(lora, measure(lora))[0]
+
+
+def test_a_multiplicative_lora_does_nothing_where_its_factor_is_one(tmp_path):
+    U, V = rand(24, 2), rand(20, 2)
+    for values, is_no_op in (((torch.ones(24, 1), torch.ones(20, 1)), True),
+                             ((0 * U, V), False), ((U, V), False)):  # fmt: skip
+        tensors = {"m.lora_A.weight": values[1].T, "m.lora_B.weight": values[0]}
+        path = write(tmp_path / "x.safetensors", tensors)
+        lora = read_lora(path, {"r": 1, "lora_alpha": 1, "use_mlora": True})
+        (module,) = measure(lora).modules
+        assert module.is_no_op == measure(lora).is_no_op == is_no_op
+        own = lora.modules[0].U @ lora.modules[0].V.T
+        assert module.departure == pytest.approx(float((own - 1).norm()), rel=1e-5)
+        assert ("Every factor is one" in "".join(findings(lora, measure(lora)))) == is_no_op
+
+
+def test_norms_of_blocks_add_up(tmp_path):
+    names = ("lora_te1_text_model_encoder_layers_3_q", "lora_unet_down_blocks_0_attentions_1_q",
+             "unet.down_blocks.10.attentions.0.q", "unet.down_blocks.9.resnets.0.conv1",
+             "text_encoder_2.text_model.layers.4.q", "proj")  # fmt: skip
+    tensors = {}
+    for i, name in enumerate(names):
+        tensors[f"{name}.lora_down.weight"] = rand(2, 8, seed=i)
+        tensors[f"{name}.lora_up.weight"] = rand(8, 2, seed=i)
+    geometry = measure(read_lora(write(tmp_path / "x.safetensors", tensors)))
+    assert list(geometry.by_block) == [
+        "elsewhere", "lora_te1_text_model_encoder_layers_3", "lora_unet_down_blocks_0",
+        "text_encoder_2.text_model.layers.4", "unet.down_blocks.9", "unet.down_blocks.10",
+    ]  # fmt: skip
+    total = sum(norm**2 for norm in geometry.by_block.values()) ** 0.5
+    assert total == pytest.approx(geometry.frobenius)
+
+
 def test_resizing_keeps_the_wished_energy_and_loses_no_more(tmp_path):
     U, V = rand(24, 16), rand(20, 16)
     U *= 0.5 ** torch.arange(16)

@@ -5,6 +5,7 @@ With thin QRs U = Q_u R_u and V = Q_v R_v, the singular values of ΔW = U Vᵀ a
 """
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from wsdemo.runtime import one_thread
 NEGLIGIBLE = 1e-6
 """A singular value below this share of the largest is dead; a module below this share of the
 file's median norm does next to nothing."""
+FAINT = 1e-9
+"""Root mean square of a file's ΔW below which float32 rounds it away beside weights of 0.02."""
 MEASURED_NUMBERS = 2**21
 """Numbers of factors that are measured in one go: 16 MB in float64. More is not faster."""
 
@@ -44,6 +47,8 @@ class ModuleGeometry:
         energy_rank: Singular values that hold 99.9 % of ‖ΔW‖²; one more than there are if those
             left after a cut hold less.
         dead_ranks: Columns of the factors that add nothing.
+        departure: From doing nothing: ‖ΔW‖_F, or ‖U Vᵀ − 1‖_F if U Vᵀ multiplies the weight
+            (0 below float32's rounding).
     """
 
     name: str
@@ -55,11 +60,12 @@ class ModuleGeometry:
     effective_rank: float
     energy_rank: int
     dead_ranks: int
+    departure: float
 
     @property
     def is_no_op(self) -> bool:
         """Whether the module changes nothing at all."""
-        return self.spectral == 0.0
+        return self.departure == 0.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Geometry:
     @property
     def is_no_op(self) -> bool:
         """Whether the whole file changes nothing."""
-        return self.frobenius == 0.0
+        return all(m.is_no_op for m in self.modules)
 
     @property
     def energy_rank(self) -> int:
@@ -99,6 +105,19 @@ class Geometry:
             for a, b in itertools.pairwise(cuts)
         )
         return first, middle, last
+
+    @property
+    def by_block(self) -> dict[str, float]:
+        """‖ΔW‖_F of each block, which a name ends with its first number; in order of depth."""
+        found: dict[str, float] = {}
+        for module in self.modules:
+            block = _BLOCK.match(module.name)
+            key = block[0] if block else "elsewhere"
+            found[key] = found.get(key, 0.0) + module.frobenius**2
+        return {key: found[key] ** 0.5 for key in sorted(found, key=depth_key)}
+
+
+_BLOCK = re.compile(r"(?:text_encoder_\d+\.)?.*?[._]\d+(?=[._]|$)")
 
 
 def depth_key(name: str) -> list[tuple[int, str]]:
@@ -158,14 +177,25 @@ def measure_modules(modules: Sequence[LoraModule]) -> list[ModuleGeometry]:
     alive = (s > s[:, :1] * NEGLIGIBLE).sum(-1)
     kept = torch.tensor([[m.kept] for m in modules], dtype=torch.float64)
     needed = (share.cumsum(-1) * kept < 0.999).sum(-1) + 1
-    rows = zip(modules, s, (total / kept)[:, 0].sqrt().tolist(), s[:, 0].tolist(),
-               entropy.exp().tolist(), needed.tolist(), alive.tolist(), strict=True)  # fmt: skip
+    norms = (total / kept)[:, 0].sqrt().tolist()
+    is_additive = modules[0].kind == "additive"
+    rows = zip(modules, s, norms, s[:, 0].tolist(), entropy.exp().tolist(), needed.tolist(),
+               alive.tolist(), norms if is_additive else map(_from_one, modules),
+               strict=True)  # fmt: skip
     return [
-        ModuleGeometry(m.name, m.shape, m.rank, own, norm, top, effective, count, m.rank - lively)
+        ModuleGeometry(m.name, m.shape, m.rank, own, norm, top, mean, count, m.rank - lively, far)
         if norm > 0
-        else ModuleGeometry(m.name, m.shape, m.rank, own, 0.0, 0.0, 0.0, 0, m.rank)
-        for m, own, norm, top, effective, count, lively in rows
+        else ModuleGeometry(m.name, m.shape, m.rank, own, 0.0, 0.0, 0.0, 0, m.rank, far)
+        for m, own, norm, top, mean, count, lively, far in rows
     ]
+
+
+def _from_one(module: LoraModule) -> float:
+    """‖U Vᵀ − 1‖_F = (‖U Vᵀ‖² − 2 Σ U Vᵀ + n m)^½; 0 below float32's rounding."""
+    U, V = module.U.double(), module.V.double()
+    entries = len(U) * len(V)
+    square = float((U.T @ U * (V.T @ V)).sum() - 2 * U.sum(0) @ V.sum(0)) + entries
+    return max(0.0, square) ** 0.5 if square > 1e-12 * entries else 0.0
 
 
 def measure_module(module: LoraModule) -> ModuleGeometry:
@@ -250,11 +280,20 @@ def findings(lora: Lora, geometry: Geometry) -> list[str]:
     """What its author should know, in sentences."""
     texts = []
     if geometry.is_no_op:
-        return ["Every update is zero: this file changes nothing (B was never trained)."]
+        zero = "Every update is zero" if lora.kind == "additive" else "Every factor is one"
+        return [f"{zero}: this file changes nothing (B was never trained)."]
     silent = [m.name for m in geometry.modules if m.is_no_op]
     if silent:
-        texts.append(f"{len(silent)} of {len(geometry.modules)} modules are zero: {silent[0]} …")
-    norms = torch.tensor([m.frobenius for m in geometry.modules if not m.is_no_op])
+        count = f"{len(silent)} of {len(geometry.modules)}"
+        texts.append(f"{count} modules change nothing: {silent[0]} …")
+    entries = sum(math.prod(m.shape) for m in geometry.modules)
+    mean = (sum(m.departure**2 for m in geometry.modules) / entries) ** 0.5
+    if mean < FAINT:
+        texts.append(
+            f"It changes next to nothing: a weight by {mean:.1g} on average, which float32 rounds"
+            " away."
+        )
+    norms = torch.tensor([m.departure for m in geometry.modules if not m.is_no_op])
     faint = int((norms < 1e-3 * norms.median()).sum())
     if faint:
         texts.append(f"{faint} modules do a thousand times less than the median one.")

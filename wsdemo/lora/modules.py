@@ -5,6 +5,15 @@ from typing import Any
 
 from torch import Tensor
 
+TRAINER_KEYS = (
+    "modelspec.title", "modelspec.author", "modelspec.date", "modelspec.license",
+    "modelspec.trigger_phrase", "ss_output_name", "ss_training_comment", "ss_network_module",
+    "ss_network_dim", "ss_network_alpha", "ss_network_args", "ss_optimizer", "ss_learning_rate",
+    "ss_unet_lr", "ss_text_encoder_lr", "ss_lr_scheduler", "ss_epoch", "ss_steps",
+    "ss_num_train_images", "ss_resolution", "ss_mixed_precision", "ss_seed",
+)  # fmt: skip
+"""What kohya's programs and the Model Metadata Standard note of a training."""
+
 
 @dataclass(frozen=True)
 class LoraModule:
@@ -116,6 +125,19 @@ class Lora:
         not count.
         """
         return self.left_out == 0 and all(m.is_exact for m in self.modules)
+
+    @property
+    def trainer(self) -> dict[str, str]:
+        """What the trainer noted of its settings: known keys of the metadata, 200 characters."""
+        return {k: self.metadata[k][:200] for k in TRAINER_KEYS if self.metadata.get(k)}
+
+    @property
+    def magnitudes(self) -> tuple[float, float] | None:
+        """The smallest and the largest of DoRA's magnitudes, if there are any."""
+        found = [m.magnitude for m in self.modules if m.magnitude is not None]
+        if not found:
+            return None
+        return min(float(m.min()) for m in found), max(float(m.max()) for m in found)
 
     @property
     def kind(self) -> str:

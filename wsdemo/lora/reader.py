@@ -53,6 +53,7 @@ def read_lora(
             "Give the adapter alone, without its base model.",
         )
     header = read_header(path)
+    _check_texts(header)
     if config is None:
         config = _config_beside(path)
     groups, ignored = group(header)
@@ -61,12 +62,25 @@ def read_lora(
         return assemble(read, groups, ignored, header, config or {}, each)
 
 
+def _check_texts(header: Header) -> None:
+    """JSON can escape half of a character, which no output can show and no file name."""
+    try:
+        "".join((*header.tensors, *header.metadata, *header.metadata.values())).encode()
+    except UnicodeEncodeError as error:
+        raise _refuse(
+            "Not a readable safetensors file",
+            "A name or text in it is no Unicode: it holds half of a surrogate pair.",
+            "Save the file again.",
+        ) from error
+
+
 def judge_header(header: Header) -> str:
     """What a header alone says, before a file is downloaded: modules, ranks, base.
 
     Raises:
         WsdemoError: It holds no LoRA; the message says what it holds.
     """
+    _check_texts(header)
     groups, ignored = group(header)
     _check_kind(header, groups)
     ranks: dict[int, int] = {}
@@ -253,8 +267,12 @@ def assemble(
         U, V = factors.U.contiguous(), factors.V.contiguous()
         if scale != 1:
             U = U * scale
+        magnitude = parts.get("magnitude")
         # The norm of what is multiplied has to be finite too, so that it can be measured.
-        if not (_fits_float32(U) and _fits_float32(V)) and not math.isfinite(_norm(U) * _norm(V)):
+        is_finite = magnitude is None or math.isfinite(_norm(magnitude))
+        if not (_fits_float32(U) and _fits_float32(V)):
+            is_finite &= math.isfinite(_norm(U) * _norm(V))
+        if not is_finite:
             raise _refuse(
                 "Values that are not finite",
                 f"Module {name[:80]!r} holds NaN or infinite values, or an α that is.",
@@ -264,7 +282,6 @@ def assemble(
             alphas.add(float(parts["alpha"]))
         families |= {part.family for _, part in roles.values() if part.family}
         used += len(roles)
-        magnitude = parts.get("magnitude")
         module = LoraModule(
             name,
             U,

@@ -1,6 +1,7 @@
 """Tab LoRA evaluator: drop a file, read its passport, geometry and predictions, compare two."""
 
 import html
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
+from wsdemo import cli_lora
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
 from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
@@ -19,9 +21,11 @@ from wsdemo.ui.text import text_of
 
 INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
 loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured here, without its
-base model, in a second or two. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them
-can run code: `python -m wsdemo convert` turns one into safetensors safely."""
+base model: most files in a second or two, the largest in minutes. Pickled files (.pt, .bin, .ckpt)
+are not opened, since opening them can run code: `python -m wsdemo convert` turns one into
+safetensors safely."""
 SHOWN_IGNORED = 12
+SHOWN_BLOCKS = 3
 MERGED_ENERGY = 0.99999
 """Ranks that hold this share of a merged update are kept."""
 SHOWN_NAME = 34
@@ -41,6 +45,7 @@ def passport(lora: Lora, geometry: Geometry) -> str:
     )
     alphas = ", ".join(f"{a:g}" for a in lora.alphas[:6]) or "none in the file"
     dtypes = ", ".join(f"{d} ({n:,})" for d, n in lora.dtypes.items())
+    largest = sorted(geometry.by_block.items(), key=lambda block: -block[1])[:SHOWN_BLOCKS]
     rows = [
         ("Format", lora.family + ("" if lora.kind == "additive" else ", multiplicative")),
         ("Base model", text_of(lora.base.name) or "no evidence in the file"),
@@ -51,10 +56,14 @@ def passport(lora: Lora, geometry: Geometry) -> str:
         ("Precision", dtypes),
         ("Size of the update, ‖ΔW‖", f"{geometry.frobenius:.4g}"),
         ("Rank that holds 99.9 %", f"{geometry.energy_rank}"),
+        *([("DoRA magnitudes", "{:.4g} to {:.4g}".format(*lora.magnitudes))]
+          if lora.magnitudes else []),
+        ("Largest blocks, ‖ΔW‖", ", ".join(f"{text_of(b)} {n:.4g}" for b, n in largest)),
         ("Energy by depth (thirds)", " / ".join(f"{s:.0%}" for s in geometry.by_depth)),
         ("Tensors", f"{lora.used_keys:,} used, {len(lora.ignored):,} ignored"),
         ("Read exactly", "yes" if lora.is_exact else "no, see below"),
-    ]
+        *[(f"· {text_of(k)}", text_of(v)) for k, v in lora.trainer.items()],
+    ]  # fmt: skip
     parts = ["| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)]
     notes = [*lora.warnings, *findings(lora, geometry)]
     if lora.base.disagreement:
@@ -114,8 +123,6 @@ def settings(config: str | None) -> dict[str, Any] | None:
     """The adapter_config.json that a visitor dropped, if any."""
     if config is None:
         return None
-    import json
-
     try:
         found = json.loads(Path(config).read_text(encoding="utf-8")[: 2**20])
     except (ValueError, RecursionError) as error:
@@ -131,18 +138,21 @@ def settings(config: str | None) -> dict[str, Any] | None:
 
 @guarded
 def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
-    """Passport, heat strip and table of a dropped file."""
+    """Passport, heat strip and table of a dropped file, and the tables as files."""
     if path is None:
-        return "", "", gr.Dataframe(visible=False), None
+        return "", "", gr.Dataframe(visible=False), None, None
     lora, geometry = read_and_measure(Path(path), settings(config))
     rows = table(lora, geometry)
     csv = rows.to_csv(index=False).encode()
+    facts = cli_lora.passport(lora, geometry)
+    facts["modules_detail"] = cli_lora.module_rows(lora, geometry)
     shown = rows[MEASURED].assign(module=rows["module"].map(short))
     return (
         passport(lora, geometry),
         strip(geometry),
         gr.Dataframe(shown, visible=True),
         download_file(csv, "geometry.csv"),
+        download_file(json.dumps(facts, indent=1).encode(), "geometry.json"),
     )
 
 
@@ -265,7 +275,9 @@ def build() -> None:
                 elem_id="geometry",
                 visible=False,  # a table without rows is no table to a screen reader
             )
-            csv = gr.DownloadButton("Download as CSV")
+            with gr.Row():
+                csv = gr.DownloadButton("Download as CSV")
+                facts = gr.DownloadButton("Download as JSON")
             with gr.Row():
                 with gr.Column():
                     energy = gr.Slider(50, 100, 99.9, step=0.1, label="Energy to keep (%)")
@@ -299,7 +311,7 @@ def build() -> None:
     )
 
     example.input(predict_section.example_file, example, file, api_visibility="private", **QUICK)
-    outputs = [words, heat, rows, csv]
+    outputs = [words, heat, rows, csv, facts]
     file.change(inspect, [file, config], outputs, api_name="inspect_lora", **QUICK)
     config.change(inspect, [file, config], outputs, api_visibility="private", **QUICK)
     smaller.click(shrink, [file, config, energy], [resized, said], api_name="resize_lora", **QUICK)
