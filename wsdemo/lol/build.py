@@ -92,8 +92,10 @@ def training_budget(name: str, loras: int) -> Budget:
         return Budget(epochs=15, batch=16 if loras <= 2000 else 64, learning_rate=rate, patience=5)
     if loras > 10_000:
         return Budget(epochs=12, batch=64, learning_rate=rate, patience=5)
-    if loras > 2000:
+    if loras > 4000:
         return Budget(epochs=25, batch=64, learning_rate=rate, patience=8)
+    if loras > 1000:
+        return Budget(epochs=40, batch=32, learning_rate=rate, patience=12)
     return Budget(learning_rate=rate)
 
 

@@ -14,6 +14,10 @@ metadata.
 import argparse
 import dataclasses
 import itertools
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
-from wsdemo.lol.build import build_predictor, compare_models, task_metrics
+from wsdemo.lol.build import Row, build_predictor, compare_models, task_metrics
 from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import LabelledLoras, Task
 from wsdemo.lol.models import MODELS
@@ -156,12 +160,26 @@ def smollm(args: argparse.Namespace) -> Collection:
     return load_collection(folder, folder / "manifest.csv", tasks)
 
 
+def compare_task(
+    collection: Collection, models: Sequence[str], seeds: int, task: Task
+) -> list[Row]:
+    """All models on one task."""
+    return compare_models(collection, task, models, seeds, log)
+
+
+def prepare_worker() -> None:
+    """One thread a process; models come back through files, not through hundreds of handles."""
+    torch.set_num_threads(1)
+    torch.multiprocessing.set_sharing_strategy("file_system")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=30)
     parser.add_argument("family", choices=sorted(TITLES))
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=None, help="at most, of a kind and split")
+    parser.add_argument("--workers", type=int, default=1, help="processes, a task each")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     args = parser.parse_args(arguments)
     start(args)
@@ -170,10 +188,14 @@ def main(arguments: list[str] | None = None) -> None:
     collection = (face_fields if is_field else readers[args.family])(args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
-    rows = {
-        task.name: compare_models(collection, task, args.models, args.seeds, log)
-        for task in collection.tasks
-    }
+    compare = partial(compare_task, collection, args.models, args.seeds)
+    if args.workers > 1:
+        prepare_worker()
+        with ProcessPoolExecutor(args.workers, get_context("spawn"), prepare_worker) as pool:
+            found = list(pool.map(compare, collection.tasks))
+    else:
+        found = [compare(task) for task in collection.tasks]
+    rows = {task.name: own for task, own in zip(collection.tasks, found, strict=True)}
     kind = "multiplicative" if args.family == "face-fields" else "additive"
     # Measured beyond rank 4 by benchmarks/lol.py; at 16 and 32 the score's error is as large as
     # its variance, so those are not answered.
