@@ -124,6 +124,18 @@ def test_pickles_are_converted_and_never_run(capsys, tmp_path):
     torch.testing.assert_close(module.U @ module.V.T, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_what_a_conversion_leaves_out_is_said_and_equal_keys_are_refused(tmp_path):
+    nested = {"x.lora_A": rand(2, 6), "meta": {"x.lora_B": rand(5, 2), "deep": [rand(2, 2)]},
+              "epoch": [3], "loras": [rand(5, 2)]}  # fmt: skip
+    torch.save(nested, tmp_path / "n.pt")
+    said = []
+    assert convert_pickle(tmp_path / "n.pt", tmp_path / "n.safetensors", said.append) == 2
+    assert said == ["Left out, as they are nested: meta.deep, loras"]
+    torch.save({"a": {"x": rand(2, 2)}, "b": {"x": rand(2, 3)}}, tmp_path / "e.pt")
+    with pytest.raises(WsdemoError, match="two of its parts hold 'x'"):
+        convert_pickle(tmp_path / "e.pt", tmp_path / "e.safetensors")
+
+
 def test_cloneofsimo_lists_keep_their_pairs(tmp_path):
     up, down = rand(6, 2), rand(2, 5)
     torch.save([up, down, up * 2, down], tmp_path / "l.pt")

@@ -13,7 +13,8 @@ from tests.lora.files import M, N, R, families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.convert import decompose, expanded_rank, truncated
 from wsdemo.lora.keys import split_key
-from wsdemo.lora.reader import read_lora
+from wsdemo.lora.reader import judge_header, read_lora
+from wsdemo.safetensors_header import read_header
 
 CASES = families()
 
@@ -111,6 +112,29 @@ def test_dora_reports_its_magnitude(tmp_path):
     assert not lora.is_exact
 
 
+def test_mlx_names_doras_magnitude_m(tmp_path):
+    tensors, name, _ = CASES["MLX"]
+    lora = read_lora(write(tmp_path / "x.safetensors", {**tensors, f"{name}.m": rand(N)}))
+    assert lora.modules[0].magnitude.shape == (N,)
+    assert lora.family == "DoRA + MLX"
+
+
+def test_a_damaged_configuration_beside_the_file_is_pointed_out(tmp_path):
+    path, _ = peft_folder(tmp_path, {})
+    for text in ("{", "[1]", "[" * 9000):
+        path.with_name("adapter_config.json").write_text(text)
+        assert "is damaged" in read_lora(path).warnings[0]
+
+
+@pytest.mark.parametrize("label", ["kohya", "LoHa", "LoKr", "MLX", "embedding", "AdaLoRA",
+                                   "Tucker convolution", "loralib", "SAM"])  # fmt: skip
+def test_a_header_alone_tells_the_rank(label, tmp_path):
+    tensors, name, _ = CASES[label]
+    path = write(tmp_path / "x.safetensors", {**tensors, f"{name}.dora_scale": rand(N, 1)})
+    (rank,) = read_lora(path).ranks
+    assert f"1 modules of rank {rank}," in judge_header(read_header(path))
+
+
 def test_nothing_is_dropped_silently(tmp_path):
     tensors, _, _ = CASES["kohya"]
     others = {
@@ -165,6 +189,13 @@ REFUSED = {
                  "NaN or infinite"),
     "rank": ({"m.lora_down.weight": rand(1025, 2), "m.lora_up.weight": rand(2, 1025)},
              "rank 1025"),
+    "HRA": ({"base_model.model.q.hra_u": rand(8, 4)}, "HRA"),
+    "FourierFT": ({"base_model.model.q.fourierft_spectrum": rand(8)}, "FourierFT"),
+    "BERT": ({"bert.encoder.layer.0.attention.self.query.weight": rand(8, 8)}, "BERT"),
+    "T5": ({"encoder.block.0.layer.0.SelfAttention.q.weight": rand(8, 8)}, "T5"),
+    "GPT-2": ({"h.0.attn.c_attn.weight": rand(8, 24)}, "GPT-2"),
+    "ResNet": ({"layer1.0.conv1.weight": rand(8, 8, 3, 3)}, "ResNet"),
+    "VAE": ({"encoder.down_blocks.0.resnets.0.conv1.weight": rand(8, 8, 3, 3)}, "VAE"),
     "MLP instance": ({"block0.0.weight": rand(4, 4)}, "MLP of its own"),
 }  # fmt: skip
 

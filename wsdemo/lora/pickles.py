@@ -4,8 +4,10 @@ Never in the app. A child process with bounded memory and time opens the file wi
 ``weights_only=True``, which refuses everything but tensors in plain containers.
 """
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,24 @@ MAX_TENSOR_BYTES = 2 * 2**30
 """Of all tensors together: a small pickle may expand to anything."""
 
 
-def convert_pickle(source: Path, target: Path) -> int:
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def convert_pickle(source: Path, target: Path, say: Callable[[str], None] = _say) -> int:
     """Converts a pickled adapter (.pt, .bin, .ckpt) to safetensors.
+
+    Args:
+        source: The pickle.
+        target: The .safetensors file.
+        say: Takes a sentence on what was left out, if something was.
 
     Returns:
         The number of tensors.
 
     Raises:
-        WsdemoError: It is too large, holds more than tensors, or takes too long.
+        WsdemoError: It is too large, holds more than tensors, or two tensors of one key, or
+            takes too long.
     """
     size = source.stat().st_size
     if size > MAX_PICKLE_BYTES:
@@ -49,14 +61,20 @@ def convert_pickle(source: Path, target: Path) -> int:
             f"The file holds more than tensors, or is damaged: {lines[-1][:200]}",
             "Save it as .safetensors where it was trained.",
         )
-    return int(done.stdout)
+    count, left_out = json.loads(done.stdout)
+    if left_out:
+        say(f"Left out, as they are nested: {', '.join(left_out)}")
+    return int(count)
 
 
-def named_tensors(loaded: Any) -> dict[str, Any]:
-    """The tensors of what a pickle held, by key.
+def named_tensors(loaded: Any) -> tuple[dict[str, Any], list[str]]:
+    """The tensors of what a pickle held, by key; and the parts with tensors deeper in them.
 
     A mapping keeps its keys (one level of nesting is opened); a list is cloneofsimo's
     [up, down, up, down …].
+
+    Raises:
+        ValueError: Two parts have a tensor of one key.
     """
     import torch
 
@@ -66,16 +84,35 @@ def named_tensors(loaded: Any) -> dict[str, Any]:
             f"unet:{i // 2}:{parts[i % 2]}": t
             for i, t in enumerate(loaded)
             if isinstance(t, torch.Tensor)
-        }
+        }, [str(i) for i, t in enumerate(loaded) if _holds_tensors(t)]
     if not isinstance(loaded, dict):
-        return {}
-    found = {}
+        return {}, []
+    found: dict[str, Any] = {}
+    left_out = []
     for key, value in loaded.items():
-        if isinstance(value, torch.Tensor):
-            found[str(key)] = value
-        elif isinstance(value, dict):
-            found |= {str(k): v for k, v in value.items() if isinstance(v, torch.Tensor)}
-    return found
+        inner = value if isinstance(value, dict) else {key: value}
+        for k, v in inner.items():
+            if isinstance(v, torch.Tensor):
+                if str(k) in found:
+                    raise ValueError(f"two of its parts hold {str(k)[:80]!r}")
+                found[str(k)] = v
+            elif _holds_tensors(v):
+                left_out.append(str(k) if inner is not value else f"{key}.{k}")
+    return found, left_out
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether there are tensors in a list or mapping, on any level."""
+    import torch
+
+    waiting = [value] if isinstance(value, dict | list | tuple) else []
+    for part in waiting:  # which grows
+        for inner in part.values() if isinstance(part, dict) else part:
+            if isinstance(inner, torch.Tensor):
+                return True
+            if isinstance(inner, dict | list | tuple) and len(waiting) < 100_000:
+                waiting.append(inner)
+    return False
 
 
 def _child(source: str, target: str) -> None:
@@ -89,13 +126,15 @@ def _child(source: str, target: str) -> None:
     else:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     loaded = torch.load(source, weights_only=True, map_location="cpu")
-    tensors = named_tensors(loaded)
+    tensors, left_out = named_tensors(loaded)
     if not tensors:
         raise SystemExit(f"no tensors in a {type(loaded).__name__}")
     if sum(t.numel() * t.element_size() for t in tensors.values()) > MAX_TENSOR_BYTES:
         raise SystemExit("its tensors expand to more than 2 GB")
     save_file({k: t.detach().contiguous().clone() for k, t in tensors.items()}, target)
-    print(len(tensors))
+    shown = [name[:80] for name in left_out[:8]]
+    more = [f"and {len(left_out) - 8} more"] if len(left_out) > 8 else []
+    print(json.dumps([len(tensors), shown + more]))
 
 
 if __name__ == "__main__":

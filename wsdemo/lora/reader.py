@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import MAX_EXPANDED_NUMBERS, MAX_LORA_BYTES, MAX_MODULE_NUMBERS, MAX_RANK
+from wsdemo.limits import (
+    MAX_CONFIG_BYTES,
+    MAX_EXPANDED_NUMBERS,
+    MAX_LORA_BYTES,
+    MAX_MODULE_NUMBERS,
+    MAX_RANK,
+)
 from wsdemo.lora import convert
 from wsdemo.lora.base_model import decide_base
 from wsdemo.lora.convert import Factors, Unusable
@@ -54,12 +60,14 @@ def read_lora(
         )
     header = read_header(path)
     _check_texts(header)
+    doubts: list[str] = []
     if config is None:
-        config = _config_beside(path)
+        config, doubts = _config_beside(path)
     groups, ignored = group(header)
     _check_kind(header, groups)
     with _opened(path, header) as read:
-        return assemble(read, groups, ignored, header, config or {}, each)
+        lora = assemble(read, groups, ignored, header, config, each)
+    return replace(lora, warnings=(*doubts, *lora.warnings)) if doubts else lora
 
 
 def _check_texts(header: Header) -> None:
@@ -83,15 +91,17 @@ def judge_header(header: Header) -> str:
     _check_texts(header)
     groups, ignored = group(header)
     _check_kind(header, groups)
+    groups = {name: roles for name, roles in groups.items() if _form_of(roles)}
     ranks: dict[int, int] = {}
     shapes = {}
     for name, roles in groups.items():
-        sides = [header.tensors[key][1] for key, _ in roles.values()]
-        matrices = [side for side in sides if len(side) > 1]
-        if matrices:
-            rank = min(min(side[:2]) for side in matrices)
+        sides = {role: header.tensors[key][1] for role, (key, _) in roles.items()}
+        matrices = [side for role, side in sides.items() if role != "magnitude" and len(side) > 1]
+        shapes[name] = tuple(max(side[:2]) for side in matrices)[:2]
+        rank = next((sides[role][axis] for role, axis in _RANK_AXES.items()
+                     if len(sides.get(role, ())) > axis), 0)  # fmt: skip
+        if rank:
             ranks[rank] = ranks.get(rank, 0) + 1
-            shapes[name] = tuple(max(side[:2]) for side in matrices)[:2]
     base = decide_base(header, {}, list(groups), shapes)
     told = ", ".join(f"{r} ({n})" if len(ranks) > 1 else str(r) for r, n in sorted(ranks.items()))
     said = f"{len(groups):,} modules of rank {told or 'unknown'}"
@@ -99,15 +109,24 @@ def judge_header(header: Header) -> str:
     return said + (f"; {len(ignored):,} tensors would be ignored." if ignored else ".")
 
 
-def _config_beside(path: Path) -> dict[str, Any]:
+_RANK_AXES = {"down": 0, "A": 0, "embedding_A": 0, "mlx_a": 1, "vit_a": 0, "own_A": 0,
+              "hada_w1_b": 0, "lokr_w1_b": 0, "lokr_w2_b": 0}  # fmt: skip
+"""Where a tensor's shape has the rank. A LoKr of whole factors and a difference have none."""
+
+
+def _config_beside(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The adapter_config.json beside a file, and what is wrong with it."""
     beside = path.with_name("adapter_config.json")
-    if not beside.is_file() or beside.stat().st_size > 2**20:
-        return {}
+    if not beside.is_file():
+        return {}, []
+    doubt = ["The adapter_config.json beside the file is damaged, and was not used."]
+    if beside.stat().st_size > MAX_CONFIG_BYTES:
+        return {}, doubt
     try:
         found = json.loads(beside.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return {}, doubt
+    return (found, []) if isinstance(found, dict) else ({}, doubt)
 
 
 def group(header: Header) -> tuple[dict[str, dict[str, tuple[str, Part]]], list[IgnoredKey]]:
