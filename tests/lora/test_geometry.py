@@ -236,6 +236,16 @@ def test_one_lora_in_two_spellings_is_one_lora(other, tmp_path):
     assert measure(merged).frobenius < 1e-5
 
 
+def test_names_that_differ_in_dots_alone_stay_two_modules(tmp_path):
+    tensors = {}
+    for i, name in enumerate(("a.b", "a_b", "A_b")):
+        tensors |= {f"{name}.lora_A.weight": rand(2, 8, seed=i),
+                    f"{name}.lora_B.weight": rand(9, 2, seed=i)}  # fmt: skip
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    assert len(compare(lora, lora).modules) == len(merge([lora], [1.0]).modules) == 3
+    assert compare(lora, lora).cosine == pytest.approx(1)
+
+
 def test_the_output_layers_of_the_first_generation_have_their_number():
     old, new = "unet.down_blocks.0.attn1.to_out", "unet.down_blocks.0.attn1.to_out.0"
     assert canonical_name(old) == canonical_name(new) == canonical_name(kohya_name(old))

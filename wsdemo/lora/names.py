@@ -50,9 +50,11 @@ def canonical_name(name: str) -> str:
 
 
 def by_canonical_name(lora: Lora) -> dict[str, LoraModule]:
-    """The modules by their canonical names; where two would have one, by their own."""
+    """The modules by their canonical names; where several have one, told apart by their order."""
     found: dict[str, LoraModule] = {}
     for module in lora.modules:
         name = canonical_name(module.name)
-        found[module.name if name in found else name] = module
+        while name in found:
+            name += "+"
+        found[name] = module
     return found
