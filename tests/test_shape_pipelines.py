@@ -50,6 +50,16 @@ def test_the_category_changes_the_sample():
     assert float((chair - car).abs().max()) > 0.01
 
 
+def test_samples_differ_the_less_the_lower_the_temperature():
+    def apart(temperature: float) -> float:
+        options = ("airplane", 2, 5, 8, 1.0, None, temperature)
+        one, other = list(shapes.sample_shapes(*options))[-1].instances
+        return float((one - other).norm())
+
+    assert apart(0.0) == 0.0
+    assert apart(0.4) < 0.7 * apart(1.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -58,6 +68,7 @@ def test_the_category_changes_the_sample():
         (("shapes", 1, -1), "seed is -1"),
         (("shapes", 1, 0, 50, 1.0, "spoon"), "this model knows"),
         (("airplane", 1, 0, 50, 1.0, "chair"), "airplanes only"),
+        (("airplane", 1, 0, 50, 1.0, None, 9.0), "temperature is 9"),
     ],
 )
 def test_unusable_wishes_are_refused(arguments, message):

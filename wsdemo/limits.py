@@ -21,6 +21,7 @@ MAX_SHAPES = 16
 """Shapes per request: their surfaces take about a second each."""
 MAX_DIFFUSION_STEPS = 250
 MAX_GUIDANCE = 8.0
+MAX_TEMPERATURE = 1.5
 MAX_FIT_SECONDS = 120.0
 """One visitor's fit on a shared machine."""
 MAX_LORA_BYTES = 2 * 2**30

@@ -33,6 +33,7 @@ from wsdemo.limits import (
     MAX_RENDER_SIDE,
     MAX_SAMPLES,
     MAX_SEED,
+    MAX_TEMPERATURE,
     MIN_RENDER_SIDE,
 )
 
@@ -195,8 +196,11 @@ def sample_faces(
     steps: int = 50,
     guidance: float = 1.5,
     attributes: Mapping[str, bool] | None = None,
+    temperature: float = 1.0,
 ) -> Iterator[SampleStep]:
     """Draws faces from the weight diffusion model, step by step.
+
+    Below a ``temperature`` of 1 they are more typical and less various.
 
     Raises:
         WsdemoError: A value is out of range or an attribute unknown.
@@ -205,9 +209,11 @@ def sample_faces(
     check_range("seed", seed, 0, MAX_SEED)
     check_range("steps", steps, 1, MAX_DIFFUSION_STEPS)
     check_range("guidance", guidance, 0, MAX_GUIDANCE)
+    check_range("temperature", temperature, 0, MAX_TEMPERATURE)
     model = face_diffusion()
     condition = model.condition(attributes or {}, count)
-    for step, instances in model.sample(count, seed, steps, guidance, condition):
+    drawn = model.sample(count, seed, steps, guidance, condition, temperature=temperature)
+    for step, instances in drawn:
         yield SampleStep(step, steps, instances)
 
 

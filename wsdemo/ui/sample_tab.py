@@ -58,6 +58,7 @@ def draw(
     guidance: float,
     wanted: list[str],
     unwanted: list[str],
+    temperature: float = 1.0,
 ) -> Iterator[tuple[Any, Any, Weights | None]]:
     """Streams the gallery, a status line and finally the weights."""
     if count is None or seed is None:
@@ -72,7 +73,8 @@ def draw(
     wishes = dict.fromkeys(wanted, True) | dict.fromkeys(unwanted, False)
     started = shown = time.monotonic()
     moment = None
-    for moment in pipelines.sample_faces(int(count), int(seed), int(steps), guidance, wishes):
+    options = (int(count), int(seed), int(steps), guidance, wishes, temperature)
+    for moment in pipelines.sample_faces(*options):
         now = time.monotonic()
         first = moment.step == 1
         if moment.step < moment.steps and (first or now - shown > 0.35 + 0.05 * count):
@@ -139,6 +141,10 @@ def build() -> None:
                 guidance = gr.Slider(
                     0, 6, value=2, step=0.25, label="Guidance", info="Strength of the wishes above"
                 )
+                temperature = gr.Slider(
+                    0, 1.5, value=1, step=0.05, label="Temperature",
+                    info="Below 1: more typical, less various",
+                )  # fmt: skip
             with gr.Row():
                 go = gr.Button("Draw faces", variant="primary")
                 stop = gr.Button("Stop")
@@ -177,7 +183,7 @@ def build() -> None:
     dice.click(lambda: random.randrange(10**6), None, seed, api_visibility="private")
     run = go.click(lambda: gr.Row(visible=False), None, details, api_visibility="private").then(
         draw,
-        [count, seed, steps, guidance, wanted, unwanted],
+        [count, seed, steps, guidance, wanted, unwanted, temperature],
         [gallery, status, weights],
         api_name="sample_faces",
         **COMPUTE,

@@ -52,6 +52,7 @@ def draw(
     seed: float | None,
     steps: float,
     guidance: float,
+    temperature: float = shapes.TEMPERATURE,
 ) -> Iterator[tuple[Any, Any, tuple[str, Weights] | None]]:
     """Streams the gallery, a status line and finally the weights."""
     if count is None or seed is None:
@@ -59,7 +60,7 @@ def draw(
     name = FAMILIES.get(family, family)
     wish = None if category == ANY or name == "airplane" else category
     started, moment = time.monotonic(), None
-    arguments = (name, int(count), int(seed), int(steps), guidance, wish)
+    arguments = (name, int(count), int(seed), int(steps), guidance, wish, temperature)
     for moment in shapes.sample_shapes(*arguments):
         if moment.step % 10 == 0 and moment.step < moment.steps:
             text = f"Step {moment.step} of {moment.steps}: denoising weights, not meshes."
@@ -143,6 +144,10 @@ def build() -> None:
                 guidance = gr.Slider(
                     0, 6, value=2, step=0.25, label="Guidance", info="Strength of the category"
                 )
+                temperature = gr.Slider(
+                    0, 1.5, value=shapes.TEMPERATURE, step=0.05, label="Temperature",
+                    info="Below 1: more typical, less various",
+                )  # fmt: skip
             with gr.Row():
                 go = gr.Button("Draw shapes", variant="primary")
                 stop = gr.Button("Stop")
@@ -193,7 +198,7 @@ def build() -> None:
     dice.click(lambda: random.randrange(10**6), None, seed, api_visibility="private")
     run = go.click(lambda: gr.Row(visible=False), None, details, api_visibility="private").then(
         draw,
-        [family, category, count, seed, steps, guidance],
+        [family, category, count, seed, steps, guidance, temperature],
         [gallery, status, drawn],
         api_name="sample_shapes",
         **COMPUTE,
