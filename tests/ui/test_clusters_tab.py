@@ -69,3 +69,17 @@ def test_variations_are_others_each_time():
     same, _ = map_walk.variations("faces", 3, 0.5, 1)
     assert drawn.value == same.value
     assert drawn.value != again.value
+
+
+def test_other_weights_have_other_neighbours_and_none_where_there_was_no_fit():
+    faces = maps.weight_map("faces")
+    index = int((faces.covered("lora") & faces.is_held_out).nonzero()[0])
+    by_own, by_lora = (
+        [text for _, text in clusters_tab.other_weights("faces", r, index, None)]
+        for r in (maps.OWN, "lora")
+    )
+    assert len(by_own) == len(by_lora) == 8
+    assert by_own != by_lora
+    absent = int((~faces.covered("lora")).nonzero()[0])
+    with pytest.warns(UserWarning, match="not fitted as lora"):
+        assert clusters_tab.other_weights("faces", "lora", absent, None) == []

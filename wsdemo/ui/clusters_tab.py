@@ -73,8 +73,6 @@ def redraw(
     yours: Yours,
 ) -> dict[str, Any]:  # fmt: skip
     """The map after a control has changed."""
-    if yours is not None and representation != maps.OWN:
-        gr.Info(f"Your instance has a place among the weights of {maps.OWN} only.")
     return _value(name, representation, kind, colour, has_pictures, chosen, yours)
 
 
@@ -126,6 +124,14 @@ def _caption(found: maps.WeightMap, index: int) -> str:
     if found.name == "shapes":
         return found.label_names[int(found.classes[index])]
     return found.names[index].removesuffix(".jpg")
+
+
+@guarded
+def other_weights(name: str, representation: str, chosen: Chosen, yours: Yours) -> list[Any]:
+    """What else changes with the weights: the neighbours."""
+    if yours is not None and representation != maps.OWN:
+        gr.Info(f"Your instance has a place among the weights of {maps.OWN} only.")
+    return show_near(name, representation, chosen)
 
 
 @guarded
@@ -350,6 +356,7 @@ def _build_map(last: gr.State, trail: gr.State) -> None:
         event = control.input(redraw, controls, chart, **private, **COMPUTE)
         if control is not pictures:
             event.then(table, drawn, rows, **quiet)
+    representation.input(other_weights, [name, representation, chosen, yours], near, **quiet)
     switched = name.input(
         other_set, [name, kind, colour, pictures], opened, **private, **QUICK
     ).then(nothing_walked, None, below, **quiet)

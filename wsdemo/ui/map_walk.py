@@ -73,7 +73,7 @@ def _ends(name: str, a: Chosen, b: Chosen) -> tuple[Instance, Instance]:
     if a is None or b is None or a == b:
         raise WsdemoError(
             "Two points are needed",
-            f"{'One was' if (a is None) != (b is None) or a == b else 'None was'} chosen.",
+            "Both ends are the same." if a is not None and a == b else "An end is missing.",
             "Choose a point and press 'Walk from here', then another and 'to here'.",
         )
     start, end = instance_of(name, a), instance_of(name, b)
