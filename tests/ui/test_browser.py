@@ -357,6 +357,8 @@ def test_a_lora_from_the_hub_is_judged_chosen_fetched_and_read(page):
     page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=30_000)
     page.locator("#hub-fetch").click()
     page.get_by_text("Size of the update").wait_for(timeout=30_000)
+    page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/other")
+    page.locator("#hub-fetch:disabled").wait_for(timeout=15_000)
 
 
 def test_a_fitted_face_is_predicted_explained_and_gauge_invariant(page, tmp_path):

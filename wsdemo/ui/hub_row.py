@@ -166,6 +166,10 @@ def build(file: gr.File, config: gr.File) -> None:
     private: dict[str, Any] = {"api_visibility": "private", **QUICK}
     asked = [reference, token]
     gr.on([button.click, reference.submit], look, asked, [state, files, status, take], **private)
+    reference.change(  # until it is looked up, fetching would bring what was meant before
+        lambda: gr.Button(interactive=False), None, take, api_visibility="private", queue=False,
+        show_progress="hidden",
+    )  # fmt: skip
     files.input(choose, [state, files, token], [status, take], **private)
     run = take.click(fetch, [state, files, token], [file, config, status], **private)
     stop_button(stop, run, status)
