@@ -19,9 +19,9 @@ from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.names import (
     by_canonical_name,
     component,
-    diffusers_name,
-    is_flattened,
+    is_lost,
     kohya_name,
+    pipeline_name,
 )
 
 
@@ -208,7 +208,7 @@ def save_lora(lora: Lora, path: Path, style: str = "kohya") -> int:
         raise WsdemoError(
             "File not written", f"{path}: {str(error)[:200]}.", "Choose another path."
         ) from error
-    if style == "peft" and not all(component(m.name) for m in lora.modules):
+    if style == "peft" and any(key.startswith("base_model.") for key in tensors):
         config = {
             "peft_type": "LORA",
             "base_model_name_or_path": lora.config.get("base_model_name_or_path"),
@@ -226,7 +226,7 @@ def _kohya(lora: Lora) -> tuple[dict[str, Tensor], dict[str, str]]:
     Diffusers loses the α of a module that differs from the others'.
     """
     alpha = _usual([m.rank for m in lora.modules])
-    has_two = any(component(m.name) == "text_encoder_2" for m in lora.modules)
+    has_two = any(m.name.startswith("text_encoder_2.") for m in lora.modules)
     tensors: dict[str, Tensor] = {}
     for module in lora.modules:
         if module.is_embedding:
@@ -235,7 +235,7 @@ def _kohya(lora: Lora) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"{module.name[:80]!r} is an embedding, which kohya's programs do not adapt.",
                 "Write it for PEFT.",
             )
-        name = kohya_name(module.name, has_two)
+        name = kohya_name(module.name, lora.family, has_two)
         down, up = _pair(module)
         tensors[f"{name}.lora_down.weight"] = down
         tensors[f"{name}.lora_up.weight"] = up * (module.rank / alpha)
@@ -254,15 +254,17 @@ def _peft(lora: Lora) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors: dict[str, Tensor] = {}
     parts: dict[str, dict[str, int]] = {}
     for module in lora.modules:
-        if is_flattened(module.name):
+        if is_lost(module.name):
             raise WsdemoError(
                 "Not for PEFT",
-                f"{module.name[:80]!r} is one of kohya's flattened names, which PEFT cannot match"
-                " to a model: where its dots were is lost.",
+                f"{module.name[:80]!r} matches no module of a model: kohya's flattened names have"
+                " lost their dots, and others are mere numbers.",
                 "Write it for kohya.",
             )
-        part = component(module.name)
-        name = diffusers_name(module.name) if part else f"base_model.model.{module.name}"
+        name = pipeline_name(module.name, lora.family)
+        part = component(name, lora.family)
+        if not part:
+            name = f"base_model.model.{name}"
         if module.is_embedding:
             tensors[f"{name}.lora_embedding_A"] = module.U.T.contiguous()
             tensors[f"{name}.lora_embedding_B"] = module.V.contiguous()

@@ -9,41 +9,49 @@ COMPONENTS = {
     "text_encoder": "lora_te1", "text_encoder_2": "lora_te2", "text_encoder_3": "lora_te3",
 }  # fmt: skip
 """Parts of a pipeline, as diffusers and ComfyUI begin a module's name → as kohya does."""
-_UNET = re.compile(r"(down_blocks|up_blocks|mid_block)[._]")
+_UNET = re.compile(r"(down_blocks|up_blocks|mid_block)\.")
 
 
-def component(name: str) -> str:
-    """The part of a pipeline that a name with dots begins with; empty if none."""
-    first = name.split(".", 1)[0]
-    return first if first in COMPONENTS and "." in name else ""
+def component(name: str, family: str) -> str:
+    """The part of a pipeline that a name with dots begins with; empty if none.
+
+    GPT-2 and its like are a ``transformer.`` of their own, in PEFT's and loralib's files.
+    """
+    first, dot, _ = name.partition(".")
+    if first == "transformer" and not any(f in family for f in ("diffusers", "kohya", "LyCORIS")):
+        return ""
+    return first if dot and first in COMPONENTS else ""
 
 
-def is_flattened(name: str) -> bool:
-    """Whether it is kohya's, whose underscores were dots: the model's own name is lost."""
-    return re.match(r"lora_(unet|te\d?|transformer|prior)_", name) is not None
+def is_lost(name: str) -> bool:
+    """Whether the model's own name cannot be known: kohya's without dots, or a number."""
+    return re.match(r"lora_(unet|te\d?|transformer|prior)_|.*:\d+$|layer\d+$", name) is not None
 
 
-def kohya_name(name: str, has_two_encoders: bool = False) -> str:
+def pipeline_name(name: str, family: str) -> str:
+    """As diffusers writes it today: its first generation left out ``unet.`` and the ``.0`` of
+    output layers."""
+    if family.startswith("diffusers") and _UNET.match(name):
+        name = f"unet.{name}"
+    return f"{name}.0" if name.startswith("unet.") and name.endswith(".to_out") else name
+
+
+def kohya_name(name: str, family: str, has_two_encoders: bool = False) -> str:
     """The name as kohya's programs write it; as it is if it begins with no part of a pipeline."""
-    part = component(name)
+    if _UNET.match(name):
+        name = f"unet.{name}"
+    part = component(name, family)
     if not part:
         return name
     prefix = COMPONENTS[part]
     if part == "text_encoder" and not has_two_encoders:
         prefix = "lora_te"
-    return f"{prefix}_{diffusers_name(name).split('.', 1)[1].replace('.', '_')}"
-
-
-def diffusers_name(name: str) -> str:
-    """With the number of a UNet's output layers, which the first generation left out."""
-    return f"{name}.0" if name.startswith("unet.") and name.endswith(".to_out") else name
+    return f"{prefix}_{pipeline_name(name, 'diffusers').split('.', 1)[1].replace('.', '_')}"
 
 
 def canonical_name(name: str) -> str:
     """The same text for every spelling of a module's name."""
-    name = kohya_name(name).replace(".", "_").lower()
-    if _UNET.match(name):
-        name = f"lora_unet_{name}"
+    name = kohya_name(name, "diffusers").replace(".", "_").lower()
     if name.startswith("lora_te1_"):
         name = f"lora_te_{name.removeprefix('lora_te1_')}"
     return f"{name}_0" if name.startswith("lora_unet_") and name.endswith("_to_out") else name
