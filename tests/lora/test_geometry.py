@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from tests.lora.files import families, rand, write
 from wsdemo.errors import WsdemoError
+from wsdemo.lora import geometry
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
 from wsdemo.lora.geometry import (
     compare,
@@ -53,6 +54,23 @@ def test_norms_and_ranks(tmp_path):
         assert module.spectral == pytest.approx(float(s[0]), rel=1e-5)
         assert 1 <= module.effective_rank <= 4
         assert module.dead_ranks == 0
+
+
+def test_modules_of_many_shapes_do_not_wait_for_ever(tmp_path, monkeypatch):
+    tensors = {}
+    for i in range(12):
+        tensors[f"m{i}.lora_down.weight"] = rand(2, 10 + i)
+        tensors[f"m{i}.lora_up.weight"] = rand(9, 2)
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    expected = measure(lora)
+    monkeypatch.setattr(geometry, "MEASURED_NUMBERS", 60)
+    measuring = geometry.Measuring()
+    for module in lora.modules:
+        measuring.add(module)
+        assert sum(m.U.numel() + m.V.numel() for w in measuring._waiting.values() for m in w) < 480
+    assert [m.frobenius for m in measuring.geometry().modules] == pytest.approx(
+        [m.frobenius for m in expected.modules]
+    )
 
 
 def test_no_op_files_and_dead_columns_are_found(tmp_path):

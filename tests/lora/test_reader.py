@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tests.lora.files import M, N, R, families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
+from wsdemo.lora import reader
 from wsdemo.lora.convert import decompose, expanded_rank, truncated
 from wsdemo.lora.keys import split_key
 from wsdemo.lora.reader import judge_header, read_lora
@@ -85,6 +86,28 @@ def test_diffusers_metadata_give_the_scale(tmp_path):
     lora = read_lora(write(tmp_path / "x.safetensors", tensors, meta))
     torch.testing.assert_close(product(lora.modules[0]), 3 * expected, rtol=1e-4, atol=1e-5)
     assert lora.is_exact
+
+
+def test_a_configuration_without_alpha_does_not_hide_the_one_in_the_file(tmp_path):
+    tensors, _, expected = CASES["diffusers PEFT layers"]
+    meta = {"lora_adapter_metadata": json.dumps({"unet.r": R, "unet.lora_alpha": 9})}
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors, meta), {"origin": "elsewhere"})
+    torch.testing.assert_close(product(lora.modules[0]), 3 * expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "said"),
+    [("MAX_MODULE_NUMBERS", 70, "75 numbers, of 70"), ("MAX_EXPANDED_NUMBERS", 40, "more than")],
+)
+def test_modules_beyond_the_bounds_are_left_out(bound, value, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, bound, value)
+    tensors = {f"small{i}.lokr_w1": rand(3, 3, seed=i) for i in range(2)}
+    tensors |= {f"small{i}.lokr_w2": rand(3, 3) for i in range(2)}
+    tensors |= {"big.lora_down.weight": rand(3, 10), "big.lora_up.weight": rand(15, 3)}
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    assert len(lora.modules) < 3
+    assert any(said in w for w in lora.warnings)
+    assert not lora.is_exact
 
 
 def test_multiplicative_adapters_are_never_called_additive(tmp_path):
