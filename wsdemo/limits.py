@@ -44,7 +44,9 @@ MAX_FACTOR_NUMBERS = 2**20
 """Numbers of such a module's U and V together, so also its sides: 4 MB."""
 MAX_MODULE_NUMBERS = 2**26
 """Numbers of a module's tensors, or of a matrix that is built of them: 256 MB. The largest weight
-of FLUX has as many."""
+of FLUX has as many. Of its U and V, which are measured in double precision, half of it."""
+MAX_LOHA_PRODUCTS = 2**34
+"""Multiplications to build a LoHa's matrix, n m r: they take about two seconds."""
 MAX_EXPANDED_NUMBERS = 2**29
 """Numbers of all factors of a file beyond those that it stores: 2 GB where they are kept."""
 MAX_EXACT_SIDE = 1024

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.lora.files import M, N, R, families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
-from wsdemo.lora import reader
+from wsdemo.lora import convert, reader
 from wsdemo.lora.convert import decompose, expanded_rank, truncated
 from wsdemo.lora.keys import split_key
 from wsdemo.lora.reader import judge_header, read_lora
@@ -97,7 +97,11 @@ def test_a_configuration_without_alpha_does_not_hide_the_one_in_the_file(tmp_pat
 
 @pytest.mark.parametrize(
     ("bound", "value", "said"),
-    [("MAX_MODULE_NUMBERS", 70, "75 numbers, of 70"), ("MAX_EXPANDED_NUMBERS", 40, "more than")],
+    [
+        ("MAX_MODULE_NUMBERS", 70, "75 numbers, of 70"),
+        ("MAX_MODULE_NUMBERS", 148, "factors have 75 numbers"),
+        ("MAX_EXPANDED_NUMBERS", 40, "more than"),
+    ],
 )
 def test_modules_beyond_the_bounds_are_left_out(bound, value, said, tmp_path, monkeypatch):
     monkeypatch.setattr(reader, bound, value)
@@ -108,6 +112,16 @@ def test_modules_beyond_the_bounds_are_left_out(bound, value, said, tmp_path, mo
     assert len(lora.modules) < 3
     assert any(said in w for w in lora.warnings)
     assert not lora.is_exact
+
+
+def test_a_loha_that_takes_too_long_is_left_out(tmp_path, monkeypatch):
+    factors = {"w1_a": (90, 20), "w1_b": (20, 90), "w2_a": (90, 20), "w2_b": (20, 90)}
+    tensors = {f"h.hada_{k}": rand(*shape) for k, shape in factors.items()}
+    path = write(tmp_path / "x.safetensors", tensors)
+    assert read_lora(path).modules[0].rank == 90
+    monkeypatch.setattr(convert, "MAX_LOHA_PRODUCTS", 90 * 90 * 20 - 1)
+    with pytest.raises(WsdemoError, match="takes too long"):
+        read_lora(path)
 
 
 def test_multiplicative_adapters_are_never_called_additive(tmp_path):

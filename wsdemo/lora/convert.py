@@ -15,6 +15,7 @@ from wsdemo.limits import (
     MAX_EXACT_SIDE,
     MAX_EXPANDED_RANK,
     MAX_FACTOR_NUMBERS,
+    MAX_LOHA_PRODUCTS,
     MAX_MODULE_NUMBERS,
     MAX_RANK,
 )
@@ -127,6 +128,7 @@ def loha(parts: dict[str, Tensor]) -> Factors:
     if r * r > limit:
         _require(r <= MAX_RANK, f"rank {r}, of {MAX_RANK} allowed")
         _within(n * m, MAX_MODULE_NUMBERS, "its update")
+        _require(n * m * r <= MAX_LOHA_PRODUCTS, f"rank {r} takes too long for its size {n}x{m}")
         W = torch.empty(n, m)
         for rows in torch.arange(n).split(512):
             torch.mul(U1[rows] @ V1.T, U2[rows] @ V2.T, out=W[rows[0] : rows[-1] + 1])
@@ -221,7 +223,7 @@ def _singular(W: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor, float]:
     if min(W.shape) <= max(MAX_EXACT_SIDE, limit + OVERSAMPLING):
         left, s, right = torch.linalg.svd(W, full_matrices=False)
         return left, s, right, float(s.double().square().sum())
-    whole = float(torch.linalg.vector_norm(W, dtype=torch.float64)) ** 2
+    whole = sum(float(rows.double().square().sum()) for rows in W.split(512))
     start = torch.randn(
         W.shape[1], limit + OVERSAMPLING, generator=torch.Generator().manual_seed(0)
     )

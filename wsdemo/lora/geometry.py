@@ -169,7 +169,9 @@ def triangle(X: Tensor) -> tuple[Tensor, Tensor]:
 
 def measure_modules(modules: Sequence[LoraModule]) -> list[ModuleGeometry]:
     """All measures of modules of one shape and rank, together: far faster than one by one."""
-    s = singular_values(torch.stack([m.U for m in modules]), torch.stack([m.V for m in modules]))
+    U, V = (X[0][None] if len(X) == 1 else torch.stack(X)
+            for X in ([m.U for m in modules], [m.V for m in modules]))  # fmt: skip
+    s = singular_values(U, V)
     square = s.square()
     total = square.sum(-1, keepdim=True)
     share = square / total.where(total > 0, 1.0)

@@ -272,7 +272,10 @@ def assemble(
             rank = factors.U.shape[1] if "diff" in parts else factors.stored_rank
             if rank > MAX_RANK:
                 raise Unusable(f"rank {rank}, of {MAX_RANK} allowed")
-            expanded += max(0, factors.U.numel() + factors.V.numel() - stored)
+            numbers = factors.U.numel() + factors.V.numel()
+            if numbers > MAX_MODULE_NUMBERS // 2:
+                raise Unusable(f"its factors have {numbers:,} numbers")
+            expanded += max(0, numbers - stored)
             if expanded > MAX_EXPANDED_NUMBERS:
                 raise Unusable("the factors of this file expand to more than 2 GB")
         except (Unusable, RuntimeError, IndexError) as error:
