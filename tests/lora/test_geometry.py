@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.lora.files import families, rand, write
+from tests.lora.files import families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
 from wsdemo.lora import geometry
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
@@ -283,6 +283,16 @@ def test_names_follow_the_style_that_is_written(tmp_path):
                  read_lora(write(path, families()["cloneofsimo"][0]))):  # fmt: skip
         with pytest.raises(WsdemoError, match="matches no module"):
             save_lora(lost, path, "peft")
+
+
+def test_the_configuration_of_another_adapter_is_not_replaced(tmp_path):
+    path, _ = peft_folder(tmp_path, {"r": 3, "lora_alpha": 6})
+    lora, before = read_lora(path), measure(read_lora(path)).frobenius
+    with pytest.raises(WsdemoError, match="belongs to another adapter"):
+        save_lora(lora, tmp_path / "other.safetensors", "peft")
+    assert measure(read_lora(path)).frobenius == before
+    save_lora(lora, path, "peft")  # its own is replaced with it
+    assert measure(read_lora(path)).frobenius == pytest.approx(before)
 
 
 def test_a_language_model_called_transformer_stays_one_of_peft(tmp_path):

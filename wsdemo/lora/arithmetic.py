@@ -195,11 +195,19 @@ def save_lora(lora: Lora, path: Path, style: str = "kohya") -> int:
 
     Raises:
         WsdemoError: The LoRA multiplies or is a DoRA, its modules have no names in that style,
-            the style is unknown, or the file cannot be written.
+            the style is unknown, the file cannot be written, or another adapter's configuration
+            stands where its own would.
     """
     _additive(lora)
     if style not in _STYLES:
         raise WsdemoError("Unknown style", f"Found {style[:20]!r}.", "Use kohya or peft.")
+    beside = path.parent / "adapter_config.json"
+    if style == "peft" and beside.exists() and not path.exists():
+        raise WsdemoError(
+            "File exists",
+            f"{beside} belongs to another adapter, and would be replaced.",
+            "Write into a folder of its own.",
+        )
     tensors, texts = _STYLES[style](lora)
     metadata = {k: v for k, v in lora.metadata.items() if k != "lora_adapter_metadata"}
     try:
@@ -216,7 +224,7 @@ def save_lora(lora: Lora, path: Path, style: str = "kohya") -> int:
             **_ranks({m.name: m.rank for m in lora.modules}),
             "target_modules": sorted({m.name.split(".")[-1] for m in lora.modules}),
         }
-        path.with_name("adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        beside.write_text(json.dumps(config, indent=1) + "\n")
     return path.stat().st_size
 
 

@@ -435,6 +435,6 @@ def compare(a: Lora, b: Lora) -> Comparison:
         tuple(rows),
         tuple(sorted(m.name for name, m in first.items() if name not in both)),
         tuple(sorted(m.name for name, m in second.items() if name not in both)),
-        product / (norm_a * norm_b) if norm_a > 0 and norm_b > 0 else 0.0,
+        max(-1.0, min(1.0, product / (norm_a * norm_b))) if norm_a > 0 and norm_b > 0 else 0.0,
         whole_b / whole_a if norm_a > 0 else float("inf"),
     )
