@@ -265,4 +265,4 @@ def test_a_step_without_surface_is_null_on_the_command_line(tmp_path, capsys, sh
     found = json.loads(printed, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert found["steps"][1] == {"share": 0.5, "file": None, "to_first": None, "to_second": None}
     assert len(found["files"]) == 1
-    assert "not quite 0 to itself" in found["loss"]
+    assert "Chamfer" in found["loss"]

@@ -29,9 +29,9 @@ def test_every_representation_walks_from_one_face_to_the_other():
 
 def test_a_refusal_names_what_differs_between_two_ends():
     a = maps.point_instance(maps.weight_map("faces"), 0)
-    walks.check_ends(a, a)
+    pipelines.check_ends(a, a)
     other = Adapter(shipped_base("faces-base")[0], AdapterConfig("mlora-asym", 8, 7))
     with pytest.raises(WsdemoError, match=r"One has seed 0; the other has seed 7\."):
-        walks.check_ends(a, dataclasses.replace(a, adapter=other))
+        pipelines.check_ends(a, dataclasses.replace(a, adapter=other))
     with pytest.raises(WsdemoError, match=r"domain image, base faces.*domain sdf, base shape"):
-        walks.check_ends(a, maps.point_instance(maps.weight_map("shapes"), 0))
+        pipelines.check_ends(a, maps.point_instance(maps.weight_map("shapes"), 0))

@@ -382,7 +382,7 @@ def build_parser() -> Parser:
     convert.add_argument("--out", type=Path, default=None, help=".safetensors file")
 
     add_lol_verbs(verb, verbs, Parser, make_folder)
-    add_map_verbs(verb, existing, make_folder, make_parent)
+    add_map_verbs(verb, existing)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     return parser

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from wsdemo import maps, pipelines, walks
+from wsdemo import maps, pipelines
 from wsdemo.analysis.features import face_features
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
@@ -56,7 +56,7 @@ def run_walk(args: argparse.Namespace) -> Result:
     out: Path = args.out
     a, b = (pipelines.open_instance(path) for path in (args.first, args.second))
     pipelines.check_range("steps", args.steps, 2, 65)
-    walks.check_ends(a, b)
+    pipelines.check_ends(a, b)
     shares = [i / (args.steps - 1) for i in range(args.steps)]
     steps: list[Result] = []
     if a.domain == "image":
@@ -89,7 +89,7 @@ def run_walk(args: argparse.Namespace) -> Result:
             "to_first": None if step.mesh is None else step.to_first,
             "to_second": None if step.mesh is None else step.to_second,
         })  # fmt: skip
-    loss = "Chamfer distance of 4,096 points drawn on each surface: not quite 0 to itself"
+    loss = "Chamfer distance of 4,096 points drawn on each surface"
     return {"domain": "sdf", "loss": loss, "steps": steps,
             "files": [s["file"] for s in steps if s["file"]]}  # fmt: skip
 

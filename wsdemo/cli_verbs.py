@@ -25,17 +25,14 @@ def later(module: str, name: str, check: Checks | None = None) -> Callable[..., 
     return call
 
 
-def add_map_verbs(verb: Any, existing: Any, make_folder: Any, make_parent: Any) -> None:
+def add_map_verbs(verb: Any, existing: Any) -> None:
     """Adds clusters, neighbours, walk and edit."""
 
     def reads(args: argparse.Namespace) -> None:
         existing(args.input)
 
     def reads_two(args: argparse.Namespace) -> None:
-        existing(args.first), existing(args.second), make_folder(args.out)
-
-    def changes(args: argparse.Namespace) -> None:
-        existing(args.input), make_parent(args.out)
+        existing(args.first), existing(args.second)
 
     clusters = verb("clusters", later("cli_maps", "run_clusters"),
                     "Measure clusters of weights on held-out instances.")  # fmt: skip
@@ -55,7 +52,7 @@ def add_map_verbs(verb: Any, existing: Any, make_folder: Any, make_parent: Any) 
     walk.add_argument("--steps", type=int, default=9)
     walk.add_argument("--out", type=Path, default=Path("outputs/walk"), help="folder")
 
-    edit = verb("edit", later("cli_maps", "run_edit", changes),
+    edit = verb("edit", later("cli_maps", "run_edit", reads),
                 "Move a fitted face along an attribute's direction.")  # fmt: skip
     edit.add_argument("input", type=Path, metavar="INSTANCE")
     edit.add_argument("--attribute", required=True)

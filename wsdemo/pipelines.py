@@ -146,19 +146,33 @@ def open_instance(path: Path, domain: str | None = None) -> Instance:
     return instance
 
 
+def check_ends(a: Instance, b: Instance) -> None:
+    """Raises WsdemoError, naming what differs, unless the weights of two instances mix."""
+    facts = [
+        {
+            "domain": x.domain,
+            "base": f"{x.base_name} ({x.base_hash[:8]})",
+            **dataclasses.asdict(x.adapter.config),
+        }
+        for x in (a, b)
+    ]
+    differing = [key for key in facts[0] if facts[0][key] != facts[1][key]]
+    if differing:
+        one, other = (", ".join(f"{key} {f[key]}" for key in differing) for f in facts)
+        raise WsdemoError(
+            "These two do not mix",
+            f"One has {one}; the other has {other}.",
+            "Fit both on one base, with the same representation, rank and seed.",
+        )
+
+
 def blend(a: Instance, b: Instance, share: float) -> Tensor:
     """(1 − share) ε_a + share ε_b, the straight path in weight space: (D,).
 
     Raises:
-        WsdemoError: The two are of different representations.
+        WsdemoError: As check_ends.
     """
-    if a.adapter.config != b.adapter.config or a.base_hash != b.base_hash:
-        raise WsdemoError(
-            "These two do not mix",
-            f"One is {a.adapter.config.representation} of rank {a.adapter.config.rank}, the other"
-            f" {b.adapter.config.representation} of rank {b.adapter.config.rank}.",
-            "Fit both with the same representation, rank and seed.",
-        )
+    check_ends(a, b)
     return torch.lerp(a.weights, b.weights, share)
 
 

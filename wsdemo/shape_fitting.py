@@ -232,7 +232,7 @@ def walk_shapes(a: Instance, b: Instance, steps: int = 9) -> Iterator[WalkStep]:
         WsdemoError: The two do not mix, or an end shows no surface.
     """
     ends = [decode_shape(x.weights, x.adapter, PREVIEW) for x in (a, b)]
-    first, second = (surface_points(mesh, 4096, 0)[0] for mesh in ends)
+    first, second = (surface_points(mesh, 4096, 1)[0] for mesh in ends)  # as of every step
     for share in np.linspace(0, 1, steps).tolist():
         weights = blend(a, b, share)
         mesh = _preview(weights, a.adapter)

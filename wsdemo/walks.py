@@ -4,7 +4,6 @@ For the latter both pictures are fitted anew in every representation, from its s
 the comparison of their connectivity (benchmarks/connectivity.py).
 """
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,34 +11,12 @@ import torch
 from torch import Tensor
 
 from wsdemo import pipelines
-from wsdemo.errors import WsdemoError
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, fit_to_end
-from wsdemo.fields.instance import Instance
 from wsdemo.fields.signal import image_to_signal
 
 WALKED = {"mlp": 39, "lora": 8, "mlora": 8, "mlora-asym": 8}
 """Representation → rank (MLP: width) of about 11,000 weights."""
-
-
-def check_ends(a: Instance, b: Instance) -> None:
-    """Raises WsdemoError, naming what differs, unless the weights of two instances mix."""
-    facts = [
-        {
-            "domain": x.domain,
-            "base": f"{x.base_name} ({x.base_hash[:8]})",
-            **dataclasses.asdict(x.adapter.config),
-        }
-        for x in (a, b)
-    ]
-    differing = [key for key in facts[0] if facts[0][key] != facts[1][key]]
-    if differing:
-        one, other = (", ".join(f"{key} {f[key]}" for key in differing) for f in facts)
-        raise WsdemoError(
-            "These two do not mix",
-            f"One has {one}; the other has {other}.",
-            "Fit both on one base, with the same representation, rank and seed.",
-        )
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ function load() {
   if (!fresh || !fresh.x) return;
   const other = !data || data.set !== fresh.set;
   data = fresh;
-  if (other) { at = -1; zoom = 1; cx = 0; cy = 0; }
+  if (other) { at = -1; zoom = 1; cx = 0; cy = 0; said.textContent = ''; }
   if (fresh.selected >= 0) at = fresh.selected;
   pictures = (data.pictures || []).map(p => { const image = new Image();
     image.onload = draw; image.src = p.src; return { ...p, image }; });

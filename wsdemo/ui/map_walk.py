@@ -77,7 +77,7 @@ def _ends(name: str, a: Chosen, b: Chosen) -> tuple[Instance, Instance]:
             "Choose a point and press 'Walk from here', then another and 'to here'.",
         )
     start, end = instance_of(name, a), instance_of(name, b)
-    walks.check_ends(start, end)
+    pipelines.check_ends(start, end)
     return start, end
 
 

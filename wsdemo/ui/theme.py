@@ -31,7 +31,8 @@ def theme() -> gr.themes.Base:
 CSS = """
 strong, h1, h2, h3 { font-weight: 600 !important; }
 button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 !important; }
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important;
+  width: 100% !important; min-width: 0 !important; }
 #rendered img, #nearest img, #preview img, #crop img {
   width: 100%; height: 100%; object-fit: contain;
 }
