@@ -195,7 +195,6 @@ def run_lora(args: argparse.Namespace) -> Result:
     from wsdemo import cli_lora
 
     if args.verb == "compare":
-        existing(args.first), existing(args.second)
         return cli_lora.run_compare(args)
     if args.verb == "merge":
         return cli_lora.run_merge(args, make_parent(args.out))
@@ -358,9 +357,10 @@ def build_parser() -> Parser:
 
     inspect = verb("inspect", run_lora, "Say what a LoRA file holds, and measure it.")
     inspect.add_argument("input", metavar="FILE_OR_REPO")
+    inspect.add_argument("--modules", action="store_true", help="add a row a module")
     compare = verb("compare", run_lora, "Say how alike two LoRAs are.")
-    compare.add_argument("first", type=Path)
-    compare.add_argument("second", type=Path)
+    compare.add_argument("first", metavar="FILE_OR_REPO")
+    compare.add_argument("second", metavar="FILE_OR_REPO")
 
     def lora_output(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--style", choices=["kohya", "peft"], default="kohya")

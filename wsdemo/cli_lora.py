@@ -9,6 +9,7 @@ from typing import Any
 from wsdemo.cli_lol import lora_file
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
+from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
@@ -42,7 +43,7 @@ def passport(lora: Lora, geometry: Geometry | None = None) -> Result:
         "used_keys": lora.used_keys,
         "ignored_keys": [{"key": i.key, "why": i.why} for i in lora.ignored],
         "warnings": [*lora.warnings, *findings(lora, geometry)],
-    }
+    } | ({"origin": origin} if (origin := origin_of(lora.config)) else {})
 
 
 def module_rows(lora: Lora, geometry: Geometry) -> list[Result]:

@@ -12,6 +12,7 @@ import pandas as pd
 from wsdemo import cli_lora
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
+from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
@@ -47,6 +48,8 @@ def passport(lora: Lora, geometry: Geometry) -> str:
     dtypes = ", ".join(f"{d} ({n:,})" for d, n in lora.dtypes.items())
     largest = sorted(geometry.by_block.items(), key=lambda block: -block[1])[:SHOWN_BLOCKS]
     rows = [
+        *([("From the Hub", text_of(" ".join(origin.values())))]
+          if (origin := origin_of(lora.config)) else []),
         ("Format", lora.family + ("" if lora.kind == "additive" else ", multiplicative")),
         ("Base model", text_of(lora.base.name) or "no evidence in the file"),
         *[(f"· by {text_of(s)}", text_of(t)) for s, t in lora.base.evidence],
