@@ -45,13 +45,13 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-diffusion": (
         "Draws the weights of faces: a Gaussian prior over 512 principal coordinates, and a "
         "network for the first 64 of them.",
-        "python -m wsdemo.train.faces_diffusion --data celeba.zip",
-        "Trained on one mLoRA-Asym adapter of rank 8 per training face, fitted by "
-        "`python -m wsdemo.train.faces_fit` (50 steps of 512 points from the encoder's start, pull "
-        "1). On one thread. A run of 25 minutes at width 512 overfitted (loss 0.912, on "
-        "validation 0.947). "
+        "python -m wsdemo.train.faces_diffusion --data celeba.zip --keep-prior",
+        "Trained on one mLoRA-Asym adapter of rank 8 per training face and one per mirrored "
+        "training face, fitted by `python -m wsdemo.train.faces_fit` (50 steps of 512 points from "
+        "the encoder's start, pull 1). On one thread, beside other work. Without mirrored faces a "
+        "run of 25 minutes at width 512 overfitted (loss 0.912, on validation 0.947). "
         "The loss is the share of the Gaussian prior's expected error along the 64: the prior "
-        "alone scores about 1. The prior is that of an earlier run on the same fits, which "
+        "alone scores about 1. The prior is that of an earlier run on the unmirrored fits, which "
         "faces-map and faces-generator were made with.",
     ),
     "faces-features": (
@@ -62,8 +62,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "nothing more.",
     ),
     "faces-neighbours": (
-        "Principal coordinates of every training face's weights, for the memorisation check, and "
-        "how far 500 unseen faces lie from their nearest training face.",
+        "Principal coordinates of the weights of every training face and of its mirror image, for "
+        "the memorisation check, and how far 1,000 unseen faces lie from the nearest of them.",
         "python -m wsdemo.train.faces_release --data celeba.zip",
         "",
     ),

@@ -24,15 +24,21 @@ def load_model(name: str, args: argparse.Namespace) -> tuple[WeightDiffusion, Pa
 def save_neighbours(name: str, model: WeightDiffusion, folder: Path, out: Path) -> Tensor:
     """Writes ``NAME-neighbours`` and returns the training weights (n, D) fp16.
 
-    It holds the principal coordinates of every training instance, and how far instances that
-    no model has seen (validation, and test if fitted) lie from their nearest training instance.
+    It holds the principal coordinates of every training instance, then of its mirror image if
+    that was trained on, and how far instances that no model has seen (validation, and test if
+    fitted) lie from the nearest of them.
     """
     train, names = load_fits(folder / "train")
+    learnt = train
+    if (folder / "train-mirrored").exists():
+        mirrored, files = load_fits(folder / "train-mirrored")
+        learnt, names = torch.cat([train, mirrored]), names + [f"{f}, mirrored" for f in files]
     unseen_splits = [folder / s for s in ("validation", "test") if (folder / s).exists()]
     held_out = torch.cat([load_fits(path)[0] for path in unseen_splits])
     count = min(STORED_COORDINATES, model.prior.basis.shape[1])
     spread = model.prior.variances[:count].sqrt()
-    stored = model.prior.coordinates(train.float(), count).half()
+    parts = [model.prior.coordinates(x.float(), count).half() for x in learnt.split(1000)]
+    stored = torch.cat(parts)
     unseen = model.prior.coordinates(held_out.float(), count)
     distances = torch.cdist(unseen * spread, stored.float() * spread).min(1).values
     log(f"unseen instances lie {distances.median():.1f} from the nearest training one (median)")

@@ -38,10 +38,17 @@ Labels = Callable[[str, list[str]], Tensor]
 """Maps a split and instances' names to their conditions (n, a) in {0, 1}."""
 
 
-def drop_attributes(attributes: Tensor, generator: torch.Generator) -> Tensor:
-    """Sets known attributes (n, a) in {−1, 1} to 0: all in 20 % of rows, else half of them."""
+def drop_attributes(
+    attributes: Tensor, generator: torch.Generator, together: bool = False
+) -> Tensor:
+    """Sets known attributes (n, a) in {−1, 1} to 0: all in 20 % of rows, else half of them.
+
+    ``together``: all or none, for the entries of one class.
+    """
     n, a = attributes.shape
     keep_row = torch.rand(n, 1, generator=generator) > 0.2
+    if together:
+        return attributes * keep_row
     share = torch.rand(n, 1, generator=generator)
     keep = torch.rand(n, a, generator=generator) < share
     return attributes * (keep & keep_row)
@@ -226,7 +233,7 @@ def train_diffusion(
     while run.running():
         index = torch.randint(len(x), (args.batch,), generator=generator)
         known = attributes[index]
-        given = drop_attributes(known, generator).to(device)
+        given = drop_attributes(known, generator, classes is not None).to(device)
         true = class_of(model, known.to(device))
         loss = model.loss(x[index.to(device)], given, generator, true).mean()
         for group in optimizer.param_groups:
