@@ -15,7 +15,7 @@ from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
 from wsdemo.media.render import render
 from wsdemo.pipelines import face_diffusion, face_instance, render_faces
 from wsdemo.runtime import tune_allocator
-from wsdemo.shape_pipelines import SETS, decode_shape, shape_diffusion
+from wsdemo.shape_pipelines import SETS, TEMPERATURE, decode_shape, shape_diffusion
 from wsdemo.ui.map_view import PALETTE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "wsdemo" / "ui" / "examples"
@@ -32,7 +32,9 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
         conditions = [model.condition({}, per_category)] * 6
     pictures = []
     for i, condition in enumerate(conditions):
-        drawn = model.draw(per_category, 100 + i, steps=50, guidance=2.0, attributes=condition)
+        drawn = model.draw(
+            per_category, 100 + i, steps=50, attributes=condition, temperature=TEMPERATURE
+        )
         for weights in drawn:
             try:
                 picture = render(decode_shape(weights, model.adapter), 160)
@@ -52,7 +54,7 @@ def example_meshes() -> None:
     ):
         model = shape_diffusion(name)
         condition = model.condition({n: n == category for n in model.attribute_names}, 1)
-        weights = model.draw(1, seed, steps=50, guidance=2.0, attributes=condition)[0]
+        weights = model.draw(1, seed, steps=50, attributes=condition, temperature=TEMPERATURE)[0]
         mesh = reduce_mesh(decode_shape(weights, model.adapter, 128, largest=True), 8_000)
         (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))
 

@@ -25,6 +25,7 @@ SPECS = {
 METHODS = {
     "prior": [
         "--directions=128",
+        "--no-classes",
         "--summary=128",
         "--coordinates",
         "--width=512",
@@ -32,6 +33,7 @@ METHODS = {
         f"--steps={scaled(2000, 2)}",
     ],
     "plain": [
+        "--no-classes",
         "--directions=0",
         "--summary=0",
         "--no-coordinates",

@@ -70,8 +70,9 @@ def run_sample(args: argparse.Namespace) -> Result:
     folder = make_folder(args.out)
     instances = None
     wishes = parse_attributes(args.attribute)
+    guidance = 1.5 if args.guidance is None else args.guidance
     heat = 1.0 if args.temperature is None else args.temperature
-    options = (args.count, args.seed, args.steps, args.guidance, wishes, heat)
+    options = (args.count, args.seed, args.steps, guidance, wishes, heat)
     for moment in pipelines.sample_faces(*options):
         instances = moment.instances
         print(f"\rstep {moment.step}/{moment.steps}", end="", file=sys.stderr, flush=True)
@@ -306,10 +307,13 @@ def build_parser() -> Parser:
     sample.add_argument("--count", type=int, default=4)
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--steps", type=int, default=50, help="denoising steps")
-    sample.add_argument("--guidance", type=float, default=1.5, help="1: plain conditioning")
+    sample.add_argument(
+        "--guidance", type=float, default=None,
+        help="1: plain conditioning; default: 1.5 for faces, 1 for shapes",
+    )  # fmt: skip
     sample.add_argument(
         "--temperature", type=float, default=None,
-        help="below 1: more typical, less various; default: 1 for faces, 0.8 for shapes",
+        help="below 1: more typical, less various; default: 1 for faces, 0.75 for shapes",
     )  # fmt: skip
     sample.add_argument("--size", type=int, default=64, help="faces: pixels a side")
     sample.add_argument("--category", default=None, help="shapes: chair, car …")

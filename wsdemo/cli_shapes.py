@@ -45,9 +45,10 @@ def run_sample(args: argparse.Namespace, folder: Path) -> Result:
     started = time.monotonic()
     shapes.check_resolution(args.resolution)
     moment = None
+    guidance = 1.0 if args.guidance is None else args.guidance
     heat = shapes.TEMPERATURE if args.temperature is None else args.temperature
     for moment in shapes.sample_shapes(
-        args.what, args.count, args.seed, args.steps, args.guidance, args.category, heat
+        args.what, args.count, args.seed, args.steps, guidance, args.category, heat
     ):
         print(f"\rstep {moment.step}/{moment.steps}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

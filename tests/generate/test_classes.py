@@ -52,6 +52,14 @@ def test_means_are_those_of_the_members_and_variances_lean_on_all():
     assert found.shares.tolist() == pytest.approx([0.6, 0.4])
 
 
+def test_a_class_without_instances_has_the_common_mean_and_can_be_asked_for():
+    found = ClassPriors.fit(*cloud(), 3)
+    assert found.means[2].tolist() == [0.0, 0.0, 0.0]
+    assert bool((found.variances[2] > 0).all())
+    g = torch.Generator().manual_seed(0)
+    assert found.choose(torch.tensor([-1.0, -1.0, 1.0]), g) == 2
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_silent_network_draws_the_gaussian_of_the_wished_class(which):
     model = class_model()

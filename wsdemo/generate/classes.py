@@ -35,9 +35,10 @@ class ClassPriors:
         """Estimates ``count`` classes from (n, K) projections y and (n,) classes.
 
         With S_c the variances within class c and S those within all: (n_c S_c + m S) / (n_c + m).
+        A class without instances has the mean of all, zero.
         """
         members = [y[classes == c] for c in range(count)]
-        means = torch.stack([own.mean(0) for own in members])
+        means = torch.stack([own.sum(0) / max(1, len(own)) for own in members])
         square = [(own - mean).square().sum(0) for own, mean in zip(members, means, strict=True)]
         pooled = torch.stack(square).sum(0) / len(y)
         rows = [
@@ -61,6 +62,8 @@ class ClassPriors:
         """A class for (C,) wishes in {−1, 0, 1}, by its share among those not excluded."""
         allowed = wishes > 0 if bool((wishes > 0).any()) else wishes >= 0
         weights = self.shares * (allowed if bool(allowed.any()) else torch.ones_like(allowed))
+        if not bool((weights > 0).any()):  # a class that training had none of
+            weights = allowed.float()
         return int(torch.multinomial(weights.cpu(), 1, generator=generator))
 
     def likeliest(self, y: Tensor) -> int:

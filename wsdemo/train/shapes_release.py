@@ -10,7 +10,7 @@ import torch
 from wsdemo.checkpoints import save_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.media.render import render
-from wsdemo.shape_pipelines import decode_shape
+from wsdemo.shape_pipelines import TEMPERATURE, decode_shape
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.release import load_model, save_neighbours
 from wsdemo.train.shapes_data import SETS
@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     # One of each category, while there are categories.
     wishes = [{n: n == names[i % len(names)] for n in names} for i in range(EXAMPLES)]
     condition = torch.cat([model.condition(wish, 1) for wish in wishes])
-    instances = model.draw(EXAMPLES, EXAMPLE_SEED, steps=50, guidance=2.0, attributes=condition)
+    options = {"steps": 50, "attributes": condition, "temperature": TEMPERATURE}
+    instances = model.draw(EXAMPLES, EXAMPLE_SEED, **options)
     pictures = []
     for i, weights in enumerate(instances):
         try:

@@ -107,7 +107,7 @@ def diffusion_parser(description: str, directions: int, width: int) -> argparse.
         "--classes",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="a prior for every class, where the condition is one",
+        help="a prior for every class, where the condition is one (a network over coordinates)",
     )
     parser.add_argument("--width", type=int, default=width, help="of the backbone")
     parser.add_argument("--batch", type=int, default=64)
@@ -196,7 +196,7 @@ def train_diffusion(
         prior = dataclasses.replace(prior, rest=0.0)
     network = build_network(adapter, prior, len(names), args).to(device)
     classes = None
-    if args.classes and names:
+    if args.classes and names and isinstance(network, CoordinateNetwork):
         y = torch.cat([prior.project(prior.standardise(x)) for x in instances.split(500)])
         classes = ClassPriors.fit(y, attributes.argmax(1), len(names))
     model = WeightDiffusion(adapter, prior, network, names, classes)
