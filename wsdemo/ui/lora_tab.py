@@ -65,8 +65,10 @@ def passport(lora: Lora, geometry: Geometry) -> str:
         ("Energy by depth (thirds)", " / ".join(f"{s:.0%}" for s in geometry.by_depth)),
         ("Tensors", f"{lora.used_keys:,} used, {len(lora.ignored):,} ignored"),
         ("Read exactly", "yes" if lora.is_exact else "no, see below"),
-        *[(f"· {text_of(k)}", text_of(v)) for k, v in lora.trainer.items()],
     ]  # fmt: skip
+    if lora.trainer:
+        own = "; ".join(f"{k.removeprefix('ss_')}: {text_of(v)}" for k, v in lora.trainer.items())
+        rows.append(("By its trainer", own))
     parts = ["| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)]
     notes = [*lora.warnings, *findings(lora, geometry)]
     if lora.base.disagreement:
