@@ -4,18 +4,21 @@
     python -m benchmarks.shapes_generation shapes --data MESHES
 
 References: all meshes that no model has seen (validation and test). As many samples, drawn
-without condition. Rows: the shipped model; the Gaussian prior alone (the network silenced);
-the fits of as many training shapes; and those training shapes themselves, the floor.
+without condition, ``--seeds`` times. Rows: the shipped model; the Gaussian prior alone (the network
+silenced); the fits of as many training shapes; and those training shapes themselves, the floor.
+
+Asked for a category, as the app asks: how often PointNet-10 names that category.
 """
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.common import Silent, benchmark_parser, start, store_result
 from wsdemo.analysis.generation import frechet_distance
-from wsdemo.analysis.point_features import point_features
+from wsdemo.analysis.point_features import POINTS, point_features, shipped_features
 from wsdemo.analysis.shapes import (
     coverage_of,
     minimum_matching_distance,
@@ -25,7 +28,7 @@ from wsdemo.analysis.shapes import (
 )
 from wsdemo.errors import WsdemoError
 from wsdemo.media.meshes import Floats, Mesh
-from wsdemo.shape_pipelines import decode_shape, shape_diffusion
+from wsdemo.shape_pipelines import TEMPERATURE, decode_shape, sample_shapes, shape_diffusion
 from wsdemo.train.population import fits_folder, load_fits
 from wsdemo.train.shapes_data import SETS, load_meshes
 
@@ -61,9 +64,32 @@ def compare(
     }
 
 
+def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of every figure over seeds, and its standard deviation as KEY_sd."""
+    found: dict[str, Any] = {"seeds": len(rows)}
+    for key in rows[0]:
+        values = np.array([row[key] for row in rows], dtype=np.float64)
+        found |= {key: float(values.mean()), f"{key}_sd": float(values.std(ddof=1))}
+    return found | {"count": rows[0]["count"]}
+
+
+@torch.no_grad()
+def named(name: str, each: int = 6) -> dict[str, Any]:
+    """Of each category's samples, how many PointNet-10 gives that category."""
+    model, (network, known) = shape_diffusion(name), shipped_features()
+    right = {}
+    for k, wish in enumerate(model.attribute_names):
+        drawn = list(sample_shapes(name, each, 500 + k, 30, category=wish))[-1].instances
+        meshes, _ = decoded(drawn, name)
+        said = [network(torch.from_numpy(c[None, :POINTS]).float()) for c in clouds(meshes)]
+        right[wish] = sum(known[int(s.argmax())] == wish for s in said)
+    return {"each": each, "temperature": TEMPERATURE, "right": right}
+
+
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--count", type=int, default=None, help="references; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -82,20 +108,22 @@ def main() -> None:
     among = pairwise_chamfer(references, references)
     count = len(unseen)
 
-    def draw() -> torch.Tensor:
-        parts = [
-            model.draw(min(16, count - i), seed=10_000 + i, steps=args.steps)
-            for i in range(0, count, 16)
-        ]
-        return torch.cat(parts)
+    def drawn() -> dict[str, Any]:
+        found = []
+        for seed in range(args.seeds):
+            parts = [
+                model.draw(min(16, count - i), seed=10_000 + 1000 * seed + i, steps=args.steps)
+                for i in range(0, count, 16)
+            ]
+            meshes, empty = decoded(torch.cat(parts), name)
+            found.append(compare(clouds(meshes), references, among) | {"empty": empty})
+        return mean_of(found) if args.seeds > 1 else found[0]
 
-    rows = {}
-    meshes, empty = decoded(draw(), name)
-    rows["diffusion"] = compare(clouds(meshes), references, among) | {"empty": empty}
+    rows = {"diffusion": drawn()}
+    print(rows, flush=True)
     network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
-    meshes, empty = decoded(draw(), name)
+    rows["gaussian"] = drawn()
     model.network = network
-    rows["gaussian"] = compare(clouds(meshes), references, among) | {"empty": empty}
     weights, names = load_fits(fits_folder(args.runs, name, model.adapter.config) / "train")
     place = {n: i for i, n in enumerate(names)}
     fits = weights[[place[n] for n in chosen if n in place]].float()
@@ -106,7 +134,11 @@ def main() -> None:
     command = f"python -m benchmarks.shapes_generation {name} --data MESHES"
     if args.count is not None:
         command += f" --count {args.count}"
+    if args.seeds != 3:
+        command += f" --seeds {args.seeds}"
     values = {"steps": args.steps, "references": count, "rows": rows}
+    if model.attribute_names:
+        values["named"] = named(name)
     store_result(f"{name}-generation", command, values)
 
 
