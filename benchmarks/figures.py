@@ -33,7 +33,7 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
     pictures = []
     for i, condition in enumerate(conditions):
         drawn = model.draw(
-            per_category, 100 + i, steps=50, attributes=condition, temperature=TEMPERATURE
+            per_category, 100 + i, guidance=2.0, attributes=condition, temperature=TEMPERATURE
         )
         for weights in drawn:
             try:
@@ -54,7 +54,9 @@ def example_meshes() -> None:
     ):
         model = shape_diffusion(name)
         condition = model.condition({n: n == category for n in model.attribute_names}, 1)
-        weights = model.draw(1, seed, steps=50, attributes=condition, temperature=TEMPERATURE)[0]
+        weights = model.draw(1, seed, guidance=2.0, attributes=condition, temperature=TEMPERATURE)[
+            0
+        ]
         mesh = reduce_mesh(decode_shape(weights, model.adapter, 128, largest=True), 8_000)
         (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))
 

@@ -25,7 +25,6 @@ SPECS = {
 METHODS = {
     "prior": [
         "--directions=128",
-        "--no-classes",
         "--summary=128",
         "--coordinates",
         "--width=512",
@@ -33,7 +32,6 @@ METHODS = {
         f"--steps={scaled(2000, 2)}",
     ],
     "plain": [
-        "--no-classes",
         "--directions=0",
         "--summary=0",
         "--no-coordinates",

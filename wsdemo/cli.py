@@ -309,7 +309,7 @@ def build_parser() -> Parser:
     sample.add_argument("--steps", type=int, default=50, help="denoising steps")
     sample.add_argument(
         "--guidance", type=float, default=None,
-        help="1: plain conditioning; default: 1.5 for faces, 1 for shapes",
+        help="1: plain conditioning; default: 1.5 for faces, 2 for shapes",
     )  # fmt: skip
     sample.add_argument(
         "--temperature", type=float, default=None,

@@ -45,7 +45,7 @@ def run_sample(args: argparse.Namespace, folder: Path) -> Result:
     started = time.monotonic()
     shapes.check_resolution(args.resolution)
     moment = None
-    guidance = 1.0 if args.guidance is None else args.guidance
+    guidance = 2.0 if args.guidance is None else args.guidance
     heat = shapes.TEMPERATURE if args.temperature is None else args.temperature
     for moment in shapes.sample_shapes(
         args.what, args.count, args.seed, args.steps, guidance, args.category, heat

@@ -178,7 +178,7 @@ def sample_shapes(
     count: int,
     seed: int,
     steps: int = 50,
-    guidance: float = 1.0,
+    guidance: float = 2.0,
     category: str | None = None,
     temperature: float = TEMPERATURE,
 ) -> Iterator[SampleStep]:

@@ -191,6 +191,14 @@ def test_a_network_over_few_coordinates_is_trained_on_these_alone():
     torch.testing.assert_close(said[:, few:], rest, rtol=1e-4, atol=1e-4)
 
 
+def test_temperature_is_the_share_of_the_spread_that_a_gaussian_draws():
+    model, _ = coordinate_model()  # an untrained network is silent
+    full, half = (
+        model.prior.standardise(model.draw(3, 1, steps=6, temperature=t)) for t in (1.0, 0.5)
+    )
+    torch.testing.assert_close(half, full / 2, rtol=1e-3, atol=1e-3)
+
+
 def test_samples_stay_in_the_span_of_the_principal_directions():
     model, _ = coordinate_model()
     x = model.prior.standardise(model.draw(2, 1, steps=6))

@@ -20,7 +20,6 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
 from wsdemo.fields.base_files import base_tensors
-from wsdemo.generate.classes import ClassPriors
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.prior import GaussianPrior, Parts
 from wsdemo.generate.schedule import STEPS, add_noise, alphas_bar, ddim_times
@@ -36,7 +35,6 @@ class WeightDiffusion:
         prior: Standardisation and covariance of the training weights.
         network: Predicts what the Gaussian prior leaves open.
         attribute_names: The names of the condition's entries.
-        classes: A prior for every entry of the condition, of which one is true; None: one for all.
     """
 
     def __init__(
@@ -45,55 +43,42 @@ class WeightDiffusion:
         prior: GaussianPrior,
         network: WeightTransformer | CoordinateNetwork,
         attribute_names: Sequence[str] = (),
-        classes: ClassPriors | None = None,
     ) -> None:
         self.adapter, self.network = adapter, network
         self.device = next(network.parameters()).device
         self.prior = prior.to(self.device)
         self.layout = TokenLayout(adapter)
         self.attribute_names = tuple(attribute_names)
-        self.classes = None if classes is None else classes.to(self.device)
         self.alphas_bar = alphas_bar().to(self.device)
 
     # ---- the denoiser --------------------------------------------------------
 
-    def predict_noise(
-        self, x_t: Tensor, t: Tensor, attributes: Tensor, prior: GaussianPrior | None = None
-    ) -> Tensor:
+    def predict_noise(self, x_t: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
         """ε̂(x_t, t, c) = E_Gauss[ε | x_t] + R F(x_t, t, c).
 
         Args:
             x_t: (n, D) noisy standardised weights.
             t: (n,) long, times 0 … 999.
             attributes: (n, a) float in {−1, 0, 1}; 0 is unknown.
-            prior: Of the rows, standardised by its mean; default: the model's.
         """
-        prior = prior or self.prior
-        x = prior.split(x_t)
-        return prior.noise(x, self.alphas_bar[t], self.output(x, t, attributes, prior))
+        x = self.prior.split(x_t)
+        return self.prior.noise(x, self.alphas_bar[t], self.output(x, t, attributes))
 
-    def output(self, x: Parts, t: Tensor, attributes: Tensor, prior: GaussianPrior) -> Parts:
+    def output(self, x: Parts, t: Tensor, attributes: Tensor) -> Parts:
         """F(x_t, t, c): what the network says, of x_t in parts."""
         a = self.alphas_bar[t]
-        known = prior.whitened(x.along, a)[:, : self.network.config.summary]
+        known = self.prior.whitened(x.along, a)[:, : self.network.config.summary]
         if isinstance(self.network, CoordinateNetwork):
-            return prior.split(None, self.network(known, t, attributes))
+            return self.prior.split(None, self.network(known, t, attributes))
         assert x.full is not None
-        tokens = self.layout.to_tokens(prior.estimate(x.full, x.along, a))
+        tokens = self.layout.to_tokens(self.prior.estimate(x.full, x.along, a))
         output, summary = self.network(tokens, known, t, attributes)
-        return prior.split(self.layout.from_tokens(output), summary)
+        return self.prior.split(self.layout.from_tokens(output), summary)
 
-    def loss(
-        self,
-        x: Tensor,
-        attributes: Tensor,
-        generator: torch.Generator,
-        classes: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, x: Tensor, attributes: Tensor, generator: torch.Generator) -> Tensor:
         """(n,) ‖ε − ε̂‖² of standardised weights (n, D), as a share of what the prior leaves.
 
-        With a prior of coordinates, ``x`` are (n, S) coordinates. A model with priors by class
-        needs the rows' true ``classes`` (n,), whatever ``attributes`` tell the network.
+        With a prior of coordinates, ``x`` are (n, S) coordinates.
 
         The prior alone scores 1 at every time. Undivided, the late times, where the few
         directions that hold the face are decided, would not count among 10⁴ others.
@@ -101,14 +86,10 @@ class WeightDiffusion:
         t = torch.randint(STEPS, (len(x),), generator=generator).to(self.device)
         # Frozen entries carry neither signal nor noise, here and in sampling.
         noise = torch.randn(x.shape, generator=generator).to(self.device) * (self.prior.std > 0)
-        a, prior = self.alphas_bar[t], self.prior
-        if self.classes is not None:
-            assert classes is not None
-            prior = self.classes.prior(prior, classes)
-            x = x - self.classes.means[classes] @ prior.basis.T
+        a = self.alphas_bar[t]
         x_t = add_noise(x, noise, a)
-        error = (self.predict_noise(x_t, t, attributes, prior) - noise).square()
-        return error.sum(1) / prior.expected_error(a)
+        error = (self.predict_noise(x_t, t, attributes) - noise).square()
+        return error.sum(1) / self.prior.expected_error(a)
 
     # ---- sampling --------------------------------------------------------------
 
@@ -164,54 +145,40 @@ class WeightDiffusion:
         Yields:
             (step, (count, D) weights x̂_0 so far); the last one is the sample.
         """
-        generators = [torch.Generator().manual_seed(seed * 4096 + i) for i in range(count)]
-        noise = [torch.randn(self.adapter.size, generator=g) for g in generators]
+        noise = [
+            torch.randn(self.adapter.size, generator=torch.Generator().manual_seed(seed * 4096 + i))
+            for i in range(count)
+        ]
         x = temperature * torch.stack(noise).to(self.device) * (self.prior.std > 0)
         empty = torch.zeros(count, len(self.attribute_names), device=self.device)
-        given, prior = empty if attributes is None else attributes, self.prior
-        if self.classes is not None:
-            given, prior = self._classified(given, generators, start)
-        conditional = bool(given.any())
+        conditional = attributes is not None and bool(attributes.any())
         times = ddim_times(steps)
         if start is not None:
             times = [t for t in times if t <= strength * (STEPS - 1)] or times[-1:]
-            kept = prior.standardise(start[None].to(self.device))
+            kept = self.prior.standardise(start[None].to(self.device))
             x = add_noise(kept, x, self.alphas_bar[times[0]][None])
-        noisy, earlier = prior.split(x), None
+        noisy, earlier = self.prior.split(x), None
         for step, t in enumerate(times):
             time = torch.full((count,), t, device=self.device)
-            F = self.output(noisy, time, given, prior)
+            F = self.output(noisy, time, empty if attributes is None else attributes)
             if conditional and guidance != 1.0:
-                F = self.output(noisy, time, empty, prior).towards(F, guidance)
+                F = self.output(noisy, time, empty).towards(F, guidance)
             a = self.alphas_bar[time]
             if step + 1 == len(times):
-                ends = prior.step(noisy, a, torch.ones_like(a), F, earlier).full
+                ends = self.prior.step(noisy, a, torch.ones_like(a), F, earlier).full
                 assert ends is not None
-                yield step + 1, prior.restore(ends)
+                yield step + 1, self.prior.restore(ends)
                 return
-            eps = prior.noise(noisy, a, F)
+            eps = self.prior.noise(noisy, a, F)
             assert noisy.full is not None
             yield (
                 step + 1,
-                prior.restore((noisy.full - (1 - a)[:, None].sqrt() * eps) / a[:, None].sqrt()),
+                self.prior.restore(
+                    (noisy.full - (1 - a)[:, None].sqrt() * eps) / a[:, None].sqrt()
+                ),
             )
             after = self.alphas_bar[times[step + 1]].expand_as(a)
-            noisy, earlier = prior.step(noisy, a, after, F, earlier), (F, a)
-
-    def _classified(
-        self, wishes: Tensor, generators: Sequence[torch.Generator], start: Tensor | None
-    ) -> tuple[Tensor, GaussianPrior]:
-        """One class a row, as wished, drawn, or the start's: its condition (n, a), its prior."""
-        assert self.classes is not None
-        if start is not None and not bool(wishes.any()):
-            y = self.prior.project(self.prior.standardise(start[None].to(self.device)))[0]
-            chosen = [self.classes.likeliest(y)] * len(generators)
-        else:
-            pairs = zip(wishes, generators, strict=True)
-            chosen = [self.classes.choose(wish, g) for wish, g in pairs]
-        index = torch.tensor(chosen, device=self.device)
-        one = torch.nn.functional.one_hot(index, len(self.attribute_names)).to(wishes)
-        return one * 2 - 1, self.classes.prior(self.prior, index)
+            noisy, earlier = self.prior.step(noisy, a, after, F, earlier), (F, a)
 
     def draw(self, count: int, seed: int, **options: Any) -> Tensor:
         """Runs ``sample`` to its end: (count, D) weights."""
@@ -256,8 +223,6 @@ def save_diffusion(path: Path, model: WeightDiffusion, meta: Mapping[str, Any]) 
         "prior.variances": prior.variances,
         "start": model.adapter.start,
     }
-    if model.classes is not None:
-        tensors |= {f"classes.{name}": tensor for name, tensor in vars(model.classes).items()}
     parts: list[dict[str, Tensor]] = [{}]
     used = 0
     for name, tensor in tensors.items():
@@ -320,7 +285,4 @@ def load_diffusion(
         meta["rest"],
     )
     network = network.to(device).eval().requires_grad_(False)
-    own = ("means", "variances", "shares")
-    has_classes = "classes.means" in tensors
-    classes = ClassPriors(*(tensors[f"classes.{name}"] for name in own)) if has_classes else None
-    return WeightDiffusion(adapter, prior, network, meta["attributes"], classes), meta
+    return WeightDiffusion(adapter, prior, network, meta["attributes"]), meta

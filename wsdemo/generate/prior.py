@@ -26,7 +26,7 @@ standard deviation, and only F is approximated (``step``).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -61,10 +61,10 @@ class GaussianPrior:
     """Standardisation of the weights and their covariance.
 
     Attributes:
-        mean: (D,) mean of the weights; (n, D) in a prior of rows.
+        mean: (D,) mean of the weights.
         std: (D,) standard deviation, 0 at frozen entries.
         basis: (D, K) orthonormal principal directions of the standardised weights.
-        variances: (K,) eigenvalues along them; (n, K) in a prior of rows.
+        variances: (K,) eigenvalues along them.
         rest: Variance per direction outside the basis.
     """
 
@@ -94,12 +94,6 @@ class GaussianPrior:
         free = max(1, int((std > 0).sum()) - K)
         rest = max(0.0, total - float(variances.sum())) / free
         return cls(mean, std, basis.float(), variances.float(), rest)
-
-    def of_rows(self, means: Tensor, variances: Tensor) -> "GaussianPrior":
-        """The prior of a batch whose rows have means and variances (n, K) of their own."""
-        return replace(
-            self, mean=self.mean + (means @ self.basis.T) * self.std, variances=variances
-        )
 
     def to(self, device: torch.device | str) -> "GaussianPrior":
         """Returns a copy on a device."""

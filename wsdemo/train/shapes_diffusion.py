@@ -1,11 +1,10 @@
 """Trains the weight diffusion model of a set of shapes on the fits of ``shapes_fit``:
 
-    python -m wsdemo.train.shapes_diffusion shapes
+    python -m wsdemo.train.shapes_diffusion shapes --minutes 45
 
-How: train/weight_diffusion.py. The condition is the category, one entry each, and each has a
-prior of its own (generate/classes.py). With so few shapes the weights are kept to 128 (ten
-categories: 256) principal directions, and the network reads and writes these alone
-(generate/coordinates.py).
+How: train/weight_diffusion.py. The condition is the category, one entry each. With so few
+shapes the weights are kept to 128 principal directions, and the network reads and writes these
+alone (generate/coordinates.py).
 """
 
 import torch
@@ -20,9 +19,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser = diffusion_parser(str(__doc__), directions=128, width=512)
     parser.set_defaults(coordinates=True, batch=128)
     parser.add_argument("set", choices=sorted(SETS))
-    given = parser.parse_args(arguments)
-    if len(SETS[given.set]) > 1:
-        parser.set_defaults(directions=256, classes=True)
     args = parser.parse_args(arguments)
     device = start(args)
     categories = SETS[args.set]

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     # One of each category, while there are categories.
     wishes = [{n: n == names[i % len(names)] for n in names} for i in range(EXAMPLES)]
     condition = torch.cat([model.condition(wish, 1) for wish in wishes])
-    options = {"steps": 50, "attributes": condition, "temperature": TEMPERATURE}
+    options = {"steps": 50, "guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
     instances = model.draw(EXAMPLES, EXAMPLE_SEED, **options)
     pictures = []
     for i, weights in enumerate(instances):

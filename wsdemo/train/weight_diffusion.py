@@ -22,7 +22,6 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
-from wsdemo.generate.classes import ClassPriors
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diffusion
 from wsdemo.generate.prior import GaussianPrior
@@ -38,17 +37,10 @@ Labels = Callable[[str, list[str]], Tensor]
 """Maps a split and instances' names to their conditions (n, a) in {0, 1}."""
 
 
-def drop_attributes(
-    attributes: Tensor, generator: torch.Generator, together: bool = False
-) -> Tensor:
-    """Sets known attributes (n, a) in {−1, 1} to 0: all in 20 % of rows, else half of them.
-
-    ``together``: all or none, for the entries of one class.
-    """
+def drop_attributes(attributes: Tensor, generator: torch.Generator) -> Tensor:
+    """Sets known attributes (n, a) in {−1, 1} to 0: all in 20 % of rows, else half of them."""
     n, a = attributes.shape
     keep_row = torch.rand(n, 1, generator=generator) > 0.2
-    if together:
-        return attributes * keep_row
     share = torch.rand(n, 1, generator=generator)
     keep = torch.rand(n, a, generator=generator) < share
     return attributes * (keep & keep_row)
@@ -77,13 +69,7 @@ def validation_loss(model: WeightDiffusion, x: Tensor, attributes: Tensor, seed:
     """Mean loss on weights of instances that neither base nor diffusion saw, fixed noise."""
     g = torch.Generator().manual_seed(seed)
     parts = zip(x.split(64), attributes.split(64), strict=True)
-    losses = [model.loss(a, b, g, class_of(model, b)) for a, b in parts]
-    return float(torch.cat(losses).mean())
-
-
-def class_of(model: WeightDiffusion, attributes: Tensor) -> Tensor | None:
-    """(n,) the true entry of full conditions (n, a), for a model with priors by class."""
-    return attributes.argmax(1) if model.classes is not None else None
+    return float(torch.cat([model.loss(a, b, g) for a, b in parts]).mean())
 
 
 def diffusion_parser(description: str, directions: int, width: int) -> argparse.ArgumentParser:
@@ -102,12 +88,6 @@ def diffusion_parser(description: str, directions: int, width: int) -> argparse.
         action=argparse.BooleanOptionalAction,
         default=False,
         help="a network over principal coordinates alone",
-    )
-    parser.add_argument(
-        "--classes",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="a prior for every class, where the condition is one (a network over coordinates)",
     )
     parser.add_argument("--width", type=int, default=width, help="of the backbone")
     parser.add_argument("--batch", type=int, default=64)
@@ -195,11 +175,7 @@ def train_diffusion(
     else:
         prior = dataclasses.replace(prior, rest=0.0)
     network = build_network(adapter, prior, len(names), args).to(device)
-    classes = None
-    if args.classes and names and isinstance(network, CoordinateNetwork):
-        y = torch.cat([prior.project(prior.standardise(x)) for x in instances.split(500)])
-        classes = ClassPriors.fit(y, attributes.argmax(1), len(names))
-    model = WeightDiffusion(adapter, prior, network, names, classes)
+    model = WeightDiffusion(adapter, prior, network, names)
     prior = model.prior
     parameters = sum(p.numel() for p in network.parameters())
     log(f"{name}: {len(instances)} instances, {parameters / 1e6:.1f} M parameters, {device}")
@@ -223,19 +199,15 @@ def train_diffusion(
     run.attach(network=network, ema=ema, optimizer=optimizer)
     ema.to(device)
     if isinstance(network, CoordinateNetwork):
-        count = network.config.coordinates
-        learnt = GaussianPrior.of_coordinates(prior.variances[:count])
-        own = None if classes is None else classes.first(count)
-        model = WeightDiffusion(adapter, learnt, network, names, own)
-    averaged = WeightDiffusion(adapter, model.prior, ema.model, names, model.classes)
+        learnt = GaussianPrior.of_coordinates(prior.variances[: network.config.coordinates])
+        model = WeightDiffusion(adapter, learnt, network, names)
+    averaged = WeightDiffusion(adapter, model.prior, ema.model, names)
     generator = torch.Generator().manual_seed(args.seed + run.step)
     mean_loss, figures, resumed_at = 0.0, {}, run.step
     while run.running():
         index = torch.randint(len(x), (args.batch,), generator=generator)
-        known = attributes[index]
-        given = drop_attributes(known, generator, classes is not None).to(device)
-        true = class_of(model, known.to(device))
-        loss = model.loss(x[index.to(device)], given, generator, true).mean()
+        given = drop_attributes(attributes[index], generator).to(device)
+        loss = model.loss(x[index.to(device)], given, generator).mean()
         for group in optimizer.param_groups:
             group["lr"] = rate_at(run.progress, args.rate)
         optimizer.zero_grad(set_to_none=True)
@@ -254,7 +226,7 @@ def train_diffusion(
     figures |= {"instances": len(x), "parameters": parameters, "batch": args.batch}
     if held_out is not None:
         figures["validation_loss"] = validation_loss(averaged, *held_out)
-    averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names, classes)
+    averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
     meta = {
         **meta,
         "name": name,

@@ -142,7 +142,7 @@ def build() -> None:
             with gr.Accordion("Sampler", open=False):
                 steps = gr.Slider(5, 100, value=30, step=1, label="Denoising steps (DDIM)")
                 guidance = gr.Slider(
-                    0, 6, value=1, step=0.25, label="Guidance", info="Strength of the category"
+                    0, 6, value=2, step=0.25, label="Guidance", info="Strength of the category"
                 )
                 temperature = gr.Slider(
                     0, 1.5, value=shapes.TEMPERATURE, step=0.05, label="Temperature",
