@@ -314,9 +314,10 @@ def loras(result: dict[str, Any]) -> str:
 
 Public files under Apache-2.0 or MIT (pickles converted first), and key tables of larger files
 filled with random values, up to 120 million numbers: the largest have fewer modules here than their
-tables. Ranks of LoKr with whole factors are the columns that were kept. The last column is the time to read and measure a file against
-`safetensors.torch.load_file` alone, in one run; small files pay for the singular values. *Exact* is
-no where the scale is not in the file, the base's weights are needed (DoRA), or ranks were cut.
+tables. Ranks of LoKr with whole factors are the columns that were kept. The last column is the time
+to read and measure a file against `safetensors.torch.load_file` alone, in one run; small files pay
+for the singular values. *Exact* is no where the scale is not in the file, the base's weights are
+needed (DoRA), or ranks were cut.
 
 {table(head, rows)}
 """
