@@ -42,6 +42,18 @@ def test_samples_decode_to_surfaces_and_seeds_repeat(name):
     assert meshes[0].hash != meshes[1].hash
 
 
+def test_without_a_wish_categories_differ_and_do_not_depend_on_company():
+    drawn = list(shapes.sample_shapes("shapes", 3, 5, 8))[-1].instances
+    alone = list(shapes.sample_shapes("shapes", 1, 5, 8))[-1].instances
+    torch.testing.assert_close(alone, drawn[:1], rtol=1e-3, atol=1e-3)
+    own = {
+        name: list(shapes.sample_shapes("shapes", 3, 5, 8, category=name))[-1].instances
+        for name in shapes.categories_of("shapes")
+    }
+    nearest = [min(own, key=lambda n, i=i: float((own[n][i] - drawn[i]).norm())) for i in range(3)]
+    assert len(set(nearest)) > 1
+
+
 def test_the_category_changes_the_sample():
     chair, car = (
         list(shapes.sample_shapes("shapes", 1, 3, 8, category=c))[-1].instances

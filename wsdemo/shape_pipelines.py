@@ -6,6 +6,7 @@ are loaded once a process and never changed.
 
 from collections.abc import Iterator
 from functools import cache
+from random import Random
 
 import numpy as np
 import torch
@@ -184,7 +185,8 @@ def sample_shapes(
 ) -> Iterator[SampleStep]:
     """Draws shapes from the weight diffusion model of a set, step by step.
 
-    Below a ``temperature`` of 1 they are more typical and less various.
+    Without a ``category`` each shape is of one drawn at random: asked for one, the model draws
+    clearer shapes. Below a ``temperature`` of 1 they are more typical and less various.
 
     Raises:
         WsdemoError: A value is out of range, or the set or category unknown.
@@ -195,17 +197,18 @@ def sample_shapes(
     check_range("guidance", guidance, 0, MAX_GUIDANCE)
     check_range("temperature", temperature, 0, MAX_TEMPERATURE)
     model = shape_diffusion(name)
-    wishes: dict[str, bool] = {}
-    if category is not None:
-        if category not in model.attribute_names:
-            known = ", ".join(model.attribute_names) or "none: it draws airplanes only"
-            raise WsdemoError(
-                "Unknown category",
-                f"Found {category[:40]!r}; this model knows {known}.",
-                "Choose among the known ones.",
-            )
-        wishes = {other: other == category for other in model.attribute_names}
-    condition = model.condition(wishes, count)
+    names = model.attribute_names
+    if category is not None and category not in names:
+        known = ", ".join(names) or "none: it draws airplanes only"
+        raise WsdemoError(
+            "Unknown category",
+            f"Found {category[:40]!r}; this model knows {known}.",
+            "Choose among the known ones.",
+        )
+    # By seed and place, so that a shape does not depend on how many are drawn with it.
+    wished = [category or (names and Random(f"{seed}/{i}").choice(names)) for i in range(count)]
+    rows = [model.condition({name: name == wish for name in names}, 1) for wish in wished]
+    condition = torch.cat(rows)
     drawn = model.sample(count, seed, steps, guidance, condition, temperature=temperature)
     for step, instances in drawn:
         yield SampleStep(step, steps, instances)
