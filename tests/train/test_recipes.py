@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from wsdemo.checkpoints import load_checkpoint
 from wsdemo.errors import WsdemoError
@@ -12,7 +13,7 @@ from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import load_start
 from wsdemo.fields.signal import image_to_signal
-from wsdemo.generate.diffusion import load_diffusion
+from wsdemo.generate.diffusion import load_diffusion, prior_hash
 from wsdemo.generate.transformer import WeightTransformer
 from wsdemo.train import (
     faces_base,
@@ -128,6 +129,35 @@ def test_diffusion_run_resumes_where_it_stopped(folders, tmp_path, capsys):
     assert "resumed" in capsys.readouterr().err
     _, meta = load_checkpoint(tmp_path / "out/faces-diffusion.safetensors")
     assert meta["measured"]["steps"] == 45
+
+
+def test_mirrored_faces_are_learnt_from_and_kept_as_neighbours_of_the_same_prior(folders, tmp_path):
+    shutil.copytree(folders / "runs", tmp_path / "runs")
+    shutil.copytree(folders / "out", tmp_path / "out")
+    common = ["--toy", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    faces_fit.main([*common, "--rank", "4", "--count", "24", "--split", "train-mirrored"])
+    base, _ = load_base(folders / "out/faces-base.safetensors")
+    path = tmp_path / "out/faces-diffusion.safetensors"
+    before, _ = load_diffusion(path, base)
+    (tmp_path / "runs/faces-diffusion.pt").unlink()
+    faces_diffusion.main([*common, "--rank", "4", "--steps", "5", "--keep-prior"])
+    after, meta = load_diffusion(path, base)
+    assert meta["measured"]["instances"] == 48 + 24
+    assert prior_hash(after.prior) == prior_hash(before.prior)
+    faces_release.main(common)
+    tensors, meta = load_checkpoint(tmp_path / "out/faces-neighbours.safetensors")
+    assert len(tensors["coordinates"]) == len(meta["names"]) == 72
+    assert meta["names"][48] == f"{meta['names'][0]}, mirrored"
+
+
+def test_the_mirrored_split_is_the_training_pictures_left_to_right(tmp_path):
+    picture = Image.new("RGB", (89, 109))
+    picture.paste((255, 255, 255), (0, 0, 44, 109))
+    picture.save(tmp_path / "a.png")
+    (tmp_path / "attributes.csv").write_text("file,Smiling\na.png,1\n")
+    plain, mirrored = (load_faces(tmp_path, split) for split in ("train", "train-mirrored"))
+    assert torch.equal(mirrored.images, plain.images.flip(-1))
+    assert not torch.equal(mirrored.images, plain.images)
 
 
 def test_the_papers_transformer_is_trained_on_request(folders, tmp_path):
