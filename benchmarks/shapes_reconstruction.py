@@ -4,10 +4,12 @@
     python -m benchmarks.shapes_reconstruction shapes --data MESHES
 
 Meshes of the test split, fitted in batches from one shared start; the learning rate of each
-representation is chosen on validation meshes. The last row starts at the encoder's guess.
-Surfaces are extracted at 128³. Finished rows are kept; a second call continues.
+representation is chosen on validation meshes. The last row starts at the encoder's guess. A seed
+draws mask, start and points. Surfaces are extracted at 128³. Finished rows are kept; a second call
+of the same counts continues.
 """
 
+import dataclasses
 import statistics
 from pathlib import Path
 
@@ -68,7 +70,8 @@ def measure(weights: torch.Tensor, adapter: Adapter, meshes: list[Mesh]) -> list
 def main(arguments: list[str] | None = None) -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("set", choices=sorted(SETS))
-    parser.add_argument("--count", type=int, default=30, help="meshes, spread over categories")
+    parser.add_argument("--count", type=int, help="meshes, spread over categories; default: all")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args(arguments)
@@ -76,8 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
     name, cache = args.set, args.runs / "shapes-samples"
     test = load_shapes(args.data, name, "test", cache)
     items = {m.name: m.mesh for m in load_meshes(args.data, SETS[name], "test")}
+    count = min(args.count or len(test), len(test))
     # Every k-th of the list, which is in order of category within its source.
-    chosen = sorted({round(i) for i in torch.linspace(0, len(test) - 1, args.count).tolist()})
+    chosen = sorted({round(i) for i in torch.linspace(0, len(test) - 1, count).tolist()})
     test = test.pick(chosen)
     meshes = [items[n] for n in test.names]
     validation = load_shapes(args.data, name, "validation", cache)
@@ -85,24 +89,29 @@ def main(arguments: list[str] | None = None) -> None:
     configs = equal_budget(shipped_base(f"{name}-base")[0].config, WEIGHTS)
     configs[WITH_ENCODER] = configs["mlora-asym"]
     key = f"{name}-reconstruction"
-    rows = load_result(key).get("values", {}).get("rows", {})
+    counts = {"meshes": count, "seeds": args.seeds}
+    stored = load_result(key).get("values", {})
+    rows = stored["rows"] if all(stored.get(k) == v for k, v in counts.items()) else {}
     for label, config in configs.items():
         if label in rows or label not in (args.only or configs):
             continue
         encoder = label == WITH_ENCODER
         tried = {r: reconstruct(name, config, validation, r, encoder)[2] for r in RATES}
         rate = min(tried, key=lambda r: tried[r])
-        weights, adapter, _ = reconstruct(name, config, test, rate, encoder)
-        measured = measure(weights, adapter, meshes)
+        measured = []
+        for seed in range(args.seeds):
+            own = dataclasses.replace(config, seed=seed)
+            weights, adapter, _ = reconstruct(name, own, test, rate, encoder)
+            measured += measure(weights, adapter, meshes)
         rows[label] = {"rank": config.rank, "weights": adapter.weight_count, "rate": rate}
         for m in MEASURES:
             values = [r[m] for r in measured]
             rows[label][m] = [statistics.mean(values), statistics.stdev(values)]
         print(label, rows[label], flush=True)
-        command = (
-            f"python -m benchmarks.shapes_reconstruction {name} --data MESHES --count {args.count}"
-        )
-        values = {"meshes": len(meshes), "steps": STEPS, "points": POINTS, "rows": rows}
+        command = f"python -m benchmarks.shapes_reconstruction {name} --data MESHES"
+        command += f" --count {args.count}" if args.count else ""
+        command += f" --seeds {args.seeds}" if args.seeds > 1 else ""
+        values = counts | {"steps": STEPS, "points": POINTS, "rows": rows}
         store_result(key, command, values)
 
 

@@ -43,8 +43,8 @@ MAX_EXPANDED_RANK = 256
 MAX_FACTOR_NUMBERS = 2**20
 """Numbers of such a module's U and V together, so also its sides: 4 MB."""
 MAX_MODULE_NUMBERS = 2**26
-"""Numbers of a module's tensors, or of a matrix that is built of them: 256 MB. The largest weight
-of FLUX has as many. Of its U and V, which are measured in double precision, half of it."""
+"""Numbers of a module's tensors (64-bit ones count twice), or of a matrix that is built of them:
+256 MB. The largest weight of FLUX has as many. Of its U and V half of it."""
 MAX_LOHA_PRODUCTS = 2**34
 """Multiplications to build a LoHa's matrix, n m r: they take about two seconds."""
 MAX_EXPANDED_NUMBERS = 2**29

@@ -44,6 +44,19 @@ def test_singular_values_equal_those_of_the_dense_product(shape):
     assert float(expected[len(found) :].abs().sum()) < 1e-5
 
 
+@pytest.mark.parametrize("doubled", [False, True])
+def test_rows_measured_in_parts_count_as_all_of_them(doubled, monkeypatch):
+    U, V = rand(50, 4).repeat(2, 1, 1), rand(30, 4)[None].repeat(2, 1, 1)
+    if doubled:  # columns so alike that Cholesky gives up
+        U[1, :, 1] = U[1, :, 0]
+    whole = singular_values(U, V)
+    monkeypatch.setattr(geometry, "MEASURED_NUMBERS", 56)  # seven rows of two modules
+    assert [part.shape[-2] for part in geometry._in_double(U)] == [7] * 7 + [1]
+    torch.testing.assert_close(singular_values(U, V), whole, rtol=1e-12, atol=1e-12)
+    expected = torch.linalg.svdvals(U.double() @ V.double().mT)[:, :4]
+    torch.testing.assert_close(whole, expected, rtol=1e-6, atol=1e-8)
+
+
 def test_norms_and_ranks(tmp_path):
     lora = lora_of(tmp_path)
     geometry = measure(lora)

@@ -114,6 +114,15 @@ def test_modules_beyond_the_bounds_are_left_out(bound, value, said, tmp_path, mo
     assert not lora.is_exact
 
 
+def test_numbers_of_64_bits_count_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_MODULE_NUMBERS", 100)
+    small = {"a.diff": rand(2, 8)}
+    large = {"b.diff": rand(6, 9).double()}
+    lora = read_lora(write(tmp_path / "x.safetensors", small | large))
+    assert [m.name for m in lora.modules] == ["a"]
+    assert any("108 numbers, of 100" in w for w in lora.warnings)
+
+
 def test_a_loha_that_takes_too_long_is_left_out(tmp_path, monkeypatch):
     factors = {"w1_a": (90, 20), "w1_b": (20, 90), "w2_a": (90, 20), "w2_b": (20, 90)}
     tensors = {f"h.hada_{k}": rand(*shape) for k, shape in factors.items()}

@@ -7,7 +7,7 @@ With thin QRs U = Q_u R_u and V = Q_v R_v, the singular values of ΔW = U Vᵀ a
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -129,16 +129,14 @@ def depth_key(name: str) -> list[tuple[int, str]]:
 def singular_values(U: Tensor, V: Tensor) -> Tensor:
     """Singular values of U Vᵀ, (…, n, r) and (…, m, r) → (…, min(n, m, r)), descending, float64."""
     n, m, r = U.shape[-2], V.shape[-2], U.shape[-1]
-    U, V = U.double(), V.double()
     if min(n, m) < r:  # more columns than rows
-        return torch.linalg.svdvals(U @ V.mT)[..., : min(n, m)]
+        return torch.linalg.svdvals(U.double() @ V.double().mT)[..., : min(n, m)]
     Ru, is_sure_u = triangle(U)
     Rv, is_sure_v = triangle(V)
     s = torch.linalg.svdvals(Ru @ Rv.mT)
     doubtful = ~(is_sure_u & is_sure_v)
     if doubtful.any():
-        Ru = torch.linalg.qr(U[doubtful], mode="r").R
-        Rv = torch.linalg.qr(V[doubtful], mode="r").R
+        Ru, Rv = sure_triangle(U[doubtful]), sure_triangle(V[doubtful])
         s[doubtful] = torch.linalg.svdvals(Ru @ Rv.mT)
     return s
 
@@ -150,12 +148,12 @@ def triangle(X: Tensor) -> tuple[Tensor, Tensor]:
     with another matrix: Ostrowski) by a share of at most about ε ‖R⁻¹‖², whatever its size.
 
     Args:
-        X: (…, n, r) float64, n ≥ r.
+        X: (…, n, r) float, n ≥ r.
 
     Returns:
-        R (…, r, r), and (…) whether that share is below 1e-8.
+        R (…, r, r) float64, and (…) whether that share is below 1e-8.
     """
-    gram = X.mT @ X
+    gram = sum((part.mT @ part for part in _in_double(X)), torch.zeros((), dtype=torch.float64))
     lengths = gram.diagonal(dim1=-2, dim2=-1).sqrt()
     unit = lengths.where(lengths > 0, 1.0)
     gram = gram / (unit[..., :, None] * unit[..., None, :])
@@ -165,6 +163,25 @@ def triangle(X: Tensor) -> tuple[Tensor, Tensor]:
     inverse = torch.linalg.solve_triangular(R, eye.expand_as(R), upper=True)
     bound = torch.linalg.matrix_norm(inverse).square() * 4 * torch.finfo(gram.dtype).eps
     return R * lengths[..., None, :], (failed == 0) & (bound < 1e-8)
+
+
+def sure_triangle(X: Tensor) -> Tensor:
+    """R of a QR of (…, n, r) float, n ≥ r, in float64: of one part of its rows after another.
+
+    The R of the rows so far, with the next rows below it, has the R of all of them.
+    """
+    R: Tensor | None = None
+    for part in _in_double(X):
+        R = torch.linalg.qr(part if R is None else torch.cat([R, part], -2), mode="r").R
+    assert R is not None
+    return R
+
+
+def _in_double(X: Tensor) -> Iterator[Tensor]:
+    """(…, n, r) in parts of rows, in float64: a large matrix is never copied whole."""
+    rows = max(1, MEASURED_NUMBERS * X.shape[-2] // max(1, X.numel()))
+    for part in X.split(max(rows, X.shape[-1]), -2):
+        yield part.double()
 
 
 def measure_modules(modules: Sequence[LoraModule]) -> list[ModuleGeometry]:

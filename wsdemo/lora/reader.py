@@ -263,7 +263,9 @@ def assemble(
             ignored += [IgnoredKey(key, _SECOND) for key in others]
             roles = {role: place for role, place in roles.items() if form.reads(role)}
         try:
-            stored = sum(math.prod(header.tensors[key][1]) for key, _ in roles.values())
+            tensors = [header.tensors[key] for key, _ in roles.values()]
+            # 64-bit numbers count twice, as the file's pages stay in memory beside the copy.
+            stored = sum(math.prod(shape) * (1 + (dtype == "F64")) for dtype, shape in tensors)
             if stored > MAX_MODULE_NUMBERS:
                 raise Unusable(f"{stored:,} numbers, of {MAX_MODULE_NUMBERS:,} allowed")
             parts = {role: read(key) for role, (key, _) in roles.items()}
