@@ -12,7 +12,7 @@ from tests.lol.synthetic import SIGNATURE, labelled, pairs, write_collection
 from wsdemo.checkpoints import load_checkpoint, save_checkpoint
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.answers import answer, dose_curve, model_index, module_evidence, rank_curve
+from wsdemo.lol.answers import answer, dose_curve, model_index, rank_curve
 from wsdemo.lol.build import best_temperature, build_predictor, common_rank, compare_models
 from wsdemo.lol.collection import Collection, load_collection
 from wsdemo.lol.fitting import Task
@@ -167,7 +167,7 @@ def test_the_answer_to_a_lora_of_the_family(predictor):
         (lambda b: as_lora(b, 0, base="acme/other"), "names the base model"),
         (lambda b: as_lora(b, 0, base="acme/tiny@2"), "another version"),
         (
-            lambda b: as_lora(b, 0, evidence=(("keys and shapes", "SD 1"),)),
+            lambda b: as_lora(b, 0, base="SD 1", evidence=(("keys and shapes", "SD 1"),)),
             "does not say which base",
         ),
         (lambda b: as_lora(b, 0, magnitude=torch.ones(12)), "DoRA"),
@@ -216,18 +216,6 @@ def test_a_random_factorisation_moves_the_baseline_and_not_the_prediction(predic
     assert change < 1e-4 * models.outputs(batch).std()
     moved = (models.baseline_outputs(batch) - models.baseline_outputs(turned)).abs().mean()
     assert moved > 0.1 * models.baseline_outputs(batch).std()
-
-
-def test_evidence_is_the_change_without_a_module(predictor):
-    batch = labelled(1, 14).pairs
-    found = module_evidence(predictor, batch)
-    models = predictor.tasks["score"]
-    groups = [(U.clone(), V) for U, V in batch.groups]
-    groups[0][0][:, 1] = 0  # the second module of the first group
-    without = models.outputs(Pairs(tuple(groups)))
-    expected = float((models.outputs(batch) - without)[0, 0] / models.std[0])
-    assert found["score"][1] == pytest.approx(expected, abs=1e-5)
-    assert len(found["score"]) == len(SIGNATURE)
 
 
 def test_curves_meet_the_prediction_where_nothing_is_changed(predictor):

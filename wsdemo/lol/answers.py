@@ -1,15 +1,22 @@
 """What predictors say of one LoRA: the answer, its evidence, doses, and a block for a card."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from wsdemo.lol.pairs import Pairs, pack
-from wsdemo.lol.predictor import Prediction, Predictor
+from wsdemo.lol.predictor import NEIGHBOURS, Prediction, Predictor
 from wsdemo.lora.modules import Lora
+
+WEAKER = 0.9
+"""Strength of the one module that evidence weakens.
+
+So weakened, the shipped examples stay inside the envelopes of their predictors, whose answers
+mean something there. At half strength the mLoRA faces do not, and without a module none does.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Answer:
         baseline: The MLP's, for comparison.
         neighbours: Names of the nearest training LoRAs, by their spectra.
         distance: To them, as a share of what is accepted.
+        not_answered: Task → why it alone is not answered.
     """
 
     family: str
@@ -35,6 +43,7 @@ class Answer:
     baseline: tuple[Prediction, ...] = ()
     neighbours: tuple[str, ...] = ()
     distance: float = float("nan")
+    not_answered: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self, seconds: float) -> dict[str, Any]:
         """For JSON, as the command line documents it."""
@@ -44,6 +53,7 @@ class Answer:
             "abstained": self.abstained,
             "reason": self.reason,
             "predictions": [p.to_dict() for p in self.predictions],
+            "not_answered": dict(self.not_answered),
             "seconds": round(seconds, 4),
         }
 
@@ -54,7 +64,7 @@ def answer(lora: Lora, predictors: Sequence[Predictor]) -> Answer:
 
 
 def ask(lora: Lora, predictors: Sequence[Predictor]) -> tuple[Answer, Predictor | None]:
-    """The answer, and the predictor that gave it."""
+    """The answer, and the predictor that gave it, with those tasks alone that it answered."""
     matching = [p for p in predictors if p.matches(lora)]
     if not matching:
         known = "; ".join(p.title for p in predictors)
@@ -69,34 +79,53 @@ def ask(lora: Lora, predictors: Sequence[Predictor]) -> tuple[Answer, Predictor 
         pairs = pack(lora, found.signature)
         reason = found.reason_to_abstain(lora, pairs)
         if not reason:
-            return _answered(found, pairs), found
+            silent = found.unmeasured(lora)
+            asked = found.without(silent)
+            return _answered(asked, pairs, silent), asked
         refusals.append(Answer(found.title, found.name, True, reason))
     return refusals[0], None
 
 
-def _answered(found: Predictor, pairs: Pairs) -> Answer:
+def _answered(found: Predictor, pairs: Pairs, not_answered: Mapping[str, str]) -> Answer:
     order = found.envelope.distances(pairs)[0].argsort()[:3].tolist()
     return Answer(
         found.title, found.name, False, "", tuple(found.predict(pairs)),
         tuple(found.predict(pairs, is_baseline=True)),
         tuple(found.envelope.names[i] for i in order),
         found.envelope.distance(pairs) / found.envelope.threshold,
+        not_answered,
     )  # fmt: skip
 
 
-def module_evidence(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
-    """Leave one module out: label → change of its prediction without each module.
+def weakened(pairs: Pairs) -> Pairs:
+    """L LoRAs of one: each with another of its L modules at WEAKER of its strength.
 
-    In standard deviations of the training labels (probabilities for yes-or-no labels), in the
-    order of ``predictor.signature.names``. Positive: the module raises the prediction.
+    In the order of ``Signature.names``. The scale of U Vᵀ is no matter of its factors.
     """
-    variants = [pairs]
-    for g, (_, names) in enumerate(predictor.signature.groups):
-        for i in range(len(names)):
-            groups = [(U.clone(), V.clone()) for U, V in pairs.groups]
-            groups[g][0][:, i] = 0
+    variants = []
+    for g, (U, _) in enumerate(pairs.groups):
+        for i in range(U.shape[1]):
+            groups = [(U.clone(), V) for U, V in pairs.groups]
+            groups[g][0][:, i] *= WEAKER
             variants.append(Pairs(tuple(groups)))
-    everything = Pairs.join(variants)
+    return Pairs.join(variants)
+
+
+def outside(predictor: Predictor, variants: Pairs) -> int:
+    """How many of some LoRAs the predictor would not answer, by its envelope."""
+    distances = predictor.envelope.distances(variants)
+    nearest = distances.kthvalue(min(NEIGHBOURS, distances.shape[1]), 1).values
+    return int((nearest > predictor.envelope.threshold).sum())
+
+
+def module_evidence(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
+    """Label → change of its prediction when one module is at WEAKER of its strength.
+
+    In standard deviations of the training labels, as the task learns them (probabilities for
+    yes-or-no labels), in the order of ``predictor.signature.names``. Positive: the module raises
+    the prediction.
+    """
+    everything = Pairs.join([pairs, weakened(pairs)])
     found = {}
     for models in predictor.tasks.values():
         out = models.outputs(everything)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.modules import Lora
+from wsdemo.lora.modules import Lora, LoraModule
+from wsdemo.lora.names import by_canonical_name, canonical_names
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Signature:
     @classmethod
     def of(cls, lora: Lora) -> "Signature":
         """The modules of one LoRA, in order of name."""
-        found = {m.name: (m.U.shape[0], m.V.shape[0]) for m in lora.modules}
+        found = {m.name: sides(m) for m in lora.modules}
         return cls(dict(sorted(found.items())))
 
     @cached_property
@@ -38,6 +39,11 @@ class Signature:
         for name, shape in self.shapes.items():
             found.setdefault(shape, []).append(name)
         return list(found.items())
+
+    @cached_property
+    def spellings(self) -> dict[str, str]:
+        """Canonical name of a module, which every program's spelling leads to → its own name."""
+        return dict(zip(canonical_names(self.shapes), self.shapes, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -100,27 +106,41 @@ class Pairs:
         )
 
 
+def by_family_name(lora: Lora, signature: Signature) -> dict[str, LoraModule]:
+    """The modules by a family's names for them, however the file spells them.
+
+    A module that the family does not have is under its canonical name.
+    """
+    own = signature.spellings
+    return {own.get(name, name): module for name, module in by_canonical_name(lora).items()}
+
+
+def sides(module: LoraModule) -> tuple[int, int]:
+    """(n, m) of a module's U and V."""
+    return module.U.shape[0], module.V.shape[0]
+
+
 def pack(lora: Lora, signature: Signature) -> Pairs:
-    """One LoRA as a batch of one.
+    """One LoRA as a batch of one. Modules may be spelt as any program spells them.
 
     Raises:
         WsdemoError: A module is not in the signature, or has another shape there.
     """
-    modules = {m.name: m for m in lora.modules}
+    modules = by_family_name(lora, signature)
     unknown = sorted(set(modules) - set(signature.shapes))
     if unknown:
+        first = modules[unknown[0]].name
         raise WsdemoError(
             "Another set of modules",
-            f"{unknown[0][:60]} and {len(unknown) - 1} more are not modules of this family"
+            f"{first[:60]} and {len(unknown) - 1} more are not modules of this family"
             f" ({len(signature)} modules such as {next(iter(signature.shapes))}).",
             "Choose LoRAs of one base model and one set of target modules.",
         )
     for name, module in modules.items():
-        found = (module.U.shape[0], module.V.shape[0])
-        if found != signature.shapes[name]:
+        if sides(module) != signature.shapes[name]:
             raise WsdemoError(
                 "Another shape of module",
-                f"{name[:60]} is {found}; expected {signature.shapes[name]}.",
+                f"{module.name[:60]} is {sides(module)}; expected {signature.shapes[name]}.",
                 "Choose LoRAs of one base model.",
             )
     rank = max(m.rank for m in lora.modules)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wsdemo.lol.fitting import Task
 from wsdemo.lol.models import LolModel, ModelConfig
-from wsdemo.lol.pairs import Pairs, Signature
+from wsdemo.lol.pairs import Pairs, Signature, by_family_name, sides
 from wsdemo.lora.modules import Lora
 
 COVERAGE = 0.9
@@ -20,6 +20,8 @@ NEIGHBOURS = 5
 """The envelope is the distance to this many-th nearest training LoRA."""
 MARGIN = 1.25
 """Abstain beyond this many times the largest such distance among validation LoRAs."""
+USUAL = 3.0
+"""Standard deviations of the training labels on either side of their mean that a bar shows."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Prediction:
         unit: Of the value.
         task: That it belongs to.
         held_out: How good such predictions are on the test LoRAs: "AUC 0.95", "ρ 0.88".
+        place: Of the interval's lower end, the value and the upper end within the training
+            labels: 0 and 1 are USUAL standard deviations below and above their mean (of the
+            logarithm, where the task learns it); None for a probability.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Prediction:
     unit: str
     task: str
     held_out: str = ""
+    place: tuple[float, float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, as the command line documents it."""
@@ -67,6 +73,7 @@ class TaskModels:
         baseline: The MLP over raw factors, for comparison; None if it was not kept.
         baseline_config: Its configuration.
         measured: Figures of the test split, for the card.
+        ranks: Ranks that it was trained or measured on; empty: those of its predictor.
     """
 
     task: Task
@@ -79,6 +86,7 @@ class TaskModels:
     baseline: LolModel | None = None
     baseline_config: ModelConfig | None = None
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ranks: tuple[int, ...] = ()
 
     @torch.no_grad()
     def outputs(self, pairs: Pairs) -> Tensor:
@@ -100,8 +108,16 @@ class TaskModels:
         if self.task.kind == "binary":
             auc = self.measured.get("auc_by_label", {}).get(label)
             return f"AUC {auc:.2f}" if auc is not None and auc == auc else ""
-        rho = self.measured.get("spearman_rho")
-        return f"ρ {rho:.2f}" if rho is not None else ""
+        rho, mean = self.measured.get("spearman_rho_by_label", {}).get(label), ""
+        if rho is None:
+            rho = self.measured.get("spearman_rho")
+            mean = f"mean of {len(self.task.labels)}: " if len(self.task.labels) > 1 else ""
+        return f"{mean}ρ {rho:.2f}" if rho is not None and rho == rho else ""
+
+    def place(self, label: int, value: float) -> float:
+        """Of a value within the training labels: 0 and 1 are USUAL deviations from their mean."""
+        half = USUAL * float(self.std[label])
+        return 0.5 + (value - float(self.mean[label])) / max(2 * half, 1e-9)
 
     def predictions(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
         """Of a batch of one."""
@@ -116,11 +132,13 @@ class TaskModels:
                 continue
             half = float(self.half_width[i])
             ends = [value - half, value + half]
+            place = self.place(i, ends[0]), self.place(i, value), self.place(i, ends[1])
             if self.task.logarithm:
                 value, *ends = (2 ** max(-60.0, min(60.0, v)) for v in (value, *ends))
             unit, task = self.task.unit, self.task.name
             own = (ends[0], ends[1])
-            found.append(Prediction(name, value, own, None, unit, task, self.held_out(name)))
+            held_out = self.held_out(name)
+            found.append(Prediction(name, value, own, None, unit, task, held_out, place))
         return found
 
 
@@ -183,6 +201,32 @@ class Envelope:
 # ---- the predictor ----------------------------------------------------------------------
 
 
+def odd_ranks(lora: Lora, known: Collection[int]) -> list[int]:
+    """The ranks of a LoRA's modules that are not among some ranks.
+
+    A module of n x m has at most rank min(n, m), whatever the rank of the others: written anew,
+    the three outputs of a LoRA of rank 4 come out at rank 3.
+    """
+    return sorted({
+        m.stored_rank
+        for m in lora.modules
+        if m.stored_rank not in known
+        and m.stored_rank not in {min(r, *sides(m)) for r in known}
+    })  # fmt: skip
+
+
+def always_adapted(pairs: Pairs, signature: Signature) -> tuple[str, ...]:
+    """The modules that every one of some LoRAs adapts; of what a LoRA lacks, the pair is zero."""
+    adapted = torch.cat(
+        [U.flatten(2).any(-1) & V.flatten(2).any(-1) for U, V in pairs.groups], dim=1
+    ).all(0)
+    return tuple(n for n, every in zip(signature.names, adapted.tolist(), strict=True) if every)
+
+
+def _listed(ranks: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(ranks)))
+
+
 @dataclass
 class Predictor:
     """Everything that answers for one family of LoRAs.
@@ -190,13 +234,14 @@ class Predictor:
     Attributes:
         name: Of the predictor.
         title: What the family is, in a few words.
-        base: The base model that its LoRAs adapt.
+        base: The base model that its LoRAs adapt; empty if their files do not say.
         kind: ``additive`` or ``multiplicative``.
         signature: Modules.
-        ranks: Ranks that it was trained or tested on.
+        ranks: Ranks that its tasks were trained or measured on, where they name none.
         tasks: Task → models.
         envelope: Of the training LoRAs.
         card: What it was trained on, in sentences.
+        required: Modules that all training LoRAs adapt; None: all of its modules.
     """
 
     name: str
@@ -208,13 +253,50 @@ class Predictor:
     tasks: dict[str, TaskModels]
     envelope: Envelope
     card: str = ""
+    required: tuple[str, ...] | None = None
 
     def matches(self, lora: Lora) -> bool:
         """Whether a LoRA adapts modules of this family, whatever else is wrong with it."""
-        own = self.signature.shapes
-        return lora.kind == self.kind and all(
-            own.get(m.name) == (m.U.shape[0], m.V.shape[0]) for m in lora.modules
-        )
+        own, modules = self.signature.shapes, by_family_name(lora, self.signature)
+        return lora.kind == self.kind and all(own.get(k) == sides(m) for k, m in modules.items())
+
+    def unmeasured(self, lora: Lora) -> dict[str, str]:
+        """Task → why it is not answered for a LoRA of these ranks; empty if all tasks are."""
+        found = {}
+        for name, models in self.tasks.items():
+            known = models.ranks or self.ranks
+            if odd := odd_ranks(lora, known):
+                found[name] = f"its rank is {odd[0]}, measured on {_listed(known)}"
+        return found
+
+    def without(self, tasks: Collection[str]) -> "Predictor":
+        """The same without some tasks."""
+        kept = {name: models for name, models in self.tasks.items() if name not in tasks}
+        return dataclasses.replace(self, tasks=kept)
+
+    def reason_of_base(self, lora: Lora) -> str:
+        """Why a LoRA may be one of another base; empty if it is of this one, or nobody says."""
+        told = lora.base.name
+        if not told or not self.base or told == self.base:
+            return ""
+        if all(source == "keys and shapes" for source, _ in lora.base.evidence):
+            return (
+                f"The file does not say which base it adapts (its keys look like {told}); this"
+                f" predictor knows {self.base}. Give it with its adapter_config.json."
+            )
+        if told.split("@")[0] != self.base.split("@")[0]:
+            return f"The file names the base model {told!r}; this predictor knows {self.base!r}."
+        if "@" in told and "@" in self.base:
+            return f"The file adapts another version of the base, {told!r} and not {self.base!r}."
+        return ""
+
+    def reason_of_ranks(self, lora: Lora) -> str:
+        """Why no task is answered for a LoRA of these ranks; empty if one is."""
+        if len(self.unmeasured(lora)) < len(self.tasks):
+            return ""
+        known = {r for models in self.tasks.values() for r in models.ranks or self.ranks}
+        odd = odd_ranks(lora, known) or list(lora.ranks)
+        return f"Its rank is {odd[0]}; the predictor was measured on ranks {_listed(known)}."
 
     def reason_to_abstain(self, lora: Lora, pairs: Pairs) -> str:
         """Why this predictor cannot answer for a LoRA that it matches; empty if it can."""
@@ -222,26 +304,17 @@ class Predictor:
             return "The file is a no-op: every update is zero, so there is nothing to read."
         if any(m.magnitude is not None for m in lora.modules):
             return "It is a DoRA: its update depends on the base's weights, which are not here."
-        told = lora.base.name
-        if told and self.base and all(s == "keys and shapes" for s, _ in lora.base.evidence):
-            return (
-                f"The file does not say which base it adapts (its keys look like {told}); this"
-                f" predictor knows {self.base}. Give it with its adapter_config.json."
-            )
-        if told and self.base and told.split("@")[0] != self.base.split("@")[0]:
-            return f"The file names the base model {told!r}; this predictor knows {self.base!r}."
-        if told != self.base and "@" in told and "@" in self.base:
-            return f"The file adapts another version of the base, {told!r} and not {self.base!r}."
-        missing = len(self.signature) - len(lora.modules)
+        if reason := self.reason_of_base(lora):
+            return reason
+        required = self.signature.names if self.required is None else self.required
+        missing = set(required) - set(by_family_name(lora, self.signature))
         if missing:
             return (
-                f"{missing} of the {len(self.signature)} modules that all training LoRAs adapt are"
+                f"{len(missing)} of the {len(required)} modules that all training LoRAs adapt are"
                 " missing."
             )
-        odd = sorted(set(lora.ranks) - set(self.ranks))
-        if odd:
-            known = ", ".join(map(str, self.ranks))
-            return f"Its rank is {odd[0]}; the predictor was measured on ranks {known}."
+        if reason := self.reason_of_ranks(lora):
+            return reason
         distance = self.envelope.distance(pairs)
         if distance > self.envelope.threshold:
             reason = (

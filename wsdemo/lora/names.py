@@ -1,6 +1,7 @@
 """One module, several spellings: diffusers' dots, kohya's underscores, ComfyUI's prefix."""
 
 import re
+from collections.abc import Iterable
 
 from wsdemo.lora.modules import Lora, LoraModule
 
@@ -57,12 +58,16 @@ def canonical_name(name: str) -> str:
     return f"{name}_0" if name.startswith("lora_unet_") and name.endswith("_to_out") else name
 
 
-def by_canonical_name(lora: Lora) -> dict[str, LoraModule]:
-    """The modules by their canonical names; where several have one, told apart by their order."""
-    found: dict[str, LoraModule] = {}
-    for module in lora.modules:
-        name = canonical_name(module.name)
+def canonical_names(names: Iterable[str]) -> list[str]:
+    """The canonical names; where several have one, told apart by their order."""
+    found: dict[str, None] = {}
+    for name in map(canonical_name, names):
         while name in found:
             name += "+"
-        found[name] = module
-    return found
+        found[name] = None
+    return list(found)
+
+
+def by_canonical_name(lora: Lora) -> dict[str, LoraModule]:
+    """The modules by their canonical names; where several have one, told apart by their order."""
+    return dict(zip(canonical_names(m.name for m in lora.modules), lora.modules, strict=True))
