@@ -1,6 +1,7 @@
 """Pictures: whatever a visitor drops becomes a square of RGB, or a clear refusal."""
 
 import io
+import math
 import struct
 import zlib
 
@@ -52,6 +53,27 @@ def test_sixteen_bits_are_scaled_and_said():
     assert any("8 bits" in n for n in notes)
 
 
+@pytest.mark.parametrize(
+    ("top", "kind"), [(255, np.int32), (65535, np.int32), (10**6, np.int32), (1, np.float32),
+                      (255, np.float32), (65535, np.float32)],
+)  # fmt: skip
+def test_deep_pictures_fill_the_range_whatever_theirs_is(top, kind):
+    values = np.linspace(0, top, 900).reshape(30, 30).astype(kind)
+    picture, notes = open_picture(encode(Image.fromarray(values), "TIFF"))
+    assert picture.getpixel((29, 29)) == (255, 255, 255)
+    assert 110 < picture.getpixel((15, 14))[0] < 140
+    assert any(f"{top:,} white" in n for n in notes)
+
+
+def test_values_that_are_no_numbers_are_said_or_refused():
+    values = np.full((30, 30), math.nan, np.float32)
+    with pytest.raises(WsdemoError, match="None of its values"):
+        open_picture(encode(Image.fromarray(values), "TIFF"))
+    values[:20] = 1.0
+    _, notes = open_picture(encode(Image.fromarray(values), "TIFF"))
+    assert any("no finite numbers" in n for n in notes)
+
+
 def test_transparent_parts_become_white_and_it_is_said():
     picture, notes = open_picture(encode(Image.new("RGBA", (20, 20), (255, 0, 0, 0))))
     assert picture.getpixel((5, 5)) == (255, 255, 255)
@@ -70,6 +92,14 @@ def test_exif_rotation_is_applied_and_said():
     picture, notes = open_picture(encode(gradient(), "JPEG", exif=exif))
     assert picture.size == (30, 40)
     assert any("upright" in n for n in notes)
+
+
+@pytest.mark.parametrize(("orientation", "is_said"), [(0, False), (1, False), (2, True), (3, True)])
+def test_what_keeps_the_size_is_said_as_well(orientation, is_said):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    _, notes = open_picture(encode(gradient(), "JPEG", exif=exif))
+    assert any("upright" in n for n in notes) == is_said
 
 
 def test_first_frame_of_an_animation_is_taken_and_said():
@@ -126,6 +156,12 @@ def test_bad_picture_is_refused_with_a_remedy(name):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("side", [8_000, 20_000])
+def test_too_many_pixels_are_told_from_our_own_limit(side):
+    with pytest.raises(WsdemoError, match="50 million"):
+        open_picture(png_header(side, side))
+
+
 # ---- cropping and writing -----------------------------------------------------------------
 
 
@@ -135,7 +171,13 @@ def test_default_crop_is_the_largest_centred_square():
 
 def test_crop_follows_its_centre_and_zoom_and_stays_inside():
     assert Crop(x=0, y=1, zoom=2).box(40, 30) == (0, 15, 15, 30)
-    assert Crop(x=9, y=-9, zoom=0.1).box(40, 30) == (10, 0, 40, 30)
+
+
+@pytest.mark.parametrize("wrong", [{"x": 7}, {"y": -0.1}, {"x": math.nan}, {"zoom": -5},
+                                   {"zoom": math.inf}])  # fmt: skip
+def test_a_crop_out_of_range_is_refused(wrong):
+    with pytest.raises(WsdemoError, match="expected 0 to 1"):
+        Crop(**wrong)
 
 
 def test_square_has_the_asked_size_and_orientation():

@@ -1,6 +1,7 @@
 """Pictures in: any file a visitor drops → a square RGB tensor. Pictures out: PNG."""
 
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +25,28 @@ class Crop:
         x: Centre, 0 (left) to 1 (right) of the room that the square leaves.
         y: Centre, 0 (top) to 1 (bottom).
         zoom: 1 is the largest square; 2 has half its side.
+
+    Raises:
+        WsdemoError: A centre is not in 0 to 1, or the zoom below 1.
     """
 
     x: float = 0.5
     y: float = 0.5
     zoom: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.x <= 1 and 0 <= self.y <= 1 and 1 <= self.zoom < math.inf):
+            raise WsdemoError(
+                "Crop out of range",
+                f"Found a centre of {self.x:g}, {self.y:g} and a zoom of {self.zoom:g}; expected 0"
+                " to 1 for the centre and a zoom of at least 1.",
+                "0.5, 0.5 and 1 is the largest square in the middle.",
+            )
+
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """(left, upper, right, lower) in pixels."""
-        side = min(width, height) / max(1.0, self.zoom)
-        left = (width - side) * min(1.0, max(0.0, self.x))
-        upper = (height - side) * min(1.0, max(0.0, self.y))
+        side = min(width, height) / self.zoom
+        left, upper = (width - side) * self.x, (height - side) * self.y
         return left, upper, left + side, upper + side
 
 
@@ -73,7 +85,12 @@ def open_picture(source: Path | bytes) -> tuple[Image.Image, list[str]]:
             "Give a photo as JPEG or PNG.",
         ) from error
     except Image.DecompressionBombError as error:
-        raise WsdemoError("Picture too large", str(error), "Save a smaller copy.") from error
+        raise WsdemoError(
+            "Picture too large",
+            f"It has several times the {MAX_PICTURE_PIXELS / 1e6:.0f} million pixels that are"
+            " allowed.",
+            "Save a smaller copy; the field shows 64x64 of it anyway.",
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
         raise WsdemoError(
             "Picture unreadable",
@@ -97,6 +114,10 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
+ORIENTATION = 0x0112
+"""EXIF's tag; 1 is upright, 2 to 8 are turned, mirrored, or both."""
+
+
 def _upright_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
     notes = []
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
@@ -104,20 +125,37 @@ def _upright_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
         picture.seek(0)
     picture.draft("RGB", (512, 512))  # lets JPEG decode large photos at a fraction of the size
     upright = ImageOps.exif_transpose(picture)
-    if upright.size != picture.size:
+    if picture.getexif().get(ORIENTATION) in range(2, 9):
         notes.append("Turned upright as its EXIF data say.")
     if upright.mode.startswith("I") or upright.mode == "F":
-        values = np.nan_to_num(np.asarray(upright, dtype=np.float32))
-        # Integers of 16 bits fill 0 to 65,535; floating-point pictures 0 to 1 or 0 to 255.
-        top = 65535.0 if upright.mode != "F" else (255.0 if values.max() > 1 else 1.0)
-        upright = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
-        notes.append("Reduced to 8 bits a channel.")
+        upright, note = _eight_bits(upright)
+        notes.append(note)
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         layer = upright.convert("RGBA")
         upright = Image.new("RGBA", layer.size, "white")
         upright.alpha_composite(layer)
         notes.append("Transparent parts are shown on white.")
     return upright.convert("RGB"), notes
+
+
+def _eight_bits(deep: Image.Image) -> tuple[Image.Image, str]:
+    """A picture of 16 or 32 bits, whole or floating-point, in 8 bits, and what was done.
+
+    White is the least of 1 (floating-point only), 255 and 65,535 that no value exceeds.
+    """
+    values = np.asarray(deep, dtype=np.float64)
+    known = np.isfinite(values)
+    if not known.any():
+        raise WsdemoError(
+            "Picture unreadable", "None of its values is a finite number.", "Save it in 8 bits."
+        )
+    values = np.where(known, values, 0)
+    tops = (1, 255, 65535) if deep.mode == "F" else (255, 65535)
+    top = next((t for t in tops if values.max() <= t), values.max())
+    note = f"Reduced to 8 bits a channel: 0 is black and {top:,.0f} white."
+    if not known.all():
+        note += " Values that are no finite numbers are black."
+    return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8)), note
 
 
 def to_square(picture: Image.Image, crop: Crop, size: int) -> Tensor:
