@@ -6,7 +6,7 @@ import torch
 from tests.conftest import make_base
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
 from wsdemo.fields.base import evaluate, pixel_grid
-from wsdemo.fields.fit import FitConfig, fit, fit_to_end, psnr_from_mse, warm_start
+from wsdemo.fields.fit import RECHECK, FitConfig, fit, fit_to_end, psnr_from_mse, warm_start
 
 
 def problem(name: str, count: int = 3) -> tuple[Adapter, torch.Tensor, torch.Tensor]:
@@ -18,8 +18,8 @@ def problem(name: str, count: int = 3) -> tuple[Adapter, torch.Tensor, torch.Ten
     return adapter, points, target
 
 
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(5)
+def seeded(seed: int = 5) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)
@@ -59,6 +59,30 @@ def test_fit_stops_at_the_target_psnr():
     assert last.is_last
     assert last.step < 2000
     assert float(psnr_from_mse(last.mse).mean()) >= 20.0
+
+
+def test_the_target_is_reached_on_all_points_and_not_only_on_those_of_a_step():
+    adapter, points, target = problem("mlora", 1)
+    for seed in range(4):
+        config = FitConfig(steps=2000, points=16, target_psnr=20.0)
+        last = list(fit(adapter, points, target, config, seeded(seed)))[-1]
+        shown = adapter.decode(last.instances, adapter.features(points))
+        assert last.step < 2000
+        assert float(psnr_from_mse((shown - target).square().mean())) >= 20.0
+
+
+def test_the_target_may_be_judged_otherwise():
+    adapter, points, target = problem("mlora", 1)
+    asked = []
+
+    def third(instances):
+        asked.append(instances)
+        return len(asked) == 3
+
+    config = FitConfig(steps=500, points=0, target_psnr=0.0)
+    last = list(fit(adapter, points, target, config, seeded(), is_enough=third))[-1]
+    assert len(asked) == 3
+    assert last.step == 1 + 2 * RECHECK
 
 
 def test_fit_stops_when_its_time_is_up():

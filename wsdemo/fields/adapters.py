@@ -23,6 +23,7 @@ from torch import Tensor
 
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.base import FieldConfig, FrozenBase, evaluate, fourier_features
+from wsdemo.limits import MAX_MLP_WIDTH
 
 REPRESENTATIONS = ("mlp", "mlp-asym", "lora", "lora-asym", "mlora", "mlora-asym")
 
@@ -94,8 +95,8 @@ class Adapter:
         size: D, the length of an instance's vector, frozen entries included.
         trainable: (D,) bool, False at frozen entries.
         start: (D,) float, the vector that every fit starts from, ε₀. For LoRA and mLoRA it
-            decodes to the base's own picture (but for columns frozen in every rank, at
-            rank 1 or 2).
+            decodes to the base's own picture. Only where a mask freezes a column of A in every
+            rank, as at rank 1 and from rank 126 of the shipped bases, those inputs are lost.
 
     Raises:
         WsdemoError: The representation is unknown or the rank out of range.
@@ -108,7 +109,7 @@ class Adapter:
                 f"Found {config.representation!r}; expected one of {', '.join(REPRESENTATIONS)}.",
                 "mlora-asym is the one that the shipped diffusion model draws.",
             )
-        limit = 1024 if config.kind == "mlp" else base.config.width
+        limit = MAX_MLP_WIDTH if config.kind == "mlp" else base.config.width
         if not 1 <= config.rank <= limit:
             raise WsdemoError(
                 "Rank out of range",

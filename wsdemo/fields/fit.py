@@ -11,7 +11,7 @@ it is fitted alone or among thousands.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,9 +39,13 @@ class FitConfig:
     seconds: float = math.inf
     """Time after which the fit ends; the schedule follows the time used."""
     target_psnr: float = math.inf
-    """PSNR in dB that every instance reaches, on the points of a step, when the fit ends."""
+    """PSNR in dB that every instance reaches, on all points, when the fit ends."""
     report_every: int = 10
     """Steps between yields."""
+
+
+RECHECK = 10
+"""Steps until all points are asked again whether the target is reached."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def fit(
     config: FitConfig,
     generator: torch.Generator,
     start: Tensor | None = None,
+    is_enough: Callable[[Tensor], bool] | None = None,
 ) -> Iterator[FitProgress]:
     """Fits n instances to n signals; yields every ``report_every`` steps and at the end.
 
@@ -87,6 +92,8 @@ def fit(
         config: Budget and rates.
         generator: Draws the points of each step.
         start: (n, D) or (D,) float to start from instead of ε₀.
+        is_enough: Judges (n, D) weights once the points of a step reach the target; default:
+            whether all points do.
     """
     n, count = targets.shape[:2]
     origin = adapter.start if start is None else start
@@ -97,6 +104,14 @@ def fit(
     batch = min(config.points or count, count)
     # Shared points: their features are computed once. Own points: those of a step, in the step.
     features = adapter.features(points) if points.dim() == 2 else None
+    recheck = 0
+
+    def all_points(instances: Tensor) -> bool:
+        own = adapter.features(points) if features is None else features
+        with torch.no_grad():
+            error = (adapter.decode(instances, own) - targets).square().mean((1, 2))
+        return bool(psnr_from_mse(error).min() >= config.target_psnr)
+
     for step in range(1, config.steps + 1):
         used = time.monotonic() - started
         share = max((step - 1) / config.steps, min(1.0, used / config.seconds))
@@ -115,11 +130,10 @@ def fit(
         ε.grad = gradient * trainable
         optimizer.step()
         used = time.monotonic() - started
-        done = (
-            step == config.steps
-            or used >= config.seconds
-            or bool(psnr_from_mse(mse).min() >= config.target_psnr)
-        )
+        done = step == config.steps or used >= config.seconds
+        if not done and step >= recheck and bool(psnr_from_mse(mse).min() >= config.target_psnr):
+            done = (is_enough or all_points)(ε.detach())
+            recheck = step + RECHECK
         if done or step % config.report_every == 0:
             share = 1.0 if done else max(step / config.steps, min(1.0, used / config.seconds))
             yield FitProgress(step, used, share, mse.detach(), ε.detach().clone(), done)
