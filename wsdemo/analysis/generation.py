@@ -26,11 +26,11 @@ def mmd_polynomial(x: Tensor, y: Tensor) -> float:
 
 
 def mmd_gaussian(x: Tensor, y: Tensor) -> float:
-    """Unbiased squared MMD with exp(−‖x − y‖² / 2σ²), σ² = the median squared distance in y."""
+    """Unbiased squared MMD with exp(−‖x − y‖² / m), m = the median squared distance in y."""
     reference = torch.cdist(y.double(), y.double()).square()
     off = reference[~torch.eye(len(y), dtype=torch.bool)]
-    sigma2 = float(off.median()) / 2
-    kernels = (torch.exp(-torch.cdist(a, b).square() / (2 * sigma2)) for a, b in _pairs(x, y))
+    median = float(off.median())
+    kernels = (torch.exp(-torch.cdist(a, b).square() / median) for a, b in _pairs(x, y))
     return _mmd(*kernels)
 
 

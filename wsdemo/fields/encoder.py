@@ -2,7 +2,8 @@
 
 While the base was trained, a latent z scaled the channels of every layer,
 W → diag(s(z)) W. That is an mLoRA adapter: with B A = 1 at the shared start, scaling the
-rows of B by s(z) / s(z̄) gives W ⊙ (B A) = diag(s(z)) W, exactly, mask or not. So an
+rows of B by s(z) / s(z̄) gives W ⊙ (B A) = diag(s(z)) W, exactly, and with a mask as well
+unless it freezes a column of A in every rank (see Adapter.start). So an
 encoder that guesses z puts an instance on the base's own manifold before the first step of
 fitting and, what matters more, puts like instances in like places.
 """

@@ -128,7 +128,7 @@ class WeightDiffusion:
 
         The Gaussian part is integrated exactly, the network's to second order: prior.py.
 
-        Sample i of a seed does not depend on how many are drawn with it.
+        Sample i of a seed does not depend, up to rounding, on how many are drawn with it.
 
         Args:
             count: Instances to draw.
