@@ -1,6 +1,7 @@
 """The command line, on the shipped checkpoints: its contract with other tools."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.media.shapes import torus
-from wsdemo import cli
+from wsdemo import cli, maps
+from wsdemo.cli_files import MESH
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import open_picture
-from wsdemo.media.mesh_files import mesh_bytes, open_mesh
+from wsdemo.media.mesh_files import WRITABLE, mesh_bytes, open_mesh
 from wsdemo.pipelines import open_instance
 
 
@@ -28,6 +30,20 @@ def photo(tmp_path_factory):
     image = Image.new("RGB", (90, 64), (200, 150, 120))
     image.paste((60, 40, 30), (20, 5, 70, 30))
     image.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mesh") / "ring.glb"
+    path.write_bytes(mesh_bytes(torus(), "glb"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory):
+    path = tmp_path_factory.mktemp("face") / "face.safetensors"
+    maps.point_instance(maps.weight_map("faces"), 0).save(path)
     return path
 
 
@@ -114,6 +130,10 @@ def test_fit_stops_at_the_target(capsys, tmp_path, photo):
     status, result = run(capsys, "fit", str(photo), *given)
     assert status == 0
     assert result["seconds"] < 20
+    assert result["psnr"] >= 15
+
+
+PHOTO = "wsdemo/ui/examples/astronaut.png"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +147,11 @@ def test_fit_stops_at_the_target(capsys, tmp_path, photo):
         (["sample", "faces", "--attribute", "Wings"], "Unknown attribute"),
         (["sample", "faces", "--attribute", "Smiling=maybe"], "Attribute not understood"),
         (["sample", "faces", "--count", "1", "--steps", "1", "--size", "9"], "Size out of range"),
+        (["sample", "faces", "--attribute", "Male", "--attribute", "Male=no"], "Contradiction"),
+        (["fit", PHOTO, "--crop-x", "nan"], "Crop out of range"),
+        (["fit", PHOTO, "--crop-x", "7"], "Crop out of range"),
+        (["fit", PHOTO, "--zoom", "-5"], "Crop out of range"),
+        (["fit", PHOTO, "--representation", "mlp", "--rank", "129"], "Rank out of range"),
         (["sample", "cars"], "Command not understood"),
         (["fit", "no-such-file.png"], "File not found"),
         (["fit", "README.md"], "Not a picture"),
@@ -144,6 +169,44 @@ def test_refusals_are_json_with_status_two(capsys, arguments, title):
     assert result["error"]["hint"]
 
 
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        ("fit", "photo.png"),
+        ("fit", "ring.glb"),
+        ("decode", "face.safetensors"),
+        ("canonical", "face.safetensors"),
+        ("render", "ring.glb"),
+        ("resize", "face.safetensors"),
+        ("regauge", "face.safetensors"),
+        ("merge", "face.safetensors"),
+        ("edit", "face.safetensors"),
+        ("convert", "old.pt"),
+    ],
+)
+def test_an_output_is_neither_an_input_nor_of_another_kind(
+    capsys, tmp_path, photo, mesh, face, verb, name
+):
+    for source in (photo, mesh, face):
+        shutil.copy(source, tmp_path / source.name)
+    (tmp_path / "old.pt").write_bytes(b"any")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    given, wrong = tmp_path / name, str(tmp_path / "x.jpg")
+    alias = tmp_path / ("alias.png" if verb == "render" else "alias.safetensors")
+    alias.symlink_to(given)
+    options = ["--attribute", "Smiling"] if verb == "edit" else []
+    for out in (str(given), str(alias), wrong):
+        status, result = run(capsys, verb, str(given), *options, "--out", out)
+        assert status == 2
+        assert result["error"]["title"] in ("Wrong ending", "The input would be replaced")
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(tmp_path.iterdir())) == len(before) + 1
+
+
+def test_a_mesh_may_end_in_all_that_can_be_written():
+    assert {f".{kind}" for kind in WRITABLE} == set(MESH)
+
+
 def test_module_runs_as_a_command():
     done = subprocess.run(
         [sys.executable, "-m", "wsdemo", "decode", "none", "--json"],
@@ -154,13 +217,6 @@ def test_module_runs_as_a_command():
 
 
 # ---- shapes --------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory):
-    path = tmp_path_factory.mktemp("mesh") / "ring.glb"
-    path.write_bytes(mesh_bytes(torus(), "glb"))
-    return path
 
 
 def test_sampled_shapes_have_equal_bytes_for_equal_seeds(capsys, tmp_path):
@@ -195,7 +251,7 @@ def test_fitting_decoding_and_rendering_a_mesh(capsys, mesh, tmp_path):
         assert abs(float(decoded.vertices.max()) - 0.73) < 0.15
     status, result = run(capsys, "decode", str(out), "--out", str(tmp_path / "y.fbx"))
     assert status == 2
-    assert "expected glb" in result["error"]["message"]
+    assert "ends in .glb" in result["error"]["message"]
     picture = tmp_path / "p.png"
     given = ["--renderer", "software", "--size", "96", "--out", str(picture)]
     status, result = run(capsys, "render", str(mesh), *given)

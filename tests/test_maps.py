@@ -236,11 +236,16 @@ def test_what_the_command_line_refuses_leaves_nothing_behind(tmp_path, capsys, f
     )
     b = tmp_path / "b.safetensors"
     broken.save(b)
+    fixed = tmp_path / "c.safetensors"
+    pipelines.canonical(maps.point_instance(faces, 10)).save(fixed)
     edit = ["edit", "--attribute", "Smiling", "--json", "--out"]
     refused = [
-        ([*edit, str(tmp_path / "x.png"), str(a)], "written as .safetensors"),
+        ([*edit, str(tmp_path / "x.png"), str(a)], "ends in .safetensors"),
         ([*edit, str(a), str(a)], "is the input"),
         ([*edit, str(tmp_path / "y.safetensors"), str(b)], "not finite"),
+        ([*edit, str(tmp_path / "z.safetensors"), str(fixed)], "canonical factors"),
+        (["neighbours", str(fixed), "--json"], "canonical factors"),
+        (["walk", str(a), str(fixed), "--json"], "factors as fitted; the other has factors canon"),
         (["neighbours", str(a), "--count", "-1", "--json"], "expected 1 to 5000"),
         (["neighbours", str(a), "--count", "100000", "--json"], "expected 1 to 5000"),
         (["clusters", "shapes", "--attribute", "Male", "--json"], "no attributes"),
@@ -249,7 +254,7 @@ def test_what_the_command_line_refuses_leaves_nothing_behind(tmp_path, capsys, f
         assert main(command) == 2
         assert reason in json.loads(capsys.readouterr().out)["error"]["message"]
     assert a.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == [a.name, b.name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [a.name, b.name, fixed.name]
 
 
 def test_a_step_without_surface_is_null_on_the_command_line(tmp_path, capsys, shapes, monkeypatch):

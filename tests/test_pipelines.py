@@ -1,13 +1,18 @@
 """The shipped checkpoints through the functions that app and command line share."""
 
+import time
+
 import pytest
 import torch
 
 from wsdemo import pipelines
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
+from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.canonical import canonicalise, regauge
 from wsdemo.fields.signal import image_to_signal
+from wsdemo.limits import MAX_INSTANCE_BYTES, MAX_MLP_WIDTH
 from wsdemo.pipelines import FitOptions
 
 
@@ -94,6 +99,51 @@ def test_fit_reports_and_ends_with_its_measures(weights, adapter):
     assert set(reports[-1].instance.measured) == {"psnr", "ssim", "seconds", "steps"}
     assert reports[-1].psnr > 20
     assert reports[-1].seconds_left == 0
+
+
+def test_the_target_is_reached_by_the_picture_that_is_shown(weights, adapter):
+    for face in pipelines.render_faces(weights[:3], adapter):
+        options = FitOptions(seconds=60, target_psnr=27.0)
+        last = list(pipelines.fit_picture(face, options))[-1]
+        assert last.psnr >= 27
+        assert last.step < options.max_steps
+
+
+def test_the_start_of_an_mlp_does_not_take_the_time_of_its_fit(weights, adapter, monkeypatch):
+    made = pipelines.face_adapter("mlp", 4, 0)
+
+    def slow(*_):
+        time.sleep(1.5)
+        return made
+
+    monkeypatch.setattr(pipelines, "face_adapter", slow)
+    face = pipelines.render_faces(weights[3:4], adapter)[0]
+    last = list(pipelines.fit_picture(face, FitOptions("mlp", 4, seconds=1.0)))[-1]
+    assert last.step > 3
+    assert last.seconds < 1.5
+
+
+def test_every_rank_that_may_be_fitted_gives_a_file_that_may_be_opened():
+    base = shipped_base(pipelines.BASE)[0]
+    for name in REPRESENTATIONS:
+        config = AdapterConfig(name, min(MAX_MLP_WIDTH, base.config.width))
+        assert Adapter(base, config).size * 4 < 0.9 * 2**20 < MAX_INSTANCE_BYTES
+    with pytest.raises(WsdemoError, match="takes 1 to 128"):
+        Adapter(base, AdapterConfig("mlp-asym", MAX_MLP_WIDTH + 1))
+
+
+def test_canonical_factors_are_marked_and_do_not_mix_with_fitted_ones(weights, adapter, tmp_path):
+    raw = pipelines.face_instance(adapter, weights[0], {})
+    assert b"canonical" not in raw.to_bytes()
+    pipelines.canonical(raw).save(tmp_path / "c.safetensors")
+    fixed = pipelines.open_instance(tmp_path / "c.safetensors")
+    assert fixed.is_canonical
+    assert pipelines.canonical(fixed).is_canonical
+    pipelines.check_ends(fixed, fixed)
+    with pytest.raises(WsdemoError, match="One has factors as fitted; the other has factors can"):
+        pipelines.blend(raw, fixed, 0.5)
+    mlp = pipelines.face_adapter("mlp", 4, 0)
+    assert not pipelines.canonical(pipelines.face_instance(mlp, mlp.start, {})).is_canonical
 
 
 @pytest.mark.parametrize(

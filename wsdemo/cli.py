@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wsdemo import __version__
+from wsdemo.cli_files import MESH, PICTURE, WEIGHTS, existing, make_folder, output, unwritable
 from wsdemo.cli_verbs import add_lol_verbs, add_map_verbs
 from wsdemo.errors import WsdemoError
 from wsdemo.runtime import tune_allocator
@@ -34,10 +35,10 @@ def parse_attributes(wishes: Sequence[str]) -> dict[str, bool]:
     """Reads ``Smiling``, ``Male=no`` … as a mapping of attributes.
 
     Raises:
-        WsdemoError: A value is neither yes nor no.
+        WsdemoError: A value is neither yes nor no, or both are asked of one attribute.
     """
     values = {"yes": True, "no": False}
-    result = {}
+    result: dict[str, bool] = {}
     for wish in wishes:
         name, _, value = wish.partition("=")
         if (value or "yes") not in values:
@@ -46,7 +47,11 @@ def parse_attributes(wishes: Sequence[str]) -> dict[str, bool]:
                 f"Found {wish!r}; expected NAME, NAME=yes or NAME=no.",
                 "For example: --attribute Smiling --attribute Eyeglasses=no",
             )
-        result[name] = values[value or "yes"]
+        wished = values[value or "yes"]
+        if result.setdefault(name, wished) != wished:
+            raise WsdemoError(
+                "Contradiction", f"{name} is wanted and unwanted.", "Remove one of the two."
+            )
     return result
 
 
@@ -101,13 +106,13 @@ def run_fit(args: argparse.Namespace) -> Result:
     from wsdemo.media.images import Crop, open_picture, to_square
 
     if cli_shapes.is_mesh(existing(args.input)):
-        out = make_parent(args.out or fresh(args.input.with_suffix(".safetensors")))
-        return cli_shapes.run_fit(args, out)
-    picture, notes = open_picture(existing(args.input))
-    out = make_parent(args.out or fresh(Path(args.input).with_suffix(".safetensors")))
+        return cli_shapes.run_fit(args, output(args.out, WEIGHTS, args.input))
+    crop = Crop(args.crop_x, args.crop_y, args.zoom)
+    picture, notes = open_picture(args.input)
+    out = output(args.out, WEIGHTS, args.input)
     for note in notes:
         print(note, file=sys.stderr)
-    image = to_square(picture, Crop(args.crop_x, args.crop_y, args.zoom), pipelines.SIZE)
+    image = to_square(picture, crop, pipelines.SIZE)
     options = pipelines.FitOptions(
         args.representation,
         args.rank,
@@ -116,6 +121,8 @@ def run_fit(args: argparse.Namespace) -> Result:
         args.target_psnr,
         is_comparable=args.comparable,
     )
+    if args.representation.startswith("mlp"):
+        print("making the MLP's start, which --seconds does not count", file=sys.stderr)
     last = None
     for last in pipelines.fit_picture(image, options):
         text = f"\rstep {last.step} {last.psnr:.2f} dB {last.seconds_left:.0f} s left  "
@@ -143,8 +150,7 @@ def run_decode(args: argparse.Namespace) -> Result:
     started = time.monotonic()
     instance = pipelines.open_instance(existing(args.input))
     is_shape = instance.domain == "sdf"
-    suffix = ".glb" if is_shape else ".png"
-    out = make_parent(args.out or fresh(Path(args.input).with_suffix(suffix)))
+    out = output(args.out, MESH if is_shape else PICTURE, args.input)
     facts = {
         "domain": instance.domain,
         "representation": instance.adapter.config.representation,
@@ -165,22 +171,19 @@ def run_render(args: argparse.Namespace) -> Result:
     """``render MESH``: a picture of a mesh file."""
     from wsdemo import cli_shapes
 
-    out = make_parent(args.out or fresh(existing(args.input).with_suffix(".png")))
-    return cli_shapes.run_render(args, out)
+    return cli_shapes.run_render(args, output(args.out, PICTURE, existing(args.input)))
 
 
 def run_canonical(args: argparse.Namespace) -> Result:
     """``canonical INSTANCE``: writes the same field with canonical factors."""
-    import dataclasses
-
     from wsdemo import pipelines
-    from wsdemo.fields.canonical import canonicalise
 
     instance = pipelines.open_instance(existing(args.input))
-    weights = canonicalise(instance.adapter, instance.weights[None])[0]
-    out = make_parent(args.out or fresh(Path(args.input).with_suffix(".canonical.safetensors")))
-    size = dataclasses.replace(instance, weights=weights).save(out)
-    moved = float((weights - instance.weights).norm())
+    default = args.input.with_suffix(".canonical.safetensors")
+    out = output(args.out, WEIGHTS, args.input, default=default)
+    fixed = pipelines.canonical(instance)
+    size = fixed.save(out)
+    moved = float((fixed.weights - instance.weights).norm())
     return {"file": str(out), "bytes": size, "moved": moved}
 
 
@@ -198,15 +201,15 @@ def run_lora(args: argparse.Namespace) -> Result:
     if args.verb == "compare":
         return cli_lora.run_compare(args)
     if args.verb == "merge":
-        return cli_lora.run_merge(args, make_parent(args.out))
+        files = [existing(file) for file, _ in cli_lora.summands(args.inputs)]
+        return cli_lora.run_merge(args, output(args.out, WEIGHTS, *files))
     if args.verb == "inspect":
         from wsdemo.cli_lol import lora_file
 
         args.input = lora_file(str(args.input))
         return cli_lora.run_inspect(args)
-    existing(args.input)
     run = cli_lora.run_resize if args.verb == "resize" else cli_lora.run_regauge
-    return run(args, make_parent(args.out))
+    return run(args, output(args.out, WEIGHTS, existing(args.input)))
 
 
 def run_mcp(args: argparse.Namespace) -> Result:
@@ -220,63 +223,9 @@ def run_convert(args: argparse.Namespace) -> Result:
     """``convert FILE``: a pickled adapter as safetensors."""
     from wsdemo.lora.pickles import convert_pickle
 
-    out = make_parent(args.out or fresh(existing(args.input).with_suffix(".safetensors")))
-    count = convert_pickle(existing(args.input), out)
+    out = output(args.out, WEIGHTS, existing(args.input))
+    count = convert_pickle(args.input, out)
     return {"file": str(out), "tensors": count, "bytes": out.stat().st_size}
-
-
-# ---- files -------------------------------------------------------------------
-
-
-def existing(path: Path) -> Path:
-    """The path of a file that is there.
-
-    Raises:
-        WsdemoError: There is no such file.
-    """
-    if not path.is_file():
-        raise WsdemoError("File not found", f"{path} is not a file.", "Check the path.")
-    return path
-
-
-def fresh(path: Path) -> Path:
-    """A default output, which must not replace a file that is there.
-
-    Raises:
-        WsdemoError: There is such a file.
-    """
-    if path.exists():
-        raise WsdemoError(
-            "File exists", f"{path} would be replaced.", "Name the output with --out."
-        )
-    return path
-
-
-def make_parent(path: Path) -> Path:
-    """Creates the folder of a file to write."""
-    make_folder(path.parent)
-    return path
-
-
-def unwritable(error: OSError) -> WsdemoError:
-    """What to say when the system refuses a file."""
-    where = error.filename or "a file"
-    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")
-
-
-def make_folder(path: Path) -> Path:
-    """Creates a folder to write into.
-
-    Raises:
-        WsdemoError: It cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WsdemoError(
-            "Folder not writable", f"{path}: {error.strerror}.", "Choose another --out."
-        ) from error
-    return path
 
 
 # ---- the command -----------------------------------------------------------------
@@ -326,7 +275,9 @@ def build_parser() -> Parser:
     fit = verb("fit", run_fit, "Turn a picture or a mesh into weights.")
     fit.add_argument("input", type=Path, metavar="PICTURE|MESH")
     fit.add_argument("--base", choices=["shapes", "airplane"], default="shapes", help="for a mesh")
-    fit.add_argument("--seconds", type=float, default=5.0)
+    fit.add_argument(
+        "--seconds", type=float, default=5.0, help="of fitting; an MLP's start comes on top"
+    )
     fit.add_argument(
         "--comparable",
         action="store_true",
@@ -334,7 +285,7 @@ def build_parser() -> Parser:
     )
     fit.add_argument("--target-psnr", type=float, default=float("inf"), help="dB")
     fit.add_argument("--representation", default="mlora-asym")
-    fit.add_argument("--rank", type=int, default=8, help="for an MLP: hidden width")
+    fit.add_argument("--rank", type=int, default=8, help="for an MLP: hidden width; up to 128")
     fit.add_argument("--seed", type=int, default=0)
     fit.add_argument("--crop-x", type=float, default=0.5, help="0 left, 1 right")
     fit.add_argument("--crop-y", type=float, default=0.5, help="0 top, 1 bottom")

@@ -3,11 +3,11 @@
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wsdemo.cli_lol import lora_file
-from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
 from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
@@ -109,22 +109,24 @@ def run_resize(args: argparse.Namespace, out: Path) -> Result:
     }
 
 
-def run_merge(args: argparse.Namespace, out: Path) -> Result:
-    """``merge A:1.0 B:-0.5``: a weighted sum of updates."""
-    files, weights = [], []
-    for text in args.inputs:
+def summands(inputs: Sequence[str]) -> list[tuple[Path, float]]:
+    """Reads ``A``, ``B:-0.5`` … as files and their weights; without one it is 1."""
+    found = []
+    for text in inputs:
         name, colon, weight = text.rpartition(":")
         try:
             value = float(weight) if colon else 1.0
         except ValueError:
             name, value = text, 1.0
-        files.append(Path(name if colon and name else text))
-        weights.append(value)
-    for file in files:
-        if not file.is_file():
-            raise WsdemoError("File not found", f"{file} is not a file.", "Check the path.")
+        found.append((Path(name if colon and name else text), value))
+    return found
+
+
+def run_merge(args: argparse.Namespace, out: Path) -> Result:
+    """``merge A:1.0 B:-0.5``: a weighted sum of updates."""
+    files, weights = zip(*summands(args.inputs), strict=True)
     loras = [read_lora(f) for f in files]
-    merged = merge(loras, weights, args.energy)
+    merged = merge(loras, list(weights), args.energy)
     size = save_lora(merged, out, args.style)
     return {
         "file": str(out),

@@ -9,7 +9,7 @@ import torch
 
 from wsdemo import maps, pipelines
 from wsdemo.analysis.features import face_features
-from wsdemo.errors import WsdemoError
+from wsdemo.cli_files import WEIGHTS, check_output
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import png_bytes
 
@@ -97,16 +97,7 @@ def run_walk(args: argparse.Namespace) -> Result:
 def run_edit(args: argparse.Namespace) -> Result:
     """``edit FACE --attribute``: moves a fitted face along an attribute's direction."""
     out: Path = args.out
-    if out.suffix != ".safetensors":
-        raise WsdemoError(
-            "Not the name of an instance",
-            f"Found {out.name[:80]}; an edited face is written as .safetensors.",
-            "Name it so; wsdemo decode draws the picture.",
-        )
-    if out.exists() and out.samefile(args.input):
-        raise WsdemoError(
-            "The instance would be replaced", f"--out is the input, {out}.", "Name another file."
-        )
+    check_output(out, WEIGHTS, args.input)
     instance = pipelines.open_instance(args.input, "image")
     found = maps.weight_map("faces")
     moved = maps.edit(found, instance, args.attribute, args.strength, not args.plain)

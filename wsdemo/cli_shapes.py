@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
-from wsdemo.media.mesh_files import READABLE, WRITABLE, mesh_bytes
+from wsdemo.media.mesh_files import READABLE, mesh_bytes
 
 Result = dict[str, Any]
 
@@ -24,12 +23,6 @@ def write_shape(instance: Instance, path: Path, resolution: int, largest: bool) 
     from wsdemo.media.meshes import statistics
 
     kind = path.suffix.lower().removeprefix(".")
-    if kind not in WRITABLE:
-        raise WsdemoError(
-            "Unknown format",
-            f"Found {path.suffix[:12]!r}; expected {', '.join(WRITABLE)}.",
-            "Name the output with --out NAME.glb",
-        )
     mesh = shapes.decode_shape(instance.weights, instance.adapter, resolution, largest)
     normals = shapes.shape_normals(instance.weights, instance.adapter, mesh)
     placed = shapes.pose_of(instance).undo(mesh)

@@ -209,8 +209,8 @@ def place(found: WeightMap, instance: Instance, kind: str = "t-SNE", count: int 
     """Places an instance by its nearest points in weight space.
 
     Raises:
-        WsdemoError: It is of another base or representation than the map's points, or ``count``
-            is not 1 to the number of points.
+        WsdemoError: It is of another base or representation than the map's points, its factors
+            are canonical, or ``count`` is not 1 to the number of points.
     """
     pipelines.check_range("count", count, 1, len(found))
     own, config = found.model.adapter.config, instance.adapter.config
@@ -223,6 +223,7 @@ def place(found: WeightMap, instance: Instance, kind: str = "t-SNE", count: int 
             f" (seed {own.seed}) on {expected}.",
             "Fit it with the default settings, or choose the other map.",
         )
+    pipelines.check_fitted(instance)
     x = found.model.prior.coordinates(instance.weights[None], found.own.shape[1])
     # Plain distance of standardised weights, within the stored directions.
     spread = found.model.prior.variances[: found.own.shape[1]].sqrt()
@@ -315,7 +316,8 @@ def edit(
             the two means.
 
     Raises:
-        WsdemoError: Unknown attribute, another representation, or a strength beyond 5.
+        WsdemoError: Unknown attribute, another representation, canonical factors, or a strength
+            beyond 5.
     """
     pipelines.check_range("strength", strength, -5, 5)
     if found.directions is None or attribute not in found.label_names:
@@ -333,6 +335,7 @@ def edit(
             f" {config.rank} (seed {config.seed}) on {found.name}-base.",
             "Fit the face with the default settings.",
         )
+    pipelines.check_fitted(instance)
     a = found.label_names.index(attribute)
     if is_debiased:
         d = found.directions[a]

@@ -21,6 +21,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase, pixel_grid
 from wsdemo.fields.base_files import shipped_base
+from wsdemo.fields.canonical import canonicalise
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse, warm_start
 from wsdemo.fields.instance import Instance, read_instance
@@ -146,6 +147,26 @@ def open_instance(path: Path, domain: str | None = None) -> Instance:
     return instance
 
 
+def canonical(instance: Instance) -> Instance:
+    """The same field with canonical factors; unchanged where nothing is left to fix."""
+    weights = canonicalise(instance.adapter, instance.weights[None])[0]
+    moved = not torch.equal(weights, instance.weights)
+    return dataclasses.replace(
+        instance, weights=weights, is_canonical=instance.is_canonical or moved
+    )
+
+
+def check_fitted(instance: Instance) -> None:
+    """Raises WsdemoError unless the weights are as fitted, which maps and directions know."""
+    if instance.is_canonical:
+        raise WsdemoError(
+            "Canonical factors",
+            "The file holds canonical factors, which lie elsewhere in weight space than the"
+            " fitted ones that are known here.",
+            "Give the file as it was fitted or drawn.",
+        )
+
+
 def check_ends(a: Instance, b: Instance) -> None:
     """Raises WsdemoError, naming what differs, unless the weights of two instances mix."""
     facts = [
@@ -153,6 +174,7 @@ def check_ends(a: Instance, b: Instance) -> None:
             "domain": x.domain,
             "base": f"{x.base_name} ({x.base_hash[:8]})",
             **dataclasses.asdict(x.adapter.config),
+            "factors": "canonical" if x.is_canonical else "as fitted",
         }
         for x in (a, b)
     ]
@@ -162,7 +184,8 @@ def check_ends(a: Instance, b: Instance) -> None:
         raise WsdemoError(
             "These two do not mix",
             f"One has {one}; the other has {other}.",
-            "Fit both on one base, with the same representation, rank and seed.",
+            "Fit both on one base, with the same representation, rank and seed; make both"
+            " canonical, or none.",
         )
 
 
@@ -325,7 +348,9 @@ class FitOptions:
     rank: int = 8
     seed: int = 0
     seconds: float = 5.0
+    """Time to fit; an MLP's shared start, made once a process, comes on top."""
     target_psnr: float = float("inf")
+    """PSNR in dB of the whole picture at which the fit ends, time left or not."""
     max_steps: int = 5000
     is_comparable: bool = False
     """Whether to fit as the training faces were, whatever the time: see COMPARABLE."""
@@ -360,11 +385,11 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     Raises:
         WsdemoError: An option is out of range.
     """
-    started = time.monotonic()
     check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
     check_range("target PSNR", options.target_psnr, 0, float("inf"))
     check_range("seed", options.seed, 0, MAX_SEED)
     adapter = face_adapter(options.representation, options.rank, options.seed)
+    started = time.monotonic()  # an MLP's shared start, which all its fits have, is not counted
     inputs = image_to_signal(image[None])
     target = inputs.flatten(2).transpose(1, 2)
     origin = face_start()(adapter, inputs) if adapter.config.kind == "mlora" else None
@@ -378,8 +403,12 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     if options.is_comparable:
         config = dataclasses.replace(COMPARABLE, report_every=2)
     generator = torch.Generator().manual_seed(options.seed)
-    shown_at = -1.0
-    for progress in fit(adapter, pixel_grid(SIZE, SIZE), target, config, generator, origin):
+
+    def is_enough(instances: Tensor) -> bool:
+        return psnr(render_faces(instances, adapter)[0], image) >= options.target_psnr
+
+    grid, shown_at = pixel_grid(SIZE, SIZE), -1.0
+    for progress in fit(adapter, grid, target, config, generator, origin, is_enough):
         now = time.monotonic() - started
         if not progress.is_last and now - shown_at < 0.2:
             continue

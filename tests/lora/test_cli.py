@@ -92,11 +92,11 @@ def test_regauge_resize_merge_and_compare(capsys, lora, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("merge", "FILE:nan", "--out", "out"),
-        ("merge", "FILE:1e38", "FILE:1e38", "--out", "out"),
-        ("merge", "FILE", "--energy", "2", "--out", "out"),
-        ("merge", "FILE", "--style", "peft", "--out", "out"),
-        ("regauge", "FILE", "--seed", str(2**70), "--out", "out"),
+        ("merge", "FILE:nan", "--out", "out.safetensors"),
+        ("merge", "FILE:1e38", "FILE:1e38", "--out", "out.safetensors"),
+        ("merge", "FILE", "--energy", "2", "--out", "out.safetensors"),
+        ("merge", "FILE", "--style", "peft", "--out", "out.safetensors"),
+        ("regauge", "FILE", "--seed", str(2**70), "--out", "out.safetensors"),
         ("resize", "FILE", "--out", "."),
     ],
 )

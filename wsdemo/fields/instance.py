@@ -9,6 +9,9 @@ Metadata, one JSON object under the key ``wsdemo``:
      "adapter": {"representation": "mlora-asym", "rank": 8, "seed": 0},
      "measured": {"psnr": 31.2, …}}
 
+and ``"canonical": true`` if the factors are not those that were fitted but canonical ones
+(fields/canonical.py): the same field from weights that lie elsewhere.
+
 Coordinates are pixel centres in [-1, 1], x to the right and y down; values are RGB in
 [-1, 1], clamped and mapped to 0-255 by round((v + 1) · 127.5).
 """
@@ -47,6 +50,7 @@ class Instance:
         base_hash: Hash of its tensors.
         size: Pixels a side of the fitted picture.
         measured: What was measured when it was made.
+        is_canonical: Whether the weights are canonical factors instead of fitted ones.
     """
 
     adapter: Adapter
@@ -56,6 +60,7 @@ class Instance:
     base_hash: str
     size: int = 64
     measured: dict[str, float] = field(default_factory=dict)
+    is_canonical: bool = False
 
     def to_bytes(self) -> bytes:
         """The file's content; equal instances give equal bytes."""
@@ -71,7 +76,7 @@ class Instance:
             "base": {"name": self.base_name, "hash": self.base_hash},
             "adapter": dataclasses.asdict(self.adapter.config),
             "measured": self.measured,
-        }
+        } | ({"canonical": True} if self.is_canonical else {})
         return save(tensors, metadata={"wsdemo": json.dumps(meta, sort_keys=True)})
 
     def save(self, path: Path) -> int:
@@ -145,6 +150,7 @@ def read_instance(path: Path, load_base: BaseLoader) -> Instance:
         base_meta["hash"],
         int(meta["size"]),
         {str(k): float(v) for k, v in meta["measured"].items()},
+        meta.get("canonical", False),
     )
 
 
@@ -168,6 +174,7 @@ def _metadata(text: str | None) -> dict[str, Any]:
             not isinstance(meta["adapter"]["representation"], str),
             type(meta["size"]) is not int or not 1 <= meta["size"] <= 4096,
             not all(isinstance(v, float) for v in meta["measured"].values()),
+            type(meta.get("canonical", False)) is not bool,
         ]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise _refuse(

@@ -9,7 +9,6 @@ import pandas as pd
 
 from wsdemo import maps, pipelines
 from wsdemo.errors import WsdemoError
-from wsdemo.fields.canonical import canonicalise
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import Crop, open_picture, to_picture, to_square
 from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_stream, stop_button
@@ -80,7 +79,7 @@ def fit(
             yield shown, table, text, *[gr.skip()] * 6
     assert step is not None
     content = step.instance.to_bytes()
-    canonical = _canonical_bytes(step.instance)
+    canonical = pipelines.canonical(step.instance).to_bytes()
     file = download_file(content, "fit.safetensors")
     text = " ".join([f"Done: {step.psnr:.2f} dB.", *notes])
     yield (
@@ -102,13 +101,6 @@ def on_map(instance: Instance) -> list[tuple[float, float]]:
     if instance.adapter.config != found.model.adapter.config:
         return []
     return [maps.place(found, instance).position]
-
-
-def _canonical_bytes(instance: Instance) -> bytes:
-    import dataclasses
-
-    weights = canonicalise(instance.adapter, instance.weights[None])[0]
-    return dataclasses.replace(instance, weights=weights).to_bytes()
 
 
 @guarded

@@ -1,0 +1,92 @@
+"""Files of the command line: inputs that must be there, outputs that replace no input."""
+
+from pathlib import Path
+
+from wsdemo.errors import WsdemoError
+
+PICTURE = (".png",)
+WEIGHTS = (".safetensors",)
+MESH = (".glb", ".obj", ".ply", ".stl")
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        WsdemoError: There is no such file.
+    """
+    if not path.is_file():
+        raise WsdemoError("File not found", f"{path} is not a file.", "Check the path.")
+    return path
+
+
+def check_output(out: Path, endings: tuple[str, ...], *inputs: Path) -> None:
+    """Checks where a result is to be written, before the work.
+
+    Raises:
+        WsdemoError: The name ends in none of ``endings``, or it is one of the inputs.
+    """
+    if out.suffix.lower() not in endings:
+        raise WsdemoError(
+            "Wrong ending",
+            f"Found {out.name[:80]!r}; expected a name that ends in {' or '.join(endings)}.",
+            f"Name the output with --out NAME{endings[0]}",
+        )
+    if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
+        raise WsdemoError(
+            "The input would be replaced", f"--out is the input, {out}.", "Name another file."
+        )
+
+
+def output(
+    out: Path | None, endings: tuple[str, ...], *inputs: Path, default: Path | None = None
+) -> Path:
+    """The file to write, in a folder that is there.
+
+    Args:
+        out: What was asked for; None: ``default``, which must not replace anything.
+        endings: What its name may end in, the usual one first.
+        inputs: Files that are read.
+        default: Default: the first input with the usual ending.
+
+    Raises:
+        WsdemoError: See check_output; also a default that is there, or no folder for it.
+    """
+    path = out or fresh(default or inputs[0].with_suffix(endings[0]))
+    check_output(path, endings, *inputs)
+    make_folder(path.parent)
+    return path
+
+
+def fresh(path: Path) -> Path:
+    """A default output, which must not replace a file that is there.
+
+    Raises:
+        WsdemoError: There is such a file.
+    """
+    if path.exists():
+        raise WsdemoError(
+            "File exists", f"{path} would be replaced.", "Name the output with --out."
+        )
+    return path
+
+
+def make_folder(path: Path) -> Path:
+    """Creates a folder to write into.
+
+    Raises:
+        WsdemoError: It cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WsdemoError(
+            "Folder not writable", f"{path}: {error.strerror}.", "Choose another --out."
+        ) from error
+    return path
+
+
+def unwritable(error: OSError) -> WsdemoError:
+    """What to say when the system refuses a file."""
+    where = error.filename or "a file"
+    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")
