@@ -23,9 +23,8 @@ from wsdemo.lora.reader import read_lora
 KEYS = (("keys and shapes", "SD 1"),)
 
 
-@pytest.fixture(scope="module")
-def predictor():
-    """Of untrained models: what is tested here is no matter of what they learnt."""
+def untrained():
+    """A predictor of untrained models: what is tested here is no matter of what they learnt."""
     train, validation = labelled(60, 0), labelled(30, 1)
     tasks = {}
     with torch.random.fork_rng():
@@ -40,6 +39,11 @@ def predictor():
             )
     envelope = Envelope.fit(train.pairs, validation.pairs, train.names)
     return Predictor("tiny", "tiny LoRAs", BASE, "additive", SIGNATURE, (3,), tasks, envelope)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return untrained()
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,18 @@
 """The evaluator's handlers without a browser: examples, many files, texts from files."""
 
+import json
 from csv import reader as csv_rows
 from pathlib import Path
 
 import gradio as gr
 import pytest
+import torch
 from safetensors import safe_open
 
 from tests.hostile.build import BAD
 from tests.lora.files import families, write
 from wsdemo.lora.geometry import measure
+from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui import lora_tab, predict_section
 from wsdemo.ui.text import text_of
@@ -61,6 +64,57 @@ def test_many_files_give_a_row_each_with_passport_and_prediction_or_the_reason(t
     assert "web page" in third["reason"]
     with Path(csv.value["path"]).open(newline="") as file:
         assert [len(row) for row in csv_rows(file)] == [len(heads)] * 4
+
+
+def test_one_configuration_serves_the_peft_files_of_a_batch(tmp_path):
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({"base_model_name_or_path": "acme/base", "lora_alpha": 8, "r": 4}))
+    files = {
+        name: str(write(tmp_path / name / "adapter_model.safetensors", families()[name][0], {}))
+        for name in ("double prefix", "kohya")
+    }
+    peft, kohya = files.values()
+    *_, (table, _, said) = predict_section.batch([peft, str(config), kohya])
+    assert said.startswith("2 of 2 read")
+    place = table.value["headers"].index("base")
+    assert table.value["data"][0][place] == "acme/base"
+    assert table.value["data"][1][place] != "acme/base"
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    with pytest.raises(gr.Error, match="one serves all"):
+        list(predict_section.batch([peft, str(config), str(other)]))
+    (hidden,) = predict_section.batch([str(config)])
+    assert not hidden[0].visible
+
+
+def test_a_batch_says_what_a_file_of_a_known_family_lacks(tmp_path):
+    shipped = predict_section.shipped_predictors()
+    known = next(p for p in shipped if p.name == "lol-smollm")
+    tensors = {}
+    for name, (n, m) in known.signature.shapes.items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = torch.ones(8, m)
+        tensors[f"base_model.model.{name}.lora_B.weight"] = torch.ones(n, 8)
+    row = predict_section.batch_row(write(tmp_path / "adapter_model.safetensors", tensors, {}))
+    assert row["predictor"] == "lol-smollm"
+    assert row["reason"].endswith("Give it with its adapter_config.json.")
+    config = {"base_model_name_or_path": known.base, "r": 8, "lora_alpha": 8}
+    row = predict_section.batch_row(tmp_path / "adapter_model.safetensors", (), config)
+    assert "outside the training LoRAs" in row["reason"]
+
+
+def test_a_new_file_empties_the_gauge_exhibit():
+    (_, index), *_ = predict_section.example_choices()
+    answered = predict_section.predict_file(read_lora(Path(predict_section.example_file(index))))
+    refused = predict_section.predict_file(
+        Lora("x", (LoraModule("m", torch.ones(2, 1), torch.ones(2, 1), 1.0, 1, (2, 2)),),
+             BaseModel(""), (), {}, 0, (), ())
+    )  # fmt: skip
+    with gr.Blocks() as page:
+        predict_section.build(gr.File(), gr.File(), lambda path, config: None)
+    fills = [f for f in page.fns.values() if f.api_name == "predict_lora"]
+    assert [block.elem_id for block in fills[0].outputs][-1] == "gauge"
+    assert len(answered) == len(refused) == len(fills[0].outputs)
+    assert answered[-1] == refused[-1] == ""
 
 
 def test_a_batch_in_which_nothing_is_read_has_the_same_columns(tmp_path):

@@ -121,24 +121,7 @@ def opened(path: str | None, config: str | None = None) -> Lora:
     """The LoRA that a visitor dropped, with adapter_config.json if that was dropped too."""
     if path is None:
         raise WsdemoError("No file", "There is nothing to read yet.", "Drop a .safetensors file.")
-    return read_lora(Path(path), settings(config))
-
-
-def settings(config: str | None) -> dict[str, Any] | None:
-    """The adapter_config.json that a visitor dropped, if any."""
-    if config is None:
-        return None
-    try:
-        found = json.loads(Path(config).read_text(encoding="utf-8")[: 2**20])
-    except (ValueError, RecursionError) as error:
-        raise WsdemoError(
-            "Not a configuration",
-            f"adapter_config.json is no JSON ({type(error).__name__}).",
-            "Take it from the adapter's folder.",
-        ) from error
-    if not isinstance(found, dict):
-        raise WsdemoError("Not a configuration", "It is no JSON object.", "Take PEFT's own.")
-    return found
+    return read_lora(Path(path), predict_section.settings(config))
 
 
 @guarded
@@ -146,7 +129,7 @@ def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
     """Passport, heat strip and table of a dropped file, and the tables as files."""
     if path is None:
         return "", "", gr.Dataframe(visible=False), None, None
-    lora, geometry = read_and_measure(Path(path), settings(config))
+    lora, geometry = read_and_measure(Path(path), predict_section.settings(config))
     rows = table(lora, geometry)
     csv = rows.to_csv(index=False).encode()
     facts = cli_lora.passport(lora, geometry)

@@ -6,14 +6,27 @@ from collections.abc import Sequence
 
 import torch
 
-from wsdemo.lol.answers import Answer, dose_curve, module_evidence, rank_curve
+from wsdemo.lol.answers import (
+    WEAKER,
+    Answer,
+    dose_curve,
+    module_evidence,
+    outside,
+    rank_curve,
+    weakened,
+)
 from wsdemo.lol.pairs import Pairs, pack, regauge_pairs
-from wsdemo.lol.predictor import Prediction, Predictor
+from wsdemo.lol.predictor import USUAL, Prediction, Predictor
 from wsdemo.lora.modules import Lora
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Strengths of the dose curve."""
 NICE = {"celeba_clip_score": "CelebA-CLIP score", "data_set_size": "size of the training set"}
+MEANINGS = {
+    "lol-face-generator": "An attribute's percentage is the chance that more of the faces that the"
+    " LoRA was finetuned on have it than faces at large.",
+}
+"""Predictor → what its yes-or-no labels mean, where their names do not say it."""
 INK, PALE, ACCENT, BROWN = "#312e81", "#eef2ff", "#4f46e5", "#b45309"
 
 
@@ -42,24 +55,40 @@ def bar(share: float, low: float | None = None, high: float | None = None) -> st
     )
 
 
-def _row(p: Prediction, baseline: Prediction | None) -> str:
-    name = html.escape(shown(p.name))
+def _row(p: Prediction, baseline: Prediction | None, has_baseline: bool) -> str:
+    name, other = html.escape(shown(p.name)), ""
     if p.probability is not None:
-        other = _percent(baseline.probability or 0.0) if baseline else ""
+        other = _percent(baseline.probability or 0.0) if baseline else "none"
         value, drawn = _percent(p.probability), bar(p.probability)
     else:
         low, high = p.interval or (p.value, p.value)
         unit = f" {html.escape(p.unit)}" if p.unit else ""
         value = f"{p.value:.3g}{unit}<br><small>90 %: {low:.3g} to {high:.3g}</small>"
-        span = max(high - low, 1e-9)
-        left = low - 0.5 * span
-        drawn = bar((p.value - left) / (2 * span), 0.25, 0.75)
-        other = f"{baseline.value:.3g}" if baseline else ""
+        start, mark, end = (min(max(v, 0.0), 1.0) for v in p.place or (0.0, 0.5, 1.0))
+        drawn = bar(mark, start, end)
+        other = f"{baseline.value:.3g}" if baseline else "none"
+    compared = f"<td class='wd-num'>{other}</td>" if has_baseline else ""
     return (
         f"<tr><th scope='row'>{name}</th><td class='wd-num'>{value}</td>"
         f"<td class='wd-bar'>{drawn}</td><td class='wd-num'>{html.escape(p.held_out)}</td>"
-        f"<td class='wd-num'>{other}</td></tr>"
+        f"{compared}</tr>"
     )
+
+
+def _legend(answer: Answer) -> str:
+    """What the columns hold, as far as this answer needs it."""
+    said = [MEANINGS.get(answer.predictor, "")]
+    if any(p.probability is None for p in answer.predictions):
+        said.append(
+            "The bar of a value is its 90 % interval within the training labels: their mean in the"
+            f" middle, {USUAL:g} standard deviations to either end, the mark is the prediction."
+        )
+    tasks = {p.task for p in answer.predictions} - {p.task for p in answer.baseline}
+    if answer.baseline and tasks:
+        kept = ", ".join(dict.fromkeys(p.task for p in answer.baseline))
+        said.append(f"The MLP of raw factors was kept for comparison on one task alone: {kept}.")
+    said += [f"Not answered: {shown(t)}; {why}." for t, why in answer.not_answered.items()]
+    return "".join(f"<p>{html.escape(text)}</p>" for text in said if text)
 
 
 def predictions_html(answer: Answer) -> str:
@@ -84,15 +113,16 @@ def predictions_html(answer: Answer) -> str:
         answer.predictions,
         key=lambda p: (p.probability is None and size[p.task] > 1, -(p.probability or 2.0)),
     )
-    rows = "".join(_row(p, others.get(p.name)) for p in ordered)
+    rows = "".join(_row(p, others.get(p.name), bool(others)) for p in ordered)
+    compared = "<th scope='col'>MLP baseline</th>" if others else ""
     near = ", ".join(html.escape(n) for n in answer.neighbours)
     return (
         f"<div class='wd-answer'><p><strong>{html.escape(answer.family)}</strong></p>"
         "<div class='wd-scroll' tabindex='0' role='region' aria-label='Predictions'>"
         "<table><thead><tr><th scope='col'>Label</th><th scope='col'>Predicted</th>"
-        "<th scope='col'>of 0 to 100 %, or the 90 % interval</th>"
-        "<th scope='col'>On test LoRAs</th><th scope='col'>MLP baseline</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        "<th scope='col'>of 0 to 100 %, or the 90 % interval</th><th scope='col'>On test LoRAs</th>"
+        f"{compared}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{_legend(answer)}"
         f"<p>Nearest training LoRAs by their spectra: {near}. Distance to the training LoRAs:"
         f" {answer.distance:.0%} of what is accepted.</p></div>"
     )
@@ -102,11 +132,16 @@ def predictions_html(answer: Answer) -> str:
 
 
 def evidence_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
-    """A heat strip: how the prediction of a label changes when a module is left out."""
+    """A heat strip: how the prediction of a label changes when one module is weaker."""
     names = predictor.signature.names
+    models = next((m for m in predictor.tasks.values() if label in m.task.labels), None)
     changes = module_evidence(predictor, pairs).get(label)
-    if changes is None:
+    if changes is None or models is None:
         return ""
+    unit, factor = "standard deviations of the training labels", 1.0
+    if models.task.kind == "binary":
+        unit, factor = "percentage points", 100.0
+    changes = [factor * v for v in changes]
     largest = max(abs(v) for v in changes) or 1.0
     width = 1000 / len(names)
     bars = "".join(
@@ -117,11 +152,19 @@ def evidence_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
     )
     order = sorted(range(len(names)), key=lambda i: -abs(changes[i]))[:3]
     top = ", ".join(f"{html.escape(names[i][-44:])} ({changes[i]:+.2g})" for i in order)
+    odd = outside(predictor, weakened(pairs))
+    caution = (
+        f" {odd} of these {len(names)} weaker LoRAs lie outside of what the predictor answers."
+        if odd
+        else ""
+    )
     return (
         f'<svg viewBox="0 0 1000 36" width="100%" height="36" preserveAspectRatio="none" role="img"'
-        f' aria-label="Change of the prediction without each of {len(names)} modules">'
+        f' aria-label="What each of {len(names)} modules adds to the prediction, in {unit}">'
         f'<rect width="1000" height="36" fill="#ffffff"/>{bars}</svg>'
-        f"<p>Most: {top}. Blue raises the prediction, brown lowers it.</p>"
+        f"<p>How much of the prediction goes, in {unit}, when one module alone is"
+        f" {100 * (1 - WEAKER):.0f} % weaker. Most: {top}. Blue raises the prediction, brown lowers it."
+        f"{caution}</p>"
     )
 
 
@@ -178,15 +221,17 @@ def gauge_html(predictor: Predictor, lora: Lora, seed: int) -> str:
     after = {p.name: p for p in predictor.predict(turned)}
     raw = {p.name: p for p in predictor.predict(pairs, is_baseline=True)}
     moved = {p.name: p for p in predictor.predict(turned, is_baseline=True)}
-    few = [n for n in before if n in raw][:6]
+    few = [n for n in before if n in raw][:6] or list(before)[:6]
 
-    def text(p: Prediction) -> str:
+    def text(p: Prediction | None) -> str:
+        if p is None:
+            return "none"
         return f"{p.probability:.4f}" if p.probability is not None else f"{p.value:.4f}"
 
     rows = "".join(
         f"<tr><th scope='row'>{html.escape(shown(n))}</th><td class='wd-num'>{text(before[n])}</td>"
-        f"<td class='wd-num'>{text(after[n])}</td><td class='wd-num'>{text(raw[n])}</td>"
-        f"<td class='wd-num'>{text(moved[n])}</td></tr>"
+        f"<td class='wd-num'>{text(after[n])}</td><td class='wd-num'>{text(raw.get(n))}</td>"
+        f"<td class='wd-num'>{text(moved.get(n))}</td></tr>"
         for n in few
     )
     return (

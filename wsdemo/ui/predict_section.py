@@ -1,6 +1,7 @@
 """Section of the LoRA evaluator: what the predictors say of the dropped file."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,17 @@ def labels_of(predictor: Predictor) -> list[tuple[str, str]]:
     return [(predict_panel.shown(n), n) for m in predictor.tasks.values() for n in m.task.labels]
 
 
+def _nothing() -> tuple[Any, ...]:
+    """What the section shows below the answer where nothing is predicted."""
+    return "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), "", ""
+
+
 def predict_file(lora: Lora, own: Own = ()) -> tuple[Any, ...]:
-    """Answer, choice of labels, model-index and visibility of the rest."""
+    """Answer, choice of labels, model-index, visibility of the rest, and no gauge exhibit yet."""
     found, predictor = ask(lora, _predictors(own))
     text = predict_panel.predictions_html(found)
     if predictor is None:
-        return text, "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), ""
+        return text, *_nothing()
     choices = labels_of(predictor)
     pairs = pack(lora, predictor.signature)
     headline = next(iter(predictor.tasks.values())).task.headline
@@ -128,6 +134,7 @@ def predict_file(lora: Lora, own: Own = ()) -> tuple[Any, ...]:
         predict_panel.doses_html(predictor, pairs, first),
         gr.Row(visible=True),
         model_index("my-lora", found.predictions),
+        "",
     )
 
 
@@ -135,13 +142,60 @@ def _first_sentence(text: str) -> str:
     return text.partition(". ")[0][:240]
 
 
-def batch_row(path: Path, own: Own = ()) -> dict[str, Any]:
+def settings(config: str | None) -> dict[str, Any] | None:
+    """The adapter_config.json that a visitor dropped, if any.
+
+    Raises:
+        WsdemoError: It is none.
+    """
+    if config is None:
+        return None
+    try:
+        found = json.loads(Path(config).read_text(encoding="utf-8")[: 2**20])
+    except (ValueError, RecursionError) as error:
+        raise WsdemoError(
+            "Not a configuration",
+            f"adapter_config.json is no JSON ({type(error).__name__}).",
+            "Take it from the adapter's folder.",
+        ) from error
+    if not isinstance(found, dict):
+        raise WsdemoError("Not a configuration", "It is no JSON object.", "Take PEFT's own.")
+    return found
+
+
+def batch_settings(paths: Sequence[str]) -> tuple[list[str], dict[str, Any] | None]:
+    """The LoRAs of a batch, and the one adapter_config.json among them, if any.
+
+    Raises:
+        WsdemoError: There are several, or it is none.
+    """
+    configs = [p for p in paths if p.endswith(".json")]
+    if len(configs) > 1:
+        raise WsdemoError(
+            "Which configuration?",
+            f"Found {len(configs)} .json files; one serves all PEFT files of a batch.",
+            "Drop LoRAs with one and the same adapter_config.json at a time.",
+        )
+    loras = [p for p in paths if p not in configs]
+    return loras, settings(configs[0] if configs else None)
+
+
+def batch_row(path: Path, own: Own = (), config: dict[str, Any] | None = None) -> dict[str, Any]:
     """One file of a batch: its passport in a few cells, then predictions, or why there are none.
+
+    Args:
+        path: The file.
+        own: The visitor's own predictors.
+        config: PEFT's adapter_config.json, which files of other programs do not heed.
 
     Raises:
         WsdemoError: It is refused.
     """
     lora, geometry = read_and_measure(path)
+    if lora.family != "PEFT":
+        config = None
+    if config is not None:  # it holds the scale
+        lora, geometry = read_and_measure(path, config)
     row: dict[str, Any] = {
         "family": lora.family,
         "base": lora.base.name[:80],
@@ -152,9 +206,12 @@ def batch_row(path: Path, own: Own = ()) -> dict[str, Any]:
         "exact": "yes" if lora.is_exact else "no",
     }  # fmt: skip
     if any(p.matches(lora) for p in _predictors(own)):
-        lora = read_lora(path)  # until here only shapes were kept
+        lora = read_lora(path, config)  # until here only shapes were kept
     found = answer(lora, _predictors(own))
-    row |= {"predictor": found.predictor or "none", "reason": _first_sentence(found.reason)}
+    # Of an unknown family the list of known ones is left out; else the last sentence says what
+    # the visitor can do.
+    reason = found.reason[:400] if found.predictor else _first_sentence(found.reason)
+    row |= {"predictor": found.predictor or "none", "reason": reason}
     for p in found.predictions:
         value = p.probability if p.probability is not None else p.value
         name = predict_panel.shown(p.name)
@@ -165,6 +222,7 @@ def batch_row(path: Path, own: Own = ()) -> dict[str, Any]:
 @guarded_stream
 def batch(paths: list[str] | None, own: Own = ()) -> Iterator[tuple[Any, Any, str]]:
     """Many files → a table of passports and predictions; a refused one is a row that says why."""
+    paths, config = batch_settings(paths or [])
     if not paths:
         yield gr.Dataframe(visible=False), gr.DownloadButton(visible=False), ""
         return
@@ -179,7 +237,7 @@ def batch(paths: list[str] | None, own: Own = ()) -> Iterator[tuple[Any, Any, st
         yield gr.skip(), gr.skip(), f"Reading {i} of {len(paths)} …"
         row: dict[str, Any] = {"file": Path(path).name[:100]} | dict.fromkeys(PASSPORT, "")
         try:
-            row |= batch_row(Path(path), own)
+            row |= batch_row(Path(path), own, config)
         except WsdemoError as error:
             said = f"{error.title}: {_first_sentence(error.message)}"
             row |= {"family": "not read", "reason": said}
@@ -237,8 +295,9 @@ def build(file: gr.File, config: gr.File, opened: Any) -> None:
                 card = gr.Code(language="yaml", label="model-index", interactive=False)
     with gr.Accordion("Many files at once", open=False):
         files = gr.File(
-            label="LoRAs (.safetensors)", file_count="multiple", file_types=[".safetensors"],
-            height=130, elem_id="lora-batch",
+            label="LoRAs (.safetensors); of PEFT, one adapter_config.json for all",
+            file_count="multiple", file_types=[".safetensors", ".json"], height=130,
+            elem_id="lora-batch",
         )  # fmt: skip
         counted = gr.Markdown()
         table = gr.Dataframe(
@@ -251,12 +310,12 @@ def build(file: gr.File, config: gr.File, opened: Any) -> None:
         )
         csv = gr.DownloadButton("Download as CSV", visible=False)
 
-    outputs = [verdict, true, label, evidence, doses, more, card]
+    outputs = [verdict, true, label, evidence, doses, more, card, exhibit]
 
     @guarded
     def predict(path: str | None, settings: str | None, mine: Own) -> tuple[Any, ...]:
         if path is None:
-            return "", "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), ""
+            return "", *_nothing()
         return predict_file(opened(path, settings), mine)
 
     @guarded
