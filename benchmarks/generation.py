@@ -5,7 +5,7 @@
 
 ``MODELS`` holds models that ``faces_diffusion`` or ``shapes_diffusion`` wrote with ``--name
 SET-REPRESENTATION-METHOD``; METHOD is ``plain`` (standardised weights, no prior, as in the
-papers; for MLP this is HyperDiffusion's form) or ``prior`` (our Gaussian prior and its
+papers; for MLP over flat tokens, after HyperDiffusion) or ``prior`` (our Gaussian prior and its
 principal coordinates). benchmarks/generation_models.py trains them all. Samples are drawn
 without condition. A model that has a row of the same settings is not measured again, unless by
 ``--fresh``.

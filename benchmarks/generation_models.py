@@ -6,7 +6,7 @@
 Every representation gets the same instances, steps and start of its fits, and then the same
 training steps with each method: ``prior``, our Gaussian prior and a network over its principal
 coordinates, and ``plain``, a transformer over standardised weights as in the papers (for MLP:
-flat tokens, HyperDiffusion's form).
+flat tokens, after HyperDiffusion).
 """
 
 from pathlib import Path

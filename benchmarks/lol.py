@@ -2,7 +2,8 @@
 
     python -m benchmarks.lol --data celeba.zip --loras LORAS
 
-- Fig. 4: the models of the CelebA-CLIP score, trained on rank 4, on LoRAs of other ranks.
+- Fig. 4: the models of the CelebA-CLIP score, trained on rank 4, on LoRAs of other ranks; and
+  what the shipped predictor's intervals hold there.
 - Gauge attack: every test LoRA re-factored by a random R of condition up to 10.
 - Prediction against drawing 33 faces and scoring them, in one run; and against running
   SmolLM2's adapted layers on what its losses and accuracy are measured on.
@@ -23,9 +24,9 @@ from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import adapt
 from wsdemo.generate.text_to_face import FaceGenerator, shipped_generator
 from wsdemo.lol.answers import answer
-from wsdemo.lol.build import common_rank, model_config
+from wsdemo.lol.build import common_rank, model_config, training_budget
 from wsdemo.lol.collection import Collection, load_collection, read_labels
-from wsdemo.lol.fitting import Budget, Task, train_model
+from wsdemo.lol.fitting import LabelledLoras, Task, train_model
 from wsdemo.lol.metrics import regression_metrics
 from wsdemo.lol.pairs import Pairs, pack, regauge_pairs
 from wsdemo.lol.predictor_files import load_predictor
@@ -38,26 +39,32 @@ from wsdemo.train.smollm_loras import Tail, measure
 RANK_MODELS = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 
 
-def ranks(collection: Collection, task: Task, seeds: int) -> dict[str, dict[str, float]]:
-    """Model → rank → test MSE in units of the training labels' variance."""
-    test = collection.splits["test"]
-    by_rank: dict[int, list[int]] = {}
-    for i, name in enumerate(test.names):
+def by_rank(test: LabelledLoras) -> dict[int, list[int]]:
+    """Rank → places of the test LoRAs that have it."""
+    found: dict[int, list[int]] = {}
+    for i in range(len(test.names)):
         U = [u[i] for u, _ in test.pairs.groups]
         rank = max(int((u.abs().sum((0, 1)) > 0).sum()) for u in U)
-        if "/ranks-" in name or rank == 4:
-            by_rank.setdefault(rank, []).append(i)
+        found.setdefault(rank, []).append(i)
+    return dict(sorted(found.items()))
+
+
+def ranks(collection: Collection, task: Task, seeds: int) -> dict[str, dict[str, float]]:
+    """Model → rank → test MSE in units of the training labels' variance.
+
+    Trained as for the predictor's own comparison.
+    """
+    test, train = collection.splits["test"], collection.splits["train"]
     found: dict[str, dict[str, float]] = {}
     for name in RANK_MODELS:
-        config = model_config(name, 1, 4)
-        budget = Budget(epochs=15, learning_rate=5e-4) if name == "mlp-dense" else Budget()
+        loras = len(train.names)
         fitted = [
-            train_model(collection.signature, config, task, collection.splits["train"],
-                        collection.splits["validation"], seed, budget)
-            for seed in range(1 if name == "mlp-dense" else seeds)
+            train_model(collection.signature, model_config(name, 1, 4, loras), task, train,
+                        collection.splits["validation"], seed, training_budget(name, loras))
+            for seed in range(seeds)
         ]  # fmt: skip
         found[name] = {}
-        for rank, index in sorted(by_rank.items()):
+        for rank, index in by_rank(test).items():
             rows = torch.tensor(index)
             true = test.targets(task)[rows, 0]
             errors = [
@@ -71,17 +78,40 @@ def ranks(collection: Collection, task: Task, seeds: int) -> dict[str, dict[str,
     return found
 
 
+def shipped_by_rank(collection: Collection) -> dict[str, dict[str, dict[str, float]]]:
+    """Task of numbers → rank → ρ and coverage of the shipped predictor's intervals, on test."""
+    predictor = load_predictor(DIRECTORY / "lol-face-generator.safetensors")
+    test = collection.splits["test"]
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, models in predictor.tasks.items():
+        if models.task.kind == "binary":
+            continue
+        found[name] = {}
+        for rank, index in by_rank(test).items():
+            own = test.pick(torch.tensor(index))
+            out = models.outputs(own.pairs.padded(max(4, rank)))[:, 0]
+            true = own.targets(models.task)[:, 0]
+            inside = ((out - true).abs() <= models.half_width[0]).float().mean()
+            figures = regression_metrics(out, true, float(models.std[0]))
+            found[name][str(rank)] = {
+                "loras": len(index), "rho": figures["spearman_rho"], "coverage": float(inside),
+            }  # fmt: skip
+    return found
+
+
 def gauge_attack(family: str, collection: Collection) -> dict[str, dict[str, float]]:
     """Task → change of the predictor and of the MLP, in standard deviations of predictions."""
     predictor = load_predictor(DIRECTORY / f"lol-{family}.safetensors")
     common = common_rank(collection.ranks)
     found = {}
     for name, models in predictor.tasks.items():
-        pairs = collection.splits["test"].known(models.task).pairs.padded(common)
+        pairs = collection.splits["test"].known(models.task).pairs
         turned = regauge_pairs(pairs, torch.Generator().manual_seed(0))
         a, b = models.outputs(pairs), models.outputs(turned)
         found[name] = {"predictor": float(((a - b).abs().amax(0) / a.std(0)).max())}
-        if models.baseline is not None:
+        if models.baseline is not None:  # reads no rank beyond the common one
+            pairs = pairs.padded(common)
+            turned = regauge_pairs(pairs, torch.Generator().manual_seed(0))
             a, b = models.baseline_outputs(pairs), models.baseline_outputs(turned)
             found[name]["mlp"] = float(((a - b).abs().mean(0) / a.std(0)).mean())
     return found
@@ -203,7 +233,10 @@ def main() -> None:
     first = next((folder / "test").glob("celeba-*.safetensors"))
     values["speed"] = against_generating(first)
     print(values["speed"], flush=True)
+    values["shipped_by_rank"] = shipped_by_rank(collection)
+    print(values["shipped_by_rank"], flush=True)
     values["ranks"] = ranks(collection, GENERATOR_TASKS[0], args.seeds)
+    values["ranks_seeds"] = args.seeds
     command = f"python -m benchmarks.lol --data celeba.zip --loras LORAS --seeds {args.seeds}"
     store_result("lol", command, values)
 

@@ -216,8 +216,8 @@ def reasons(name: str) -> str:
     far = "within" if own - best <= spread else "beyond"
     return (
         f"{which}: order here {', '.join(order)}; the paper's best is mlora-asym, which lies {far}"
-        f" one standard deviation over {values['meshes']} meshes of our best. One seed. The frozen"
-        " entries of scale 6 of the masked additive kinds probably spoil their fits."
+        f" one standard deviation over {values['meshes']} meshes of our best; seeds:"
+        f" {values.get('seeds', 1)}."
     )
 
 

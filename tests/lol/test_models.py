@@ -47,11 +47,28 @@ def test_only_invariant_models_keep_their_prediction_under_a_random_factorisatio
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("head", ["full", "mean"])
-def test_gl_net_is_invariant_at_every_depth_and_head(layers, head):
-    model, batch = built("gl-net", layers=layers, head=head), pairs(5, dtype=torch.float64)
+@pytest.mark.parametrize("standardise", [False, True])
+def test_gl_net_is_invariant_at_every_depth_and_head(layers, head, standardise):
+    model = built("gl-net", layers=layers, head=head, standardise=standardise)
+    batch = pairs(5, dtype=torch.float64)
     turned = regauge_pairs(batch, torch.Generator().manual_seed(1), condition=10.0)
     with torch.no_grad():
         torch.testing.assert_close(model(batch), model(turned), atol=1e-9, rtol=0)
+
+
+def test_standardised_products_are_those_of_training_and_not_of_the_batch():
+    model, batch = built("gl-net", standardise=True), pairs(40)
+    model = model.float().train()
+    for _ in range(60):
+        model(batch)
+    products = model.invariants(batch).flatten(1)
+    model.eval()
+    seen = model.moments(products)
+    torch.testing.assert_close(seen.mean(0), torch.zeros_like(seen[0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(seen.std(0), torch.ones_like(seen[0]), atol=0.1, rtol=0)
+    alone = torch.cat([model(batch.pick(slice(i, i + 1))) for i in range(40)])
+    torch.testing.assert_close(alone, model(batch), atol=1e-5, rtol=1e-4)
+    model.train()(batch.pick(slice(0, 1)))  # a last batch of one has no moments of its own
 
 
 def test_procrustes_alignment_is_invariant_to_rotations_of_the_rank_but_not_to_stretching():

@@ -1,8 +1,9 @@
 """Symmetries of the factors: re-gauging, and the canonical form that undoes it.
 
 What leaves a fitted field unchanged (spec A4): (B R, R⁻¹ A) for any R in GL(r), for
-LoRA and mLoRA alike, as both see only B A. A mask of κ or of enough zeros leaves at
-most the scale and sign of each rank.
+LoRA and mLoRA alike, as both see only B A. A mask of k zeros a row with k ≥ r − 1 leaves the
+scale and sign of each rank; one of κ leaves r (r − k) dimensions a layer while k < r, so r of
+them at k = r − 1, which ranks above ⌊√d_out⌋ have, and none from k = r on.
 """
 
 import torch
@@ -17,8 +18,9 @@ def canonicalise(adapter: Adapter, instances: Tensor) -> Tensor:
     - LoRA, mLoRA: B A = U S Vᵀ, then B = U √S, A = √S Vᵀ, the largest entry of every
       column of B positive.
     - mLoRA-Asym (zeros frozen in A): per rank ‖a_k‖ = ‖b_k‖, and Σ b_k ≥ 0.
-    - LoRA-Asym, MLP-Asym: nothing is left to fix. MLP: hidden units can be permuted;
-      the shared start aligns them, and they are returned as they are.
+    - LoRA-Asym: nothing is left to fix where k ≥ r; where k = r − 1 a mixture of ranks is, and
+      stays as it is. MLP-Asym: nothing is left. MLP: hidden units can be permuted; the shared
+      start aligns them. All three are returned as they are.
     """
     kind, asym = adapter.config.kind, adapter.config.is_asymmetric
     if kind == "mlp" or (kind == "lora" and asym):
@@ -60,7 +62,8 @@ def regauge(adapter: Adapter, instances: Tensor, generator: torch.Generator) -> 
     """Re-factors (n, D) instances at random within what their representation leaves free.
 
     LoRA, mLoRA: R = Q₁ diag(s) Q₂ with s in [0.5, 2] (condition ≤ 4). mLoRA-Asym: scale
-    in [0.5, 2] and sign per rank, which keep frozen zeros zero. Others: unchanged.
+    in [0.5, 2] and sign per rank, which keep frozen zeros zero. Others: unchanged, although
+    LoRA-Asym leaves some freedom where k < r (``canonicalise``).
     """
     kind, asym = adapter.config.kind, adapter.config.is_asymmetric
     if kind == "mlp" or (kind == "lora" and asym):

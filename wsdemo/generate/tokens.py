@@ -2,8 +2,8 @@
 
 Paper A, 3.5: in layer l, token i is concat(a_i, b_i), the i-th rank-one pair.
 Layers differ in size (the output layer is narrow), so tokens are padded with
-zeros to the widest. An MLP has no pairs; it is cut as HyperDiffusion cuts it,
-into flat chunks of one tensor each.
+zeros to the widest. An MLP has no pairs: the weight and bias of a layer are laid
+end to end and cut into chunks of at most 1,024 (HyperDiffusion takes one token a tensor).
 """
 
 import torch

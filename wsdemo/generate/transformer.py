@@ -39,7 +39,7 @@ class TransformerConfig:
     summary: int = 0
     """Principal coordinates read and written by the backbone, a multiple of SUMMARY_TOKEN."""
     flat: bool = False
-    """HyperDiffusion's form: no hierarchy, every token enters the backbone."""
+    """As in HyperDiffusion: no hierarchy, every token enters the backbone."""
 
 
 SUMMARY_TOKEN = 32

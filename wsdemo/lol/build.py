@@ -1,8 +1,9 @@
-"""From a collection to a predictor: train the seven models, compare, choose, calibrate.
+"""From a collection to a predictor: train the models, compare, choose, calibrate.
 
 The choice is made by the validation LoRAs, among models whose answer cannot depend on how the
-same update was factored (GL-net, MLP+SVD, MLP+Dense) and that are small enough to ship. The
-test LoRAs serve the report alone.
+same update was factored (GL-net, MLP+SVD, MLP+Dense) and that are small enough to ship. Intervals
+and temperatures are fitted on the calibration LoRAs, or on the validation LoRAs where there are
+none. The test LoRAs serve the report alone.
 """
 
 import dataclasses
@@ -13,19 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsdemo.analysis.generation import area_under_roc
-from wsdemo.lol.collection import Collection
-from wsdemo.lol.fitting import Budget, Fitted, Task, train_model
+from wsdemo.errors import WsdemoError
+from wsdemo.lol.collection import Collection, short_name
+from wsdemo.lol.fitting import Budget, Fitted, Task, task_loss, train_model
 from wsdemo.lol.metrics import (
     binary_metrics,
     conformal_quantile,
     expected_calibration_error,
+    label_aucs,
     regression_metrics,
     reliability,
 )
 from wsdemo.lol.models import MODELS, LolModel, ModelConfig
 from wsdemo.lol.pairs import regauge_pairs
-from wsdemo.lol.predictor import COVERAGE, Envelope, Predictor, TaskModels
+from wsdemo.lol.predictor import COVERAGE, Envelope, Predictor, TaskModels, always_adapted
+from wsdemo.lol.provenance import answered_badly, calibration_sentence, not_answered
 
 INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 """Models whose prediction is the same for every factorisation of an update."""
@@ -34,7 +37,11 @@ USEFUL_AUC, USEFUL_RHO = 0.65, 0.3
 COMMON_SHARE = 0.95
 """Models of raw factors are built for the smallest rank that covers this share of LoRAs."""
 SHIPPED_PARAMETERS = 1_000_000
-"""The most parameters of a model that goes into a predictor."""
+"""The most parameters of a model that goes into a predictor of this repository."""
+OWN_PARAMETERS = 50_000_000
+"""The same of a predictor that a user trains. GL-net has 2.6 million on q and v of Stable Diffusion
+1.4, 7.9 million on those of Llama 8B, 35 million on FLUX's 304 modules; 50 million are 100 MB a
+model in half precision, less than one LoRA of such a base often takes."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,14 @@ class Row:
         }
 
 
-def model_config(name: str, outputs: int, rank: int) -> ModelConfig:
+MANY = 4000
+"""Training LoRAs beyond which GL-net's head is wide, and its products are standardised."""
+
+
+def model_config(name: str, outputs: int, rank: int, loras: int) -> ModelConfig:
     """The sizes that a model has here; small collections want small models."""
+    if name.startswith("gl-net") and loras > MANY:
+        return ModelConfig(name, outputs, hidden=256, dropout=0.5, standardise=True, rank=rank)
     # Dense reads 10⁵ to 10⁶ numbers a LoRA: its first layer is by far the largest of all.
     return ModelConfig(name, outputs, rank=rank, hidden=16 if name == "mlp-dense" else 64)
 
@@ -86,17 +99,26 @@ def common_rank(ranks: Mapping[int, int]) -> int:
 
 
 def training_budget(name: str, loras: int) -> Budget:
-    """Dense layers of 10⁵ and more inputs need a smaller rate; the rest is equal for all."""
+    """Chosen on validation LoRAs; equal for all but models whose first or second layer is large."""
+    if name.startswith("gl-net") and loras > MANY:
+        epochs = 20 if loras > 10_000 else 30
+        return Budget(epochs, 64, learning_rate=1e-3, weight_decay=0.1, patience=8)
+    # Dense layers of 10⁵ and more inputs need a smaller rate.
     rate = 5e-4 if name in ("mlp-dense", "linear") else 2e-3
     if name == "mlp-dense":  # tens of millions of weights: it overfits early, and is slow
         return Budget(epochs=15, batch=16 if loras <= 2000 else 64, learning_rate=rate, patience=5)
     if loras > 10_000:
         return Budget(epochs=12, batch=64, learning_rate=rate, patience=5)
-    if loras > 4000:
+    if loras > MANY:
         return Budget(epochs=25, batch=64, learning_rate=rate, patience=8)
     if loras > 1000:
         return Budget(epochs=40, batch=32, learning_rate=rate, patience=12)
     return Budget(learning_rate=rate)
+
+
+def regression_rows(out: Tensor, true: Tensor, std: Tensor) -> list[dict[str, float]]:
+    """Figures of each of k labels."""
+    return [regression_metrics(out[:, i], true[:, i], float(std[i])) for i in range(true.shape[1])]
 
 
 def task_metrics(task: Task, out: Tensor, true: Tensor, std: Tensor) -> dict[str, float]:
@@ -108,7 +130,7 @@ def task_metrics(task: Task, out: Tensor, true: Tensor, std: Tensor) -> dict[str
             few = binary_metrics(out[:, own], true[:, own])
             found |= {f"headline_{k}": v for k, v in few.items()}
         return found
-    rows = [regression_metrics(out[:, i], true[:, i], float(std[i])) for i in range(true.shape[1])]
+    rows = regression_rows(out, true, std)
     return {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
 
 
@@ -139,7 +161,7 @@ def compare_models(
     train = collection.splits["train"].known(task)
     common = common_rank(collection.ranks)
     for name in models:
-        config = model_config(name, len(task.labels), common)
+        config = model_config(name, len(task.labels), common, len(train.names))
         fitted = [
             train_model(
                 collection.signature, config, task, train, collection.splits["validation"], seed,
@@ -166,19 +188,33 @@ def compare_models(
     return rows
 
 
-def best_row(rows: Sequence[Row]) -> Row:
-    """The row whose models a predictor takes."""
-    fit = [r for r in rows if r.model in INVARIANT and r.parameters <= SHIPPED_PARAMETERS]
-    return min(fit or list(rows), key=lambda r: r.validation)
+def best_row(rows: Sequence[Row], most_parameters: int = SHIPPED_PARAMETERS) -> Row:
+    """The row whose models a predictor takes: invariant, small enough, best by validation.
+
+    Where none is both, it is an invariant one, and else the best: ``caveat`` says so.
+    """
+    return min(
+        rows,
+        key=lambda r: (r.model not in INVARIANT, r.parameters > most_parameters, r.validation),
+    )
+
+
+def caveat(task: Task, row: Row, most_parameters: int = SHIPPED_PARAMETERS) -> str:
+    """What is wrong with the model that was chosen for a task; empty if nothing is."""
+    if row.model not in INVARIANT:
+        return (
+            f"{task.name} is answered by {row.model}, as no invariant model was trained: its answer"
+            " depends on how an update was factored"
+        )
+    if row.parameters > most_parameters:
+        return f"{task.name} is answered by {row.model} of {row.parameters:,} parameters"
+    return ""
 
 
 def best_temperature(logits: Tensor, true: Tensor) -> float:
     """The T > 0 that minimises the cross-entropy of logits / T on held-out LoRAs."""
     candidates = torch.logspace(-1, 1, 81)
-    losses = [
-        float(torch.nn.functional.binary_cross_entropy_with_logits(logits / t, true))
-        for t in candidates
-    ]
+    losses = [float(task_loss("binary", logits / t, true)) for t in candidates]
     return float(candidates[losses.index(min(losses))])
 
 
@@ -190,39 +226,32 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
     found = TaskModels(task, row.config, models, first.mean, first.std, half, 1.0)
     if baseline is not None:
         found.baseline, found.baseline_config = baseline.fitted[0].model, baseline.config
-    validation = collection.splits["validation"].known(task)
-    test = collection.splits["test"].known(task)
-    out, true = found.outputs(validation.pairs), validation.targets(task)
-    measured: dict[str, Any] = {"model": row.model, "test_loras": len(test.names)}
+    held, test = collection.calibration.known(task), collection.splits["test"].known(task)
+    out, true = found.outputs(held.pairs), held.targets(task)
+    measured: dict[str, Any] = {
+        "model": row.model, "calibration_loras": len(held.names), "test_loras": len(test.names)
+    }  # fmt: skip
     if task.kind == "binary":
         found.temperature = best_temperature(out, true)
-        out, true = found.outputs(test.pairs), test.targets(task)
-        measured |= task_metrics(task, out, true, first.std)
-        measured["auc_by_label"] = {
-            name: round(area_under_roc(out[:, i], true[:, i]), 4)
-            for i, name in enumerate(task.labels)
-        }
+    else:
+        half_widths = [conformal_quantile(e, COVERAGE) for e in (out - true).T]
+        found.half_width = torch.tensor(half_widths)
+    out, true = found.outputs(test.pairs), test.targets(task)
+    measured |= task_metrics(task, out, true, first.std)
+    if task.kind == "binary":
+        aucs = zip(task.labels, label_aucs(out, true), strict=True)
+        measured["auc_by_label"] = {name: round(auc, 4) for name, auc in aucs}
         measured["ece"] = expected_calibration_error(out.sigmoid(), true)
         measured["reliability"] = [
             [round(v, 4) for v in row] for row in reliability(out.sigmoid(), true)
         ]
     else:
-        columns = range(len(task.labels))
-        found.half_width = torch.tensor(
-            [conformal_quantile(out[:, i] - true[:, i], COVERAGE) for i in columns]
-        )
-        out, true = found.outputs(test.pairs), test.targets(task)
-        measured |= task_metrics(task, out, true, first.std)
+        by_label = zip(task.labels, regression_rows(out, true, first.std), strict=True)
+        measured["spearman_rho_by_label"] = {k: round(v["spearman_rho"], 4) for k, v in by_label}
         inside = ((out - true).abs() <= found.half_width).float().mean()
         measured["coverage_of_90_percent_intervals"] = float(inside)
     found.measured = measured
     return found
-
-
-def short_name(file: str) -> str:
-    """What a LoRA is called: its file, or its folder where all files have PEFT's name."""
-    *folders, last = file.removesuffix(".safetensors").split("/")
-    return folders[-1] if folders and last == "adapter_model" else last
 
 
 def build_predictor(
@@ -233,6 +262,10 @@ def build_predictor(
     kind: str,
     ranks: Sequence[int] = (),
     keep_baseline: bool = True,
+    *,
+    ranks_by_task: Mapping[str, Sequence[int]] | None = None,
+    most_parameters: int = SHIPPED_PARAMETERS,
+    only_useful: bool = False,
 ) -> Predictor:
     """Chooses and calibrates a model per task.
 
@@ -242,35 +275,53 @@ def build_predictor(
         name: Of the predictor.
         title: Of the family.
         kind: ``additive`` or ``multiplicative``.
-        ranks: Measured beyond those of the training LoRAs.
+        ranks: Measured beyond those of the training LoRAs, of all tasks.
         keep_baseline: Keep the MLP of raw factors, of the first task, for comparison.
+        ranks_by_task: The same as ``ranks``, of some tasks alone.
+        most_parameters: Of a model that is chosen.
+        only_useful: Do not answer the only task either if it is hardly better than chance.
+
+    Raises:
+        WsdemoError: No task is worth answering.
     """
-    tasks, silent = {}, []
+    trained = {*collection.ranks, *ranks}
+    tasks, silent, said = {}, [], []
     for i, task in enumerate(collection.tasks):
         own = list(rows[task.name])
-        is_kept = keep_baseline and i == 0
+        row = best_row(own, most_parameters)
+        is_kept = keep_baseline and i == 0 and row.model != "mlp"
         raw = next((r for r in own if r.model == "mlp"), None) if is_kept else None
-        models = calibrated(collection, task, best_row(own), raw)
-        if is_useful(models, collection) or len(collection.tasks) == 1:
-            tasks[task.name] = models
-        else:
+        models = calibrated(collection, task, row, raw)
+        if ranks_by_task is not None:
+            models.ranks = tuple(sorted({*trained, *ranks_by_task.get(task.name, ())}))
+        is_good = is_useful(models, collection)
+        if not is_good:
             silent.append(task.name)
-    train, validation = collection.splits["train"], collection.splits["validation"]
-    names = [short_name(n) for n in train.names]
-    counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
-    return Predictor(
-        name, title, collection.base, kind, collection.signature,
-        tuple(sorted({*collection.ranks, *ranks})), tasks,
-        Envelope.fit(train.pairs, validation.pairs, names),
-        f"LoRAs: {counts}. Base: {collection.base or 'not named'}." + not_answered(silent),
-    )  # fmt: skip
-
-
-def not_answered(tasks: Sequence[str]) -> str:
-    """The sentence of a card on tasks that are hardly better than chance."""
+        if is_good or (len(collection.tasks) == 1 and not only_useful):
+            tasks[task.name] = models
+            said.append(caveat(task, row, most_parameters))
     if not tasks:
-        return ""
-    return f" Not answered, as hardly better than chance on validation LoRAs: {', '.join(tasks)}."
+        raise WsdemoError(
+            "Nothing was learnt",
+            f"On the validation LoRAs no task is better than chance: {', '.join(silent)}. An answer"
+            f" needs an AUC of {USEFUL_AUC}, or a rank correlation of {USEFUL_RHO}.",
+            "Check the labels, add LoRAs, or predict something else.",
+        )
+    train, validation = collection.splits["train"], collection.splits["validation"]
+    counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
+    card = [
+        f"LoRAs: {counts}. Base: {collection.base or 'not named'}.",
+        not_answered([t for t in silent if t not in tasks]),
+        answered_badly([t for t in silent if t in tasks]),
+        f"Intervals and probabilities are {calibration_sentence(collection)}.",
+        *(f"{text}." for text in (*said, *collection.notes) if text),
+    ]
+    return Predictor(
+        name, title, collection.base, kind, collection.signature, tuple(sorted(trained)), tasks,
+        Envelope.fit(train.pairs, validation.pairs, [short_name(n) for n in train.names]),
+        " ".join(text for text in card if text),
+        always_adapted(train.pairs, collection.signature),
+    )  # fmt: skip
 
 
 def is_useful(models: TaskModels, collection: Collection) -> bool:

@@ -12,7 +12,8 @@ A model is GL-invariant if (U R, V R⁻ᵀ) gives the same output for every inve
     mlp, transformer, linear   nothing  yes
 
 (Theorems 1 and 2.) Inputs are scaled by ``InputScale``; products enter GL-net's head through
-asinh, as they span orders of magnitude with the learning rate that made them: both are ours.
+asinh, as they span orders of magnitude with the learning rate that made them, or standardised, as
+fits from one shared start differ little from their mean: all three are ours.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wsdemo.lol.pairs import Pairs, Signature
 
@@ -46,6 +48,8 @@ class ModelConfig:
     """Hidden width of the MLP (of tokens for the transformer)."""
     dropout: float = 0.1
     """In the head."""
+    standardise: bool = False
+    """GL-net: whether every entry of the products is standardised by training's moments."""
     rank: int = 4
     """The rank that models of raw factors are built for; others are padded or cut."""
 
@@ -132,6 +136,21 @@ def gl_gate(pairs: Pairs) -> Pairs:
     return Pairs(tuple(groups))
 
 
+class Standardised(nn.Module):
+    """Every entry less its mean, over its standard deviation: of the batch while training, after
+    it of the running moments (batch normalisation without parameters)."""
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(entries))
+        self.register_buffer("running_var", torch.ones(entries))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, entries) → the same; a batch of one has no moments of its own."""
+        mean, var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        return F.batch_norm(x, mean, var, training=self.training and len(x) > 1)
+
+
 class GlNet(nn.Module):
     """Equivariant layers, the invariant products Ũ Ṽᵀ, and an MLP. Accepts any rank."""
 
@@ -149,6 +168,8 @@ class GlNet(nn.Module):
         self.out = mlp(modules * h * h, config)
         if self.has_norms:
             self.strength = mlp(len(signature), config)
+        if config.standardise:
+            self.moments = Standardised(modules * h * h)
 
     def invariants(self, pairs: Pairs) -> Tensor:
         """(N, L, h, h) products Ũ Ṽᵀ of all modules."""
@@ -158,11 +179,15 @@ class GlNet(nn.Module):
         return torch.cat([U @ V.mT for U, V in pairs.groups], dim=1)
 
     def forward(self, pairs: Pairs) -> Tensor:
-        invariants = self.invariants(pairs)
-        products = (4 * invariants).asinh()
+        products = self.invariants(pairs)
+        if not self.config.standardise:
+            products = (4 * products).asinh()
         if self.config.head == "mean":
             products = products.mean(1, keepdim=True)
-        out: Tensor = self.out(products.flatten(1))
+        products = products.flatten(1)
+        if self.config.standardise:
+            products = self.moments(products).asinh()
+        out: Tensor = self.out(products)
         if self.has_norms:  # strength, which a small MLP finds hard to read off the entries
             out = out + self.strength(log_norms(self.scale(pairs)))
         return out
@@ -251,7 +276,7 @@ class SpectrumMlp(nn.Module):
                 Ru = torch.linalg.qr(U.double(), mode="r").R
                 Rv = torch.linalg.qr(V.double(), mode="r").R
                 s = torch.linalg.svdvals(Ru @ Rv.mT)[..., : self.config.rank]
-                s = torch.nn.functional.pad(s, (0, self.config.rank - s.shape[-1]))
+                s = F.pad(s, (0, self.config.rank - s.shape[-1]))
                 parts.append((s.to(U) + self.FLOOR).log().flatten(1))
         return torch.cat(parts, 1)
 

@@ -8,8 +8,9 @@ for one person), or on faces that share an attribute. ``groups``: on a random su
 groups of faces. Learning rate, steps, set size and prompt vary. Every LoRA is scored by
 CelebA-CLIP over 33 prompts.
 
-No face is in two splits: LoRAs for training see faces 1-7,200, for validation 7,201-8,000,
-for test 8,001-9,000, which no model of ours has seen. ``ranks`` is a test collection of other
+No face is in two splits: LoRAs for training see faces 1-7,200, for validation 7,201-8,000. No
+model of ours has learnt from faces 8,001-9,000: the first half is for calibration, the second for
+test. ``ranks`` is a test collection of other
 ranks than 4. LoRAs lie in RUNS/face-loras/SPLIT; their metadata hold labels and recipe.
 """
 
@@ -48,12 +49,16 @@ from wsdemo.train.faces_generator import face_coordinates, toy_coordinates
 BASE = "wsdemo/faces-generator"
 PREFIX = "transformer"
 TARGETS = ("to_q", "to_v")
-POOLS = {"train": (0, 7200), "validation": (7200, 8000), "test": (8000, 9000)}
+POOLS = {
+    "train": (0, 7200), "validation": (7200, 8000), "calibration": (8000, 8500),
+    "test": (8500, 9000),
+}  # fmt: skip
 """Faces that the LoRAs of a split may be finetuned on."""
 COUNTS = {
-    ("celeba", "train"): 1800, ("celeba", "validation"): 160, ("celeba", "test"): 100,
-    ("groups", "train"): 800, ("groups", "validation"): 120, ("groups", "test"): 80,
-    ("ranks", "test"): 75,
+    ("celeba", "train"): 1800, ("celeba", "validation"): 160,
+    ("celeba", "calibration"): 100, ("celeba", "test"): 100,
+    ("groups", "train"): 800, ("groups", "validation"): 120,
+    ("groups", "calibration"): 60, ("groups", "test"): 80, ("ranks", "test"): 75,
 }  # fmt: skip
 RANKS = (1, 2, 8, 16, 32)
 SIZES = (4, 8, 16, 32, 64)

@@ -4,8 +4,9 @@
     python -m wsdemo.train.lol_families face-generator
     python -m wsdemo.train.lol_families smollm
 
-``face-fields``: the mLoRA and mLoRA-Asym adapters of ``faces_ranks`` and ``faces_fit``; labels:
-CelebA's attributes of the photo. ``face-fields-lora``: the same of LoRA, whose products are added.
+``face-fields``: the mLoRA and mLoRA-Asym adapters of ``faces_ranks`` and ``faces_fit``, those of
+mirrored training faces too; labels: CelebA's attributes of the photo. ``face-fields-lora``: the
+same of LoRA, whose products are added.
 ``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of ``smollm_loras``. All models
 are trained on every task with ``--seeds`` seeds each; the comparison lies in the predictor's
 metadata.
@@ -14,7 +15,7 @@ metadata.
 import argparse
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -78,7 +79,6 @@ def face_fields(args: argparse.Namespace) -> Collection:
     """
     base, meta = load_base(args.out / "faces-base.safetensors")
     parts: dict[str, list[LabelledLoras]] = {"train": [], "validation": [], "test": []}
-    ranks: dict[int, int] = {}
     for representation, rank in itertools.product(FIELDS[args.family], RANKS):
         config = AdapterConfig(representation, rank, 0)
         folder = fits_folder(args.runs, "faces", config)
@@ -87,14 +87,16 @@ def face_fields(args: argparse.Namespace) -> Collection:
         adapter = Adapter(base, config)
         for split, found in parts.items():
             found.append(fitted_faces(args, adapter, folder / split))
-        ranks[rank] = ranks.get(rank, 0) + len(parts["train"][-1].names)
-    if not ranks:
+        if (folder / "train-mirrored").is_dir():
+            parts["train"].append(fitted_faces(args, adapter, folder / "train-mirrored"))
+    if not parts["train"]:
         raise WsdemoError(
             "No fits of faces",
             f"Found none of {', '.join(FIELDS[args.family])} in {args.runs / 'faces-fit'}.",
             "Run python -m wsdemo.train.faces_ranks first.",
         )
     splits = {split: LabelledLoras.join(found) for split, found in parts.items()}
+    ranks = Counter(int(name.rsplit("-r", 1)[1]) for name in splits["train"].names)
     names = tuple(splits["train"].labels)
     task = Task("attributes", names, "binary", headline=tuple(a for a in ATTRIBUTES if a in names))
     base_name = f"wsdemo/{meta['name']}@{meta['hash'][:12]}"
@@ -114,6 +116,8 @@ def fitted_faces(args: argparse.Namespace, adapter: Adapter, folder: Path) -> La
     values = faces.attributes.float()
     labels = {name: values[:, i] for i, name in enumerate(faces.attribute_names)}
     kind = f"{adapter.config.representation}-r{adapter.config.rank}"
+    if folder.name == "train-mirrored":
+        kind = f"mirrored-{kind}"
     names = tuple(f"{Path(file).stem}-{kind}" for file in files)
     pairs = pairs_of(adapter, instances.float(), field_signature(adapter))
     return LabelledLoras(pairs, labels, names)
@@ -160,11 +164,9 @@ def smollm(args: argparse.Namespace) -> Collection:
     return load_collection(folder, folder / "manifest.csv", tasks)
 
 
-def compare_task(
-    collection: Collection, models: Sequence[str], seeds: int, task: Task
-) -> list[Row]:
-    """All models on one task."""
-    return compare_models(collection, task, models, seeds, log)
+def compare_model(collection: Collection, seeds: int, task: Task, model: str) -> Row:
+    """One model on one task."""
+    return compare_models(collection, task, [model], seeds, log)[0]
 
 
 def prepare_worker() -> None:
@@ -179,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=None, help="at most, of a kind and split")
-    parser.add_argument("--workers", type=int, default=1, help="processes, a task each")
+    parser.add_argument("--workers", type=int, default=1, help="processes, a model each")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     args = parser.parse_args(arguments)
     start(args)
@@ -188,14 +190,18 @@ def main(arguments: list[str] | None = None) -> None:
     collection = (face_fields if is_field else readers[args.family])(args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
-    compare = partial(compare_task, collection, args.models, args.seeds)
+    compare = partial(compare_model, collection, args.seeds)
+    pairs = list(itertools.product(collection.tasks, args.models))
+    tasks, names = [task for task, _ in pairs], [model for _, model in pairs]
     if args.workers > 1:
         prepare_worker()
         with ProcessPoolExecutor(args.workers, get_context("spawn"), prepare_worker) as pool:
-            found = list(pool.map(compare, collection.tasks))
+            found = list(pool.map(compare, tasks, names))
     else:
-        found = [compare(task) for task in collection.tasks]
-    rows = {task.name: own for task, own in zip(collection.tasks, found, strict=True)}
+        found = list(map(compare, tasks, names))
+    rows: dict[str, list[Row]] = {task.name: [] for task in collection.tasks}
+    for task, row in zip(tasks, found, strict=True):
+        rows[task.name].append(row)
     kind = "multiplicative" if args.family == "face-fields" else "additive"
     # Measured beyond rank 4 by benchmarks/lol.py; at 16 and 32 the score's error is as large as
     # its variance, so those are not answered.

@@ -125,7 +125,7 @@ def build_network(
         width=width,
         depth=2 if args.toy else TransformerConfig.depth,
         summary=min(args.summary, prior.basis.shape[1]) // SUMMARY_TOKEN * SUMMARY_TOKEN,
-        # HyperDiffusion's form for an MLP: flat tokens, no hierarchy.
+        # An MLP's tokens are flat, as in HyperDiffusion: no hierarchy.
         flat=adapter.config.kind == "mlp",
     )
     return WeightTransformer(config)
