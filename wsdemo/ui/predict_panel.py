@@ -163,8 +163,8 @@ def evidence_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
         f' aria-label="What each of {len(names)} modules adds to the prediction, in {unit}">'
         f'<rect width="1000" height="36" fill="#ffffff"/>{bars}</svg>'
         f"<p>How much of the prediction goes, in {unit}, when one module alone is"
-        f" {100 * (1 - WEAKER):.0f} % weaker. Most: {top}. Blue raises the prediction, brown lowers it."
-        f"{caution}</p>"
+        f" {100 * (1 - WEAKER):.0f} % weaker. Most: {top}. Blue raises the prediction, brown"
+        f" lowers it.{caution}</p>"
     )
 
 
