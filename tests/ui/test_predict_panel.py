@@ -65,7 +65,7 @@ def test_a_percentage_of_the_face_generator_is_explained():
 def test_the_strip_says_its_unit_and_what_was_done(predictor, label, unit):
     batch = labelled(1, 14).pairs
     said = predict_panel.evidence_html(predictor, batch, label)
-    assert f"in {unit}, when one module alone is 10 % weaker" in said
+    assert f"less what it is with one module 10 % weaker, in {unit}." in said
     assert "lie outside" not in said
     narrow = dataclasses.replace(predictor.envelope, threshold=1e-6)
     narrow = dataclasses.replace(predictor, envelope=narrow)

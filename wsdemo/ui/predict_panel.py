@@ -162,8 +162,8 @@ def evidence_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
         f'<svg viewBox="0 0 1000 36" width="100%" height="36" preserveAspectRatio="none" role="img"'
         f' aria-label="What each of {len(names)} modules adds to the prediction, in {unit}">'
         f'<rect width="1000" height="36" fill="#ffffff"/>{bars}</svg>'
-        f"<p>How much of the prediction goes, in {unit}, when one module alone is"
-        f" {100 * (1 - WEAKER):.0f} % weaker. Most: {top}. Blue raises the prediction, brown"
+        f"<p>The prediction less what it is with one module {100 * (1 - WEAKER):.0f} % weaker, in"
+        f" {unit}. Most: {top}. Blue raises the prediction, brown"
         f" lowers it.{caution}</p>"
     )
 
