@@ -7,7 +7,8 @@ import torch
 
 from tests.lol.synthetic import SIGNATURE, labelled, pairs, write_collection
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.collection import default_split, guess_tasks, load_collection
+from wsdemo.lol.collection import default_split, load_collection
+from wsdemo.lol.labels import guess_tasks
 from wsdemo.lol.pairs import Pairs, Signature, pack
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 

@@ -1,7 +1,6 @@
 """A folder of LoRAs and a table of labels → labelled batches, with every problem stated first."""
 
 import csv
-import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,17 @@ from pathlib import Path
 import torch
 
 from wsdemo.errors import WsdemoError
+from wsdemo.lol.family import common_base, one_kind, union_signature
 from wsdemo.lol.fitting import LabelledLoras, Task
+from wsdemo.lol.labels import (
+    Table,
+    check_classes,
+    check_columns,
+    guess_tasks,
+    missing_labels,
+    table_of,
+    unused_columns,
+)
 from wsdemo.lol.pairs import Pairs, Signature, pack
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
@@ -19,6 +28,9 @@ from wsdemo.lora.reader import read_lora
 MIN_LORAS = 20
 """Fewer cannot be split three ways and say anything."""
 SPLITS = ("train", "validation", "test")
+CALIBRATION = "calibration"
+"""A fourth split, which a table may name: intervals and temperatures are fitted on its LoRAs,
+which serve nothing else. Without it the validation LoRAs serve for that too."""
 RESERVED = {"file", "split", "group", "name"}
 
 
@@ -28,11 +40,12 @@ class Collection:
 
     Attributes:
         signature: Their modules.
-        splits: ``train``, ``validation``, ``test``.
+        splits: ``train``, ``validation``, ``test``; ``calibration`` where the table names it.
         tasks: What can be learnt from the labels.
-        base: The base model that most files name.
+        base: The base model that most of the files name; empty if none does.
         ranks: Rank → files, in the training split.
         notes: What was left out, with counts.
+        kind: ``additive`` or ``multiplicative``.
     """
 
     signature: Signature
@@ -41,6 +54,21 @@ class Collection:
     base: str
     ranks: dict[int, int]
     notes: tuple[str, ...]
+    kind: str = "additive"
+
+    @property
+    def calibration(self) -> LabelledLoras:
+        """The LoRAs on which intervals and temperatures are fitted."""
+        return self.splits[CALIBRATION if CALIBRATION in self.splits else "validation"]
+
+
+def short_name(file: str) -> str:
+    """What a LoRA is called: its file, or its folder where all files have PEFT's name."""
+    *folders, last = file.removesuffix(".safetensors").split("/")
+    return folders[-1] if folders and last == "adapter_model" else last
+
+
+# ---- the table ------------------------------------------------------------------------
 
 
 def read_labels(path: Path) -> tuple[list[dict[str, str]], list[str]]:
@@ -67,7 +95,9 @@ def read_labels(path: Path) -> tuple[list[dict[str, str]], list[str]]:
             f"{path.name} has {len(rows)} rows, with columns {', '.join(rows[0] if rows else [])}.",
             "Expected a column 'file', and one or more columns of numbers.",
         )
-    twice = [name for name, n in Counter(r["file"] for r in rows).items() if n > 1]
+    for row in rows:  # a short row has no cell there
+        row["file"] = (row["file"] or "").strip()
+    twice = [name for name, n in Counter(r["file"] for r in rows).items() if name and n > 1]
     if twice:
         raise WsdemoError(
             "A file has two rows of labels",
@@ -77,43 +107,75 @@ def read_labels(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     return rows, columns
 
 
-def numeric(rows: Sequence[Mapping[str, str]], column: str) -> list[float] | None:
-    """A column as numbers, NaN where it is empty; None if it holds other texts."""
-    values = []
-    for row in rows:
-        text = (row.get(column) or "").strip()
-        try:
-            values.append(float(text) if text else math.nan)
-        except ValueError:
-            return None
-    return values
-
-
-def guess_tasks(labels: Mapping[str, Sequence[float]]) -> list[Task]:
-    """One binary task of all 0/1 columns, and a regression task for every other column."""
-    known = {c: [v for v in values if math.isfinite(v)] for c, values in labels.items()}
-    binary = tuple(c for c, v in known.items() if set(v) == {0.0, 1.0})
-    tasks = [Task("attributes", binary, "binary")] if binary else []
-    tasks += [
-        Task(c, (c,), "regression")
-        for c, values in known.items()
-        if c not in binary and len(set(values)) > 1
-    ]
-    return tasks
-
-
 def default_split(key: str) -> str:
     """70 / 15 / 15 by the name (or, where the table has one, the group): the same every time."""
     place = zlib.crc32(key.encode()) % 100
     return "train" if place < 70 else "validation" if place < 85 else "test"
 
 
+def split_of(row: Mapping[str, str]) -> str:
+    """The split that a row names, or else that of its group or name."""
+    told = (row.get("split") or "").strip()
+    return told or default_split((row.get("group") or "").strip() or row["file"])
+
+
+def check_splits(rows: Sequence[Mapping[str, str]]) -> None:
+    """Refuses unknown splits, and groups that lie in several.
+
+    Raises:
+        WsdemoError: What was found, with counts.
+    """
+    known = (*SPLITS, CALIBRATION)
+    unknown = Counter(split for row in rows if (split := split_of(row)) not in known)
+    if unknown:
+        found = ", ".join(f"{name[:20]!r} ({n} LoRAs)" for name, n in unknown.most_common(5))
+        raise WsdemoError(
+            "Unknown split",
+            f"The column 'split' holds {found}; expected {', '.join(known)}.",
+            "Correct these cells, or leave them empty to split by name.",
+        )
+    groups: dict[str, set[str]] = {}
+    for row in rows:
+        if group := (row.get("group") or "").strip():
+            groups.setdefault(group, set()).add(split_of(row))
+    crossing = [group for group, splits in groups.items() if len(splits) > 1]
+    if crossing:
+        raise WsdemoError(
+            "A group lies in several splits",
+            f"{len(crossing)} of {len(groups)} groups, such as {crossing[0][:60]!r} in"
+            f" {', '.join(sorted(groups[crossing[0]]))}: what is tested on would be trained on.",
+            "Give every file of a group the same split, or leave the column 'split' out.",
+        )
+
+
+# ---- the LoRAs ------------------------------------------------------------------------
+
+
+def read_member(folder: Path, file: str) -> Lora:
+    """One LoRA of a folder; what is wrong with it is said with its name."""
+    try:
+        return read_lora(folder / file)
+    except WsdemoError as error:
+        raise WsdemoError(error.title, f"{file}: {error.message}", error.hint) from error
+
+
+def labelled(
+    table: Table, loras: Mapping[int, Lora], signature: Signature, index: Sequence[int]
+) -> LabelledLoras:
+    """Some of a table's LoRAs as a batch."""
+    return LabelledLoras(
+        Pairs.join([pack(loras[i], signature) for i in index]),
+        {c: torch.tensor([v[i] for i in index]) for c, v in table.values.items()},
+        tuple(table.rows[i]["file"] for i in index),
+    )
+
+
 def load_collection(folder: Path, labels: Path, tasks: Sequence[Task] | None = None) -> Collection:
     """Reads a folder of LoRAs with a table of labels.
 
     The table has a column ``file`` (relative to the folder), columns of numbers, and
-    optionally ``split`` (train, validation, test) and ``group`` (files of one group stay in
-    one split).
+    optionally ``split`` (train, validation, test, calibration) and ``group`` (files of one group
+    stay in one split). A LoRA without a split is in one of the first three by its name.
 
     Args:
         folder: With the LoRA files.
@@ -123,116 +185,36 @@ def load_collection(folder: Path, labels: Path, tasks: Sequence[Task] | None = N
     Raises:
         WsdemoError: Nothing can be learnt from it; says what was found.
     """
-    rows, columns = read_labels(labels)
-    found = [row for row in rows if (folder / row["file"]).is_file()]
-    notes = []
-    if len(found) < len(rows):
-        notes.append(f"{len(rows) - len(found)} labelled files are not in the folder")
-    named = {Path(row["file"]).as_posix() for row in rows}
-    present = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*.safetensors"))]
-    extra = [p for p in present if p not in named]
-    if extra:
-        notes.append(f"{len(extra)} files have no labels, such as {extra[0][:60]}")
-    if len(found) < MIN_LORAS:
+    table = table_of(folder, *read_labels(labels))
+    if len(table.rows) < MIN_LORAS:
         raise WsdemoError(
             "Too few LoRAs",
-            f"{len(found)} files of {folder.name} have labels ({'; '.join(notes) or 'all do'});"
-            f" at least {MIN_LORAS} are needed.",
+            f"{len(table.rows)} files of {folder.name} have labels"
+            f" ({'; '.join(table.notes) or 'all do'}); at least {MIN_LORAS} are needed.",
             "Add LoRAs, or correct the column 'file'.",
         )
-    values = {c: v for c in columns if (v := numeric(found, c)) is not None}
-    chosen = list(tasks) if tasks is not None else guess_tasks(values)
-    missing = sorted({c for t in chosen for c in t.labels} - set(values))
-    if missing or not chosen:
-        constant = sorted(set(columns) - {c for t in chosen for c in t.labels})
-        raise WsdemoError(
-            "Nothing to predict",
-            f"No usable label: {', '.join((missing or constant)[:5])} hold one value only, no"
-            " numbers, or are not there.",
-            "Give labels that differ between LoRAs.",
-        )
-    loras = [(row, read_lora(folder / row["file"])) for row in found]
-    kinds = Counter(_shape_key(lora) for _, lora in loras)
-    signature = union_signature([lora for _, lora in loras], folder.name, kinds)
-    bases = Counter(lora.base.name for _, lora in loras)
-    splits: dict[str, LabelledLoras] = {}
-    ranks: dict[int, int] = {}
-    for split in SPLITS:
-        index = [
-            i
-            for i, (row, _) in enumerate(loras)
-            if (row.get("split") or default_split(row.get("group") or row["file"])) == split
-        ]
+    chosen = list(tasks) if tasks is not None else guess_tasks(table.values)
+    check_columns(table, chosen)
+    check_splits(table.rows)
+    unused = unused_columns(table, chosen) if tasks is None else []
+    loras = {i: read_member(folder, row["file"]) for i, row in enumerate(table.rows)}
+    everyone = list(loras.values())
+    signature, kind = union_signature(everyone, folder.name), one_kind(everyone, folder.name)
+    base, of_base = common_base(everyone)
+    places: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for i, row in enumerate(table.rows):
+        places.setdefault(split_of(row), []).append(i)
+    for split, index in places.items():
         if not index:
             raise WsdemoError(
                 "A split is empty",
                 f"No LoRA is in {split!r}: {len(loras)} LoRAs in all.",
                 "Name the splits train, validation and test in a column 'split', or add LoRAs.",
             )
-        pairs = Pairs.join([pack(loras[i][1], signature) for i in index])
-        table = {c: torch.tensor([v[i] for i in index]) for c, v in values.items()}
-        splits[split] = LabelledLoras(pairs, table, tuple(loras[i][0]["file"] for i in index))
-        if split == "train":
-            for i in index:
-                for rank in loras[i][1].ranks:
-                    ranks[rank] = ranks.get(rank, 0) + 1
-    check_classes(chosen, splits["train"])
+    splits = {k: labelled(table, loras, signature, index) for k, index in places.items()}
+    check_classes(chosen, splits)
+    ranks = Counter(rank for i in places["train"] for rank in loras[i].ranks)
+    notes = [*table.notes, *unused, *missing_labels(table, chosen), *of_base]
     return Collection(
-        signature, splits, tuple(chosen), bases.most_common(1)[0][0], ranks, tuple(notes)
-    )
-
-
-def _shape_key(lora: Lora) -> frozenset[tuple[str, int, int]]:
-    return frozenset((m.name, m.U.shape[0], m.V.shape[0]) for m in lora.modules)
-
-
-def union_signature(
-    loras: Sequence[Lora], where: str, kinds: Mapping[frozenset[tuple[str, int, int]], int]
-) -> Signature:
-    """All modules of all LoRAs; a LoRA without one has a zero update there.
-
-    Raises:
-        WsdemoError: Two LoRAs disagree on a module's shape, or share no module: two families.
-    """
-    shapes: dict[str, tuple[int, int]] = {}
-    for kind in kinds:
-        for name, n, m in kind:
-            if shapes.setdefault(name, (n, m)) != (n, m):
-                raise WsdemoError(
-                    "Mixed families",
-                    f"In {where}, {name[:60]} is {shapes[name]} in some LoRAs and {(n, m)} in"
-                    f" others ({len(kinds)} different sets of modules).",
-                    "Train one predictor per base model: put each family in a folder of its own.",
-                )
-    own = [{name for name, _, _ in kind} for kind in kinds]
-    largest = max(own, key=len)
-    apart = sum(n for kind, n in kinds.items() if not largest & {name for name, _, _ in kind})
-    if apart:
-        raise WsdemoError(
-            "Mixed families",
-            f"{apart} of {len(loras)} LoRAs in {where} share no module with the others.",
-            "Train one predictor per base model: put each family in a folder of its own.",
-        )
-    return Signature(dict(sorted(shapes.items())))
-
-
-def check_classes(tasks: Sequence[Task], train: LabelledLoras) -> None:
-    """Raises WsdemoError where a 0/1 label has one class only among the training LoRAs."""
-    for task in tasks:
-        known = train.known(task)
-        if len(known.names) < MIN_LORAS // 2:
-            raise WsdemoError(
-                "Too few labels",
-                f"{len(known.names)} training LoRAs have the labels of {task.name}.",
-                f"Label at least {MIN_LORAS // 2} of them.",
-            )
-        if task.kind != "binary":
-            continue
-        for column in task.labels:
-            if len(set(known.labels[column].tolist())) < 2:
-                raise WsdemoError(
-                    "One class only",
-                    f"All {len(known.names)} training LoRAs have {column} ="
-                    f" {known.labels[column][0]:g}.",
-                    "Leave the label out, or add LoRAs of the other class.",
-                )
+        signature, splits, tuple(chosen), base, dict(ranks), tuple(notes), kind
+    )  # fmt: skip

@@ -50,8 +50,12 @@ class LabelledLoras:
     names: tuple[str, ...]
 
     def known(self, task: Task) -> "LabelledLoras":
-        """Those that have every label of a task."""
-        have = torch.stack([torch.isfinite(self.labels[c]) for c in task.labels]).all(0)
+        """Those that have every label of a regression, or any label of a binary task.
+
+        Yes-or-no labels are learnt and judged each by itself, with the missing ones left out.
+        """
+        each = torch.stack([torch.isfinite(self.labels[c]) for c in task.labels])
+        have = each.any(0) if task.kind == "binary" else each.all(0)
         return self if bool(have.all()) else self.pick(have.nonzero().flatten())
 
     def pick(self, index: Tensor) -> "LabelledLoras":
@@ -122,10 +126,11 @@ class Fitted:
 
 
 def task_loss(kind: str, output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of standardised labels, or binary cross-entropy."""
+    """Mean squared error of standardised labels, or cross-entropy of the yes-or-no ones known."""
     if kind == "regression":
         return F.mse_loss(output, target)
-    return F.binary_cross_entropy_with_logits(output, target)
+    known = target.isfinite()
+    return F.binary_cross_entropy_with_logits(output[known], target[known])
 
 
 def train_model(
@@ -187,9 +192,10 @@ def train_model(
 
 @torch.no_grad()
 def _loss(model: LolModel, kind: str, pairs: Pairs, target: Tensor) -> float:
-    total = 0.0
+    total, labels = 0.0, 0
     for i in range(0, len(pairs), 64):
         part = slice(i, i + 64)
-        output = model(pairs.pick(part))
-        total += float(task_loss(kind, output, target[part])) * len(output)
-    return total / len(pairs)
+        known = int(target[part].isfinite().sum())
+        total += float(task_loss(kind, model(pairs.pick(part)), target[part])) * known
+        labels += known
+    return total / labels

@@ -25,22 +25,34 @@ def regression_metrics(predicted: Tensor, true: Tensor, spread: float) -> dict[s
     }
 
 
+def label_aucs(logits: Tensor, true: Tensor) -> list[float]:
+    """AUC of each of k labels, over the LoRAs that have it; NaN where one class is missing."""
+    columns = zip(logits.T, true.T, strict=True)
+    return [area_under_roc(x[y.isfinite()], y[y.isfinite()]) for x, y in columns]
+
+
 def binary_metrics(logits: Tensor, true: Tensor) -> dict[str, float]:
-    """Of (n, k) logits and labels, means over the k: accuracy, majority class, AUC."""
-    accuracy = ((logits > 0).float() == true).float().mean()
-    share = true.float().mean(0)
-    aucs = [area_under_roc(logits[:, i], true[:, i]) for i in range(true.shape[1])]
-    known = [a for a in aucs if not math.isnan(a)]
+    """Of (n, k) logits and labels, NaN where not known: accuracy, majority class, AUC.
+
+    Majority and AUC are means over the labels.
+    """
+    known = true.isfinite()
+    share = true.float().nanmean(0)
+    aucs = [a for a in label_aucs(logits, true) if not math.isnan(a)]
     return {
-        "accuracy": float(accuracy),
-        "majority": float(torch.maximum(share, 1 - share).mean()),
-        "auc": float(np.mean(known)) if known else float("nan"),
+        "accuracy": float(((logits > 0).float() == true)[known].float().mean()),
+        "majority": float(torch.maximum(share, 1 - share).nanmean()),
+        "auc": float(np.mean(aucs)) if aucs else float("nan"),
     }
 
 
 def reliability(probabilities: Tensor, true: Tensor, bins: int = 10) -> list[list[float]]:
-    """(mean probability, share of true labels, count) of the bins that are not empty."""
-    p, t = probabilities.flatten().double(), true.flatten().double()
+    """(mean probability, share of true labels, count) of the bins that are not empty.
+
+    Labels that are not known (NaN) are left out.
+    """
+    known = true.isfinite()
+    p, t = probabilities[known].double(), true[known].double()
     place = (p * bins).long().clamp(0, bins - 1)
     rows = [place == b for b in range(bins)]
     return [
@@ -53,17 +65,24 @@ def reliability(probabilities: Tensor, true: Tensor, bins: int = 10) -> list[lis
 def expected_calibration_error(probabilities: Tensor, true: Tensor, bins: int = 10) -> float:
     """ECE: Σ_b (n_b / n) |mean probability − share of positives| over equal-width bins."""
     rows = reliability(probabilities, true, bins)
-    return sum(count * abs(p - t) for p, t, count in rows) / max(1, probabilities.numel())
+    error = sum(count * abs(p - t) for p, t, count in rows)
+    return error / max(1, sum(count for *_, count in rows))
 
 
 def conformal_quantile(residuals: Tensor, coverage: float) -> float:
     """Split conformal prediction: the ⌈(n + 1) c⌉-th smallest of n held-out |residuals|.
 
     Intervals of that half-width hold at least a share c of new labels, if these are
-    exchangeable with the held-out ones. Infinite where n is too small to promise it.
+    exchangeable with the held-out ones. Infinite where n < ``fewest_residuals(c)``, which is
+    too small to promise it.
     """
     n = len(residuals)
     place = math.ceil((n + 1) * coverage)
     if place > n:
         return float("inf")
     return float(residuals.abs().sort().values[place - 1])
+
+
+def fewest_residuals(coverage: float) -> int:
+    """The least n of which a ⌈(n + 1) c⌉-th smallest exists: 9 for a coverage of 0.9."""
+    return next(n for n in range(1, 1000) if math.ceil((n + 1) * coverage) <= n)
