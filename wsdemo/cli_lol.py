@@ -14,12 +14,24 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.hub_reference import looks_like_reference
 from wsdemo.lol.answers import answer
-from wsdemo.lol.build import build_predictor, compare_models, task_metrics
+from wsdemo.lol.build import (
+    OWN_PARAMETERS,
+    best_row,
+    build_predictor,
+    caveat,
+    common_rank,
+    compare_models,
+    model_config,
+    task_metrics,
+)
 from wsdemo.lol.card import predictor_card
-from wsdemo.lol.collection import load_collection
+from wsdemo.lol.collection import Collection, load_collection
+from wsdemo.lol.memory import affordable
 from wsdemo.lol.models import MODELS
-from wsdemo.lol.predictor_files import save_predictor
+from wsdemo.lol.predictor_files import load_predictor, save_predictor, seen_names, without_nan
+from wsdemo.lol.provenance import check_calibration, provenance
 from wsdemo.lol.shipped import find_predictor, known_predictors
+from wsdemo.lol.unseen import load_unseen
 from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.reader import judge_header, read_lora
 
@@ -81,56 +93,88 @@ def run_train(args: argparse.Namespace) -> Result:
         raise WsdemoError(
             "Unknown model", f"Found {', '.join(unknown)}.", f"Choose among {', '.join(MODELS)}."
         )
+    if args.seeds < 1:
+        raise WsdemoError("No seed", f"Found --seeds {args.seeds}.", "Train one model or more.")
     started, out = time.monotonic(), args.out
     torch.manual_seed(0)
     collection = load_collection(args.loras, args.labels)
-    for note in collection.notes:
+    check_calibration(collection)
+    about = provenance(collection)
+    models, notes = models_to_train(collection, args.models or MODELS, args.seeds)
+    notes = [*collection.notes, *notes]
+    for note in notes:
         report(note)
-    counts = {k: len(v.names) for k, v in collection.splits.items()}
-    report(f"{counts}, {len(collection.signature)} modules, tasks: "
+    report(f"{about['counts']}, {len(collection.signature)} modules, tasks: "
            + ", ".join(t.name for t in collection.tasks))  # fmt: skip
     rows = {
-        task.name: compare_models(collection, task, args.models or MODELS, args.seeds, report)
+        task.name: compare_models(collection, task, models, args.seeds, report)
         for task in collection.tasks
     }
     name = args.name or out.name
     predictor = build_predictor(
-        collection, rows, name, f"LoRAs of {collection.base or name}", "additive"
-    )
+        collection, rows, name, f"LoRAs of {collection.base or name}", collection.kind,
+        most_parameters=OWN_PARAMETERS, only_useful=True,
+    )  # fmt: skip
+    for models_of in predictor.tasks.values():
+        task = models_of.task
+        if said := caveat(task, best_row(rows[task.name], OWN_PARAMETERS), OWN_PARAMETERS):
+            notes.append(said)
     comparison = {t: [r.to_dict() for r in own] for t, own in rows.items()}
-    extra = {"counts": counts, "comparison": comparison, "seeds": args.seeds}
+    extra = {**about, "notes": notes, "comparison": comparison, "seeds": args.seeds}
     file = out / "predictor.safetensors"
-    save_predictor(file, predictor, extra)
+    save_predictor(file, predictor, without_nan(extra))
+    load_predictor(file)  # what cannot be opened again is not reported as done
     (out / "README.md").write_text(predictor_card(file))
-    return {
+    return without_nan({
         "predictor": str(file),
-        "counts": counts,
+        "counts": about["counts"],
+        "calibration": about["calibration"],
         "tasks": {t: m.measured for t, m in predictor.tasks.items()},
         "not_answered": [t.name for t in collection.tasks if t.name not in predictor.tasks],
-        "notes": list(collection.notes),
+        "notes": notes,
         "seconds": time.monotonic() - started,
-    }
+    })  # fmt: skip
+
+
+def models_to_train(
+    collection: Collection, names: Sequence[str], seeds: int
+) -> tuple[list[str], list[str]]:
+    """Those of some models that fit into memory, and why the others are skipped.
+
+    Raises:
+        WsdemoError: None fits.
+    """
+    outputs = max(len(task.labels) for task in collection.tasks)
+    rank, loras = common_rank(collection.ranks), len(collection.splits["train"].names)
+    configs = [model_config(name, outputs, rank, loras) for name in names]
+    models, skipped = affordable(collection.signature, configs, seeds)
+    if not models:
+        raise WsdemoError(
+            "Not enough memory", f"{'. '.join(skipped)}.", "Choose another model, or fewer modules."
+        )
+    return models, skipped
 
 
 def run_evaluate(args: argparse.Namespace) -> Result:
-    """``lol evaluate``: a predictor against the labels of a folder of LoRAs."""
+    """``lol evaluate``: a predictor against the labels of LoRAs that it was not made from.
+
+    Of a folder with a column ``split`` these are the test LoRAs.
+    """
     predictor = find_predictor(args.predictor, own_token([args.predictor]))
-    tasks = [m.task for m in predictor.tasks.values()]
-    collection = load_collection(args.loras, args.labels, tasks)
-    if dict(collection.signature.shapes) != dict(predictor.signature.shapes):
-        raise WsdemoError(
-            "Another family",
-            f"The LoRAs have {len(collection.signature)} modules, which are not the predictor's"
-            f" {len(predictor.signature)}.",
-            "Evaluate on LoRAs of the base model that it was trained for.",
-        )
+    path = Path(args.predictor)
+    # Of one from the Hub only the training LoRAs are known here.
+    seen = seen_names(path) if path.exists() else predictor.envelope.names
+    unseen, notes = load_unseen(args.loras, args.labels, predictor, seen)
+    for note in notes:
+        report(note)
     found: Result = {}
     for name, models in predictor.tasks.items():
-        test = collection.splits["test"].known(models.task)
-        out = models.outputs(test.pairs)
-        figures = task_metrics(models.task, out, test.targets(models.task), models.std)
-        found[name] = {"test_loras": len(test.names), **figures}
-    return {"predictor": predictor.name, "tasks": found}
+        test = unseen.known(models.task)
+        found[name] = {"test_loras": len(test.names)}
+        if test.names:
+            out = models.outputs(test.pairs)
+            found[name] |= task_metrics(models.task, out, test.targets(models.task), models.std)
+    return without_nan({"predictor": predictor.name, "tasks": found, "notes": notes})
 
 
 def run_list(args: argparse.Namespace) -> Result:

@@ -5,6 +5,7 @@ tasks, calibration, training ranks and the envelope outside of which a predictor
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ MAX_ENSEMBLE = 32
 
 def _stored(name: str, value: Tensor, is_rough: bool) -> dict[str, Tensor]:
     """A parameter in half precision; the large matrices of a baseline in a byte an entry."""
-    if "scale" in name:  # input scales span orders of magnitude
+    if "scale" in name or "running" in name:  # scales and moments span orders of magnitude
         return {name: value}
     return pack(name, value) if is_rough else {name: value.half()}
 
@@ -55,7 +56,8 @@ def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -
             "count": len(models.models),
             "baseline": dataclasses.asdict(baseline) if baseline else None,
             "temperature": models.temperature,
-            "measured": models.measured,
+            "measured": without_nan(models.measured),
+            "ranks": list(models.ranks),
         })  # fmt: skip
     envelope = predictor.envelope
     tensors |= {
@@ -69,8 +71,28 @@ def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -
         "shapes": {k: list(v) for k, v in predictor.signature.shapes.items()},
         "ranks": list(predictor.ranks), "tasks": tasks, "threshold": envelope.threshold,
         "names": list(envelope.names), "card": predictor.card,
+        "required": list(predictor.required) if predictor.required is not None else None,
     }  # fmt: skip
     save_checkpoint(path, tensors, meta)
+
+
+def seen_names(path: Path) -> frozenset[str]:
+    """Short names of the LoRAs that a predictor's file says it was made from.
+
+    Those that trained it, and, where its metadata name them, chose its models or calibrated it.
+    """
+    _, meta = load_checkpoint(path / "predictor.safetensors" if path.is_dir() else path)
+    lists = [meta.get(key) for key in ("names", "chosen_by")]
+    return frozenset(str(name) for own in lists if isinstance(own, list) for name in own)
+
+
+def without_nan(value: Any) -> Any:
+    """The same for JSON, which has no NaN and no infinity: None instead."""
+    if isinstance(value, Mapping):
+        return {k: without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_predictor(path: Path) -> Predictor:
@@ -117,8 +139,9 @@ def _check_task(tensors: Mapping[str, Tensor], t: int, entry: Mapping[str, Any])
     for name in ("mean", "std", "half_width"):
         if tensors[f"{t}.{name}"].shape != (len(labels),):
             raise ValueError(name)
-    aucs = measured.get("auc_by_label", {})
-    numbers = [*aucs.values(), measured.get("spearman_rho", 0.0), entry["temperature"]]
+    by_label = (measured.get(f"{k}_by_label", {}).values() for k in ("auc", "spearman_rho"))
+    figures = [*itertools.chain(*by_label), measured.get("spearman_rho")]
+    numbers = [*(v for v in figures if v is not None), entry["temperature"]]
     if not labels or not all(isinstance(label, str) for label in labels):
         raise ValueError("labels")
     if not all(isinstance(v, int | float) for v in numbers) or not entry["temperature"] > 0:
@@ -152,7 +175,7 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
             task, config, models[: int(entry["count"])], tensors[f"{t}.mean"].float(),
             tensors[f"{t}.std"].float(), tensors[f"{t}.half_width"].float(),
             float(entry["temperature"]), models[-1] if baseline else None, baseline,
-            dict(entry["measured"]),
+            dict(entry["measured"]), tuple(int(r) for r in entry.get("ranks", ())),
         )  # fmt: skip
     envelope = Envelope(
         tensors["envelope.features"].float(), tensors["envelope.mean"].float(),
@@ -163,7 +186,11 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
         raise ValueError("envelope")
     if envelope.mean.shape != (2 * L,) or envelope.std.shape != (2 * L,):
         raise ValueError("envelope")
+    required = meta.get("required")
+    if required is not None and not set(required) <= set(signature.shapes):
+        raise ValueError("required modules")
     return Predictor(
         str(meta["name"]), str(meta["title"]), str(meta["base"]), str(meta["lora_kind"]),
         signature, tuple(int(r) for r in meta["ranks"]), tasks, envelope, str(meta["card"]),
+        None if required is None else tuple(required),
     )  # fmt: skip
