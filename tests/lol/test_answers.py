@@ -175,6 +175,8 @@ def test_a_label_is_told_by_its_own_figure_or_the_mean_is_called_one(predictor):
     both = {"spearman_rho": 0.7, "spearman_rho_by_label": {"a": 0.9, "b": 0.5}}
     own = dataclasses.replace(models, task=several, measured=both)
     assert [own.held_out(label) for label in "ab"] == ["ρ 0.90", "ρ 0.50"]
+    both["spearman_rho_by_label"]["b"] = None  # the test LoRAs do not differ in it
+    assert own.held_out("b") == ""
     mean = dataclasses.replace(own, measured={"spearman_rho": 0.7})
     assert mean.held_out("a") == "mean of 2: ρ 0.70"
     one = dataclasses.replace(models, measured={"spearman_rho": 0.7})

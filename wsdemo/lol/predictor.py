@@ -108,8 +108,10 @@ class TaskModels:
         if self.task.kind == "binary":
             auc = self.measured.get("auc_by_label", {}).get(label)
             return f"AUC {auc:.2f}" if auc is not None and auc == auc else ""
-        rho, mean = self.measured.get("spearman_rho_by_label", {}).get(label), ""
-        if rho is None:
+        by_label, mean = self.measured.get("spearman_rho_by_label"), ""
+        if by_label is not None:
+            rho = by_label.get(label)
+        else:  # written before labels had figures of their own
             rho = self.measured.get("spearman_rho")
             mean = f"mean of {len(self.task.labels)}: " if len(self.task.labels) > 1 else ""
         return f"{mean}ρ {rho:.2f}" if rho is not None and rho == rho else ""
