@@ -186,7 +186,7 @@ def run_list(args: argparse.Namespace) -> Result:
                 "family": p.title,
                 "base": p.base,
                 "modules": len(p.signature),
-                "ranks": list(p.ranks),
+                "ranks": sorted({r for m in p.tasks.values() for r in m.ranks or p.ranks}),
                 "labels": [label for m in p.tasks.values() for label in m.task.labels],
             }
             for p in known_predictors(args.predictor, own_token(args.predictor))

@@ -59,7 +59,7 @@ def test_gl_net_is_invariant_at_every_depth_and_head(layers, head, standardise):
 def test_standardised_products_are_those_of_training_and_not_of_the_batch():
     model, batch = built("gl-net", standardise=True), pairs(40)
     model = model.float().train()
-    for _ in range(60):
+    for _ in range(200):
         model(batch)
     products = model.invariants(batch).flatten(1)
     model.eval()

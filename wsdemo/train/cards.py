@@ -93,7 +93,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "Predicts 40 CelebA attributes of a face from the mLoRA or mLoRA-Asym adapter (ranks 1 to "
         "16) of its fitted field.",
         "python -m wsdemo.train.lol_families face-fields --data celeba.zip",
-        FIELD_FITS + "Of mLoRA-Asym at rank 8 all 8,000 and 500. " + LOL,
+        FIELD_FITS + "Of mLoRA-Asym at rank 8 all 8,000, their mirror images and 500. " + LOL,
     ),
     "lol-face-fields-lora": (
         "Predicts 40 CelebA attributes of a face from the LoRA (ranks 1 to 16) of its fitted "
@@ -106,16 +106,19 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "CelebA-CLIP score, five attributes of its faces, and their number. Which of ten groups of "
         "faces were among them was tried too: hardly better than chance, so it is not answered.",
         "python -m wsdemo.train.lol_families face-generator",
-        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`; test LoRAs use faces "
-        "that no model has seen. " + LOL,
+        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`; those for calibration "
+        "and test use faces that no model has learnt from. The probability of an attribute is that "
+        "more of the LoRA's faces have it than faces at large, not that each has. " + LOL,
     ),
     "lol-smollm": (
         "Predicts which of 14 text sources a LoRA of SmolLM2-135M was finetuned on, how many "
         "passages, and its losses.",
         "python -m wsdemo.train.lol_families smollm",
         "The LoRAs: `python -m wsdemo.train.smollm_loras --model SMOLLM2 --texts TEXTS`. No set of "
-        "sources and no passage is in two splits. Losses are over the words that occur in the "
-        "passages. Accuracy on 24 BBQ questions was tried too: the base guesses, its LoRAs differ "
+        "sources and no passage is in two splits; but BBQ's questions fill a few templates, so "
+        "that most of its test passages share sixteen tokens in a row with training passages, "
+        "which makes membership of those sources easier. Losses are over the words that occur in "
+        "the passages. Accuracy on 24 BBQ questions was tried too: the base guesses, its LoRAs differ "
         "by chance, and no model predicts it, so it is not answered. " + LOL,
     ),
     "lora-examples": (
@@ -213,8 +216,8 @@ def show(value: Any) -> str:
     """A measured value for people."""
     if isinstance(value, dict):
         return ", ".join(f"{k} {show(v)}" for k, v in value.items())
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | None):
+        return value or "not known"
     return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
 
 
