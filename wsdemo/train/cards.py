@@ -118,8 +118,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "sources and no passage is in two splits; but BBQ's questions fill a few templates, so "
         "that most of its test passages share sixteen tokens in a row with training passages, "
         "which makes membership of those sources easier. Losses are over the words that occur in "
-        "the passages. Accuracy on 24 BBQ questions was tried too: the base guesses, its LoRAs differ "
-        "by chance, and no model predicts it, so it is not answered. " + LOL,
+        "the passages. Accuracy on 24 BBQ questions was tried too: the base guesses, its LoRAs "
+        "differ by chance, and no model predicts it, so it is not answered. " + LOL,
     ),
     "lora-examples": (
         "LoRAs of all families' test splits with their true labels, for the app and "

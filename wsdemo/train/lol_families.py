@@ -215,12 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
         collection, rows, name, TITLES[args.family], kind, ranks_by_task=ranks
     )
     comparison: dict[str, Any] = {t: [r.to_dict() for r in own] for t, own in rows.items()}
-    extra: dict[str, Any] = {
-        "toy": args.toy,
-        "seeds": args.seeds,
-        "counts": counts,
-        "comparison": comparison,
-    }
+    extra: dict[str, Any] = {"toy": args.toy, "seeds": args.seeds, "comparison": comparison}
     extra |= provenance(collection)
     if is_field:
         extra["by_fit"] = by_fit(predictor, collection)
