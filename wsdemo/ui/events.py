@@ -7,7 +7,7 @@ import html
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +65,33 @@ def guarded_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Itera
     return call
 
 
-def stop_button(button: gr.Button, run: Any, status: gr.Markdown) -> None:
-    """Makes a button cancel a running stream and say so in its status line."""
+def stop_button(
+    button: gr.Button, run: Any, status: gr.Markdown, others: Sequence[Any] = ()
+) -> Any:
+    """Makes a button cancel a running stream and say so in its status line.
+
+    Args:
+        button: What is clicked.
+        run: The event of the stream.
+        status: The status line.
+        others: What else the stream writes to.
+
+    Returns:
+        The event after which all is said, to go on from.
+    """
 
     def stopped() -> str:
         time.sleep(0.5)  # a last report of the stream may still be on its way
         return "Stopped."
 
-    button.click(None, None, None, cancels=[run], api_visibility="private").then(
-        stopped, None, status, api_visibility="private", queue=False, show_progress="hidden"
-    )
+    private: dict[str, Any] = {
+        "api_visibility": "private", "queue": False, "show_progress": "hidden",
+    }  # fmt: skip
+    # For the page a cancelled stream may end as a failed one, and it covers all that the stream
+    # wrote to with "Error" until another event has written there, be it nothing.
+    run.failure(gr.skip, None, [status, *others], **private)
+    click = button.click(None, None, None, cancels=[run], api_visibility="private")
+    return click.then(stopped, None, status, **private)
 
 
 @functools.cache

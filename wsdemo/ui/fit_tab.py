@@ -1,11 +1,13 @@
 """Tab Fit: a photo becomes weights; weights become pictures; two faces blend."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pandas as pd
+from torch import Tensor
 
 from wsdemo import maps, pipelines
 from wsdemo.errors import WsdemoError
@@ -54,45 +56,73 @@ def describe(instance: Instance, size: int) -> str:
     return "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """How far a fit has come.
+
+    Attributes:
+        step: Its last report.
+        original: (3, 64, 64) uint8, what is fitted.
+        notes: How the photo was read.
+        trail: Where the weights have been on the map of faces.
+    """
+
+    step: pipelines.FitStep
+    original: Tensor
+    notes: list[str]
+    trail: list[tuple[float, float]]
+
+
 @guarded_stream
 def fit(
     path: str | None, x: float, y: float, zoom: float, preset: str
 ) -> Iterator[tuple[Any, ...]]:
-    """Streams preview, PSNR curve and status; ends with the comparison, the files and the trail
-    that the fit left on the map of faces."""
+    """Streams preview, PSNR curve, status and how far it is; ends with what ``finished`` shows."""
     if preset not in PRESETS:
         raise WsdemoError(
             "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(PRESETS)}."
         )
     image, notes = square(path, x, y, zoom)
-    original = to_picture(image)
+    yield None, None, "Starting.", None, "", None, None, None, [], None  # nothing of an older fit
     curve: list[tuple[float, float]] = []
     trail: list[tuple[float, float]] = []
-    step = None
     for step in pipelines.fit_picture(image, PRESETS[preset]):
         curve.append((step.seconds, step.psnr))
         trail += on_map(step.instance)
         table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
+        now = Fitting(step, image, notes, list(trail))
+        if step.is_last:
+            yield finished(now, table)
+            return
         text = f"{step.psnr:.2f} dB after {step.step} steps, {step.seconds_left:.0f} s left."
-        if not step.is_last:
-            shown = to_picture(step.image)
-            yield shown, table, text, *[gr.skip()] * 6
-    assert step is not None
+        yield to_picture(step.image), table, text, *[gr.skip()] * 6, now
+
+
+def finished(now: Fitting, curve: Any) -> tuple[Any, ...]:
+    """All that the tab shows of a fit that is over or stopped: preview, PSNR curve, status,
+    comparison, facts, files, its trail on the map, and that none is running any more."""
+    step, shown = now.step, to_picture(now.step.image)
     content = step.instance.to_bytes()
     canonical = pipelines.canonical(step.instance).to_bytes()
     file = download_file(content, "fit.safetensors")
-    text = " ".join([f"Done: {step.psnr:.2f} dB.", *notes])
-    yield (
-        to_picture(step.image),
-        table,
-        text,
-        (original.resize((256, 256), 0), to_picture(step.image).resize((256, 256), 0)),
+    word = "Done" if step.is_last else f"Stopped after {step.step} steps"
+    return (
+        shown,
+        curve,
+        " ".join([f"{word}: {step.psnr:.2f} dB.", *now.notes]),
+        (to_picture(now.original).resize((256, 256), 0), shown.resize((256, 256), 0)),
         describe(step.instance, len(content)),
         file,
         download_file(canonical, "fit-canonical.safetensors"),
         file,
-        trail,
+        now.trail,
+        None,
     )
+
+
+def stopped(now: Fitting | None) -> tuple[Any, ...]:
+    """What Stop leaves: the weights so far; nothing new if none were there yet."""
+    return (gr.skip(),) * 10 if now is None else finished(now, gr.skip())
 
 
 def on_map(instance: Instance) -> list[tuple[float, float]]:
@@ -139,7 +169,7 @@ def build() -> tuple[gr.State, gr.State]:
                 sources=["upload", "webcam", "clipboard"],
                 height=260,
             )
-            gr.Examples(
+            examples = gr.Examples(
                 [[str(p)] for p in sorted(EXAMPLES.glob("*.png"))], photo, label="Or one of these"
             )
             with gr.Row():
@@ -158,36 +188,39 @@ def build() -> tuple[gr.State, gr.State]:
         with gr.Column(scale=3, min_width=400):
             with gr.Row():
                 preview = gr.Image(
-                    label="What the weights show", interactive=False, height=240, format="png",
+                    label="What the weights show", interactive=False, height=280, format="png",
                     elem_id="preview", buttons=[],
                 )  # fmt: skip
-                curve = gr.LinePlot(
-                    x="seconds", y="PSNR (dB)", label="PSNR while fitting", height=240
-                )
+                curve = gr.LinePlot(  # a label would take its height from the axis below
+                    x="seconds", y="PSNR (dB)", title="PSNR while fitting", height=280,
+                    label="PSNR while fitting", show_label=False, elem_id="psnr",
+                )  # fmt: skip
             status = gr.Markdown("Nothing fitted yet.", elem_classes="status")
             with gr.Row():
-                compare = gr.ImageSlider(
-                    label="Photo · fitted", interactive=False, format="png", height=280
-                )
-                facts = gr.Markdown()
+                with gr.Column(min_width=280):
+                    compare = gr.ImageSlider(
+                        label="Photo · fitted", interactive=False, format="png", height=280
+                    )
+                with gr.Column(min_width=240):
+                    facts = gr.Markdown()
             with gr.Row():
                 file = gr.DownloadButton("Download the weights")
                 canonical = gr.DownloadButton("Download canonical factors")
-    last, trail = gr.State(None), gr.State([])
+    last, trail, now = gr.State(None), gr.State([]), gr.State(None)
 
     crop_inputs = [photo, x, y, zoom]
-    for component in crop_inputs:
-        component.change(
+    # Not photo.change: one photo in another's place changes twice, and errs twice if it is bad.
+    events = [photo.input, examples.load_input_event.then, x.change, y.change, zoom.change]
+    for event in events:
+        event(
             show_crop, crop_inputs, crop, api_visibility="private", show_progress="hidden", **QUICK
         )
-    run = go.click(
-        fit,
-        [*crop_inputs, preset],
-        [preview, curve, status, compare, facts, file, canonical, last, trail],
-        api_name="fit_picture",
-        **COMPUTE,
+    outputs = [preview, curve, status, compare, facts, file, canonical, last, trail, now]
+    run = go.click(fit, [*crop_inputs, preset], outputs, api_name="fit_picture", **COMPUTE)
+    others = [o for o in outputs if o is not status]
+    stop_button(stop, run, status, others).then(
+        stopped, now, outputs, api_visibility="private", show_progress="hidden", **QUICK
     )
-    stop_button(stop, run, status)
     _build_files(last)
     return last, trail
 
@@ -233,9 +266,7 @@ def _build_files(last: gr.State) -> None:
     size.input(open_file, inputs, [decoded, facts], api_visibility="private", **QUICK)
     for button, slot in ((use_a, a), (use_b, b)):
         button.click(lambda path: path, last, slot, api_visibility="private")
-    for component in (a, b, share):
-        component.change(
-            blend, [a, b, share], mixed, api_name="blend" if component is share else None,
-            api_visibility="public" if component is share else "private",
-            show_progress="hidden", **QUICK,
-        )  # fmt: skip
+    gr.on(
+        [a.change, b.change, share.change], blend, [a, b, share], mixed, api_name="blend",
+        trigger_mode="always_last", show_progress="hidden", **QUICK,
+    )  # fmt: skip

@@ -59,8 +59,8 @@ def draw(
     wanted: list[str],
     unwanted: list[str],
     temperature: float = 1.0,
-) -> Iterator[tuple[Any, Any, Weights | None]]:
-    """Streams the gallery, a status line and finally the weights."""
+) -> Iterator[tuple[Any, Any, Weights]]:
+    """Streams the gallery, a status line and the weights of what is shown, also to stop at."""
     if count is None or seed is None:
         raise WsdemoError("Number missing", "Count or seed is empty.", "Fill it in.")
     both = sorted(set(wanted) & set(unwanted))
@@ -79,7 +79,7 @@ def draw(
         first = moment.step == 1
         if moment.step < moment.steps and (first or now - shown > 0.35 + 0.05 * count):
             text = f"Step {moment.step} of {moment.steps}: denoising weights, not pixels."
-            yield gallery_pictures(moment.instances, 64), text, None
+            yield gallery_pictures(moment.instances, 64), text, moment.instances.numpy()
             shown = time.monotonic()
     assert moment is not None
     pictures = gallery_pictures(moment.instances, GALLERY_SIZE)
@@ -188,7 +188,7 @@ def build() -> None:
         api_name="sample_faces",
         **COMPUTE,
     )
-    stop_button(stop, run, status)
+    stop_button(stop, run, status, [gallery, weights])
     outputs = [picture, file, nearest, words]
     gallery.select(choose, None, [chosen, details], api_visibility="private").then(
         inspect, [weights, chosen, size], outputs, api_visibility="private", **QUICK

@@ -45,6 +45,9 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 .wd-num { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .wd-bar { width: 34%; }
 .wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
+@media (max-width: 600px) {
+  #faces .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
+}
 """
 
 # What gradio leaves out for screen readers and keyboards: names of empty pictures and example
