@@ -132,6 +132,12 @@ def upload(page, area: str, path: Path) -> None:
     chooser.value.set_files(path)
 
 
+def upload_over(page, path: Path) -> None:
+    """Gives a photo in the place of the one that is there."""
+    page.locator("#photo input[type=file]").set_input_files(path)
+    page.wait_for_timeout(1500)
+
+
 # ---- the page ------------------------------------------------------------------------
 
 
@@ -192,6 +198,65 @@ def test_stop_ends_a_fit(page, photo):
     wait_for_status(page, r"Stopped", seconds=15)
     page.wait_for_timeout(2500)
     assert "Stopped" in status_text(page)
+
+
+def test_stopped_faces_can_be_looked_at(page):
+    page.get_by_text("Sampler", exact=True).first.click()
+    for name, value in (("Faces", "16"), ("Denoising steps (DDIM)", "100")):
+        page.get_by_label(f"number input for {name}").first.fill(value)
+        page.keyboard.press("Tab")
+    page.get_by_role("button", name="Draw faces").click()
+    page.locator("#faces img").nth(15).wait_for(timeout=30_000)
+    page.wait_for_timeout(2500)
+    page.get_by_role("button", name="Stop").locator("visible=true").first.click()
+    wait_for_status(page, r"Stopped", seconds=15)
+    page.wait_for_timeout(2000)
+    assert page.locator("span.error").locator("visible=true").count() == 0
+    page.locator("#faces button:has(img)").nth(9).click()
+    page.get_by_text("Nearest training face in weight space").wait_for(timeout=30_000)
+
+
+def test_a_stopped_fit_shows_and_offers_its_own_weights(page, photo):
+    open_fit(page, photo)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"Done: [\d.]+ dB")
+    upload_over(page, ROOT / "wsdemo/ui/examples/cat.png")
+    page.get_by_label("Fine: 20 s, rank 18").check()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"s left")
+    assert page.get_by_text("mlora-asym, rank 8").count() == 0
+    page.get_by_role("button", name="Stop").locator("visible=true").first.click()
+    wait_for_status(page, r"Stopped after \d+ steps: [\d.]+ dB", seconds=15)
+    page.get_by_text("mlora-asym, rank 18").wait_for()
+
+
+def test_a_bad_photo_in_the_place_of_another_is_refused_once(page, photo, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    open_fit(page, photo)
+    asked = []
+    page.on("request", lambda r: asked.append(r) if "queue/join" in r.url else None)
+    upload_over(page, bad)
+    page.get_by_text(re.compile("Picture unreadable|Not a picture")).first.wait_for(timeout=30_000)
+    page.wait_for_timeout(1500)
+    assert len(asked) == 1
+    page.locator("button.gallery-item").locator("visible=true").first.click()
+    page.locator("#crop img").wait_for(timeout=30_000)
+
+
+def test_all_faces_fit_on_a_narrow_screen_and_the_curve_has_its_axis(page, photo):
+    open_fit(page, photo)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"Done: [\d.]+ dB")
+    plot, block = (page.locator(s).bounding_box() for s in ("#psnr svg.marks", "#psnr"))
+    assert plot["y"] + plot["height"] <= block["y"] + block["height"]
+    page.set_viewport_size({"width": 390, "height": 800})
+    facts = page.locator("table", has_text="Representation").first.bounding_box()
+    assert facts["y"] > page.get_by_text("Photo · fitted").first.bounding_box()["y"] + 200
+    page.get_by_role("tab", name="Sample").click()
+    boxes = [i.bounding_box() for i in page.locator("#faces img").all()]
+    assert len(boxes) >= 8
+    assert all(b["x"] >= 0 and b["x"] + b["width"] <= 390 and b["width"] > 120 for b in boxes)
 
 
 def test_a_file_that_is_no_picture_is_refused_and_the_app_lives(page, photo, tmp_path):
