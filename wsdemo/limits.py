@@ -56,12 +56,23 @@ MAX_EXACT_SIDE = 1024
 MAX_SEED = 2**31 - 1
 MAX_MESH_BYTES = 80 * 2**20
 """A mesh file; a scan of a million faces in binary PLY takes 20 MB."""
-MAX_UNPACKED_BYTES = 400 * 2**20
-"""What a zipped mesh (3MF) may unpack to; a zip bomb promises far more."""
+MAX_UNPACKED_BYTES = 64 * 2**20
+"""What a zipped mesh (3MF) may unpack to: a million faces; a zip bomb promises far more."""
+MAX_XML_TAGS = 1_500_000
+"""Elements of a 3MF's XML: a million faces, which take about ten seconds and 1.5 GB to parse."""
+MAX_MESH_PARTS = 20_000
+"""Nodes of a scene, or places of its parts: reading so many takes some seconds."""
 MAX_MESH_FACES = 4_000_000
-"""Faces that are read at all; beyond it parsing alone takes a minute."""
+"""Faces that are read at all, as often as a scene places them; more take a minute to parse."""
 KEPT_MESH_FACES = 300_000
 """Faces that are kept; larger meshes are reduced, which is said. The field is far coarser."""
+ORDINARY_NEAR_FACES = 250
+"""Triangles whose size reaches a point, on average, that need no second look: winding numbers visit
+each of them. Meshes of the collections have 20 to 220."""
+MAX_NEAR_FACES = 2000
+"""The same, beyond which a mesh is not even tried."""
+MAX_JUDGING_SECONDS = 15.0
+"""To find out whether a mesh is a solid; its fit then asks for ten times as many points."""
 MIN_MESH_FACES = 4
 """A tetrahedron is the smallest solid."""
 MESH_RESOLUTIONS = (32, 64, 96, 128, 192, 256)

@@ -15,24 +15,21 @@ from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse
 from wsdemo.fields.instance import Instance
 from wsdemo.fields.signal import TRUNCATION, grid_to_inputs, sdf_to_signal
-from wsdemo.limits import (
-    MAX_FIT_SECONDS,
-    MAX_SEED,
-)
+from wsdemo.limits import MAX_FIT_SECONDS, MAX_SEED
 from wsdemo.media.mesh_files import MeshReport, open_mesh
 from wsdemo.media.meshes import Mesh, Pose, normalise, surface_points
 from wsdemo.media.render import Camera, Pixels, render, shade
-from wsdemo.media.sdf import GRID, Solidity, grid_points, sample_sdf, signed_distance, solidity
-from wsdemo.media.surface import (
-    Values,
-    extract,
-    sparse_grid,
+from wsdemo.media.sdf import (
+    GRID,
+    Solidity,
+    check_work,
+    grid_points,
+    sample_sdf,
+    signed_distance,
+    solidity,
 )
-from wsdemo.pipelines import (
-    FIT_RATES,
-    blend,
-    check_range,
-)
+from wsdemo.media.surface import Values, extract, sparse_grid
+from wsdemo.pipelines import FIT_RATES, blend, check_range
 from wsdemo.shape_pipelines import (
     FINE,
     PREVIEW,
@@ -83,13 +80,15 @@ def load_mesh(path: Path) -> MeshInput:
     """Reads, normalises and judges a mesh file.
 
     Raises:
-        WsdemoError: See ``open_mesh``; also a mesh without any extent.
+        WsdemoError: See ``open_mesh``; also a mesh without any extent, or of so many large
+            triangles across each other that distances to it would take minutes.
     """
     raw, report = open_mesh(path)
     low, high = raw.vertices.min(0), raw.vertices.max(0)
     if not float((high - low).max()) > 0:
         raise WsdemoError("Empty mesh", "All its points coincide.", "Give another mesh.")
     mesh, pose = normalise(raw)
+    check_work(mesh)
     return MeshInput(mesh, pose, report, solidity(mesh))
 
 

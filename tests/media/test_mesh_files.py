@@ -202,3 +202,171 @@ def test_self_intersections_and_inversion_are_taken_as_they_come(tmp_path):
     mesh, report = open_mesh(written(tmp_path, exported(both, "ply"), "x.ply"))
     assert report.parts == 2
     assert len(mesh.faces) == len(both.faces)
+
+
+# ---- small files of large meshes -----------------------------------------------------
+
+
+def model(objects: str, items: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", "<x/>")
+        archive.writestr(
+            "3D/3dmodel.model",
+            '<model unit="millimeter" xmlns="http://schemas.microsoft.com/3dmanufacturing/core/'
+            f'2015/02"><resources>{objects}</resources><build>{items}</build></model>',
+        )
+    return stream.getvalue()
+
+
+CORNERS = "".join(f'<vertex x="{x}" y="{y}" z="{z}"/>' for x, y, z in
+                  [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)])  # fmt: skip
+SIDES = "".join(f'<triangle v1="{a}" v2="{b}" v3="{c}"/>' for a, b, c in
+                [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)])  # fmt: skip
+SOLID = (
+    f'<object id="1" type="model"><mesh><vertices>{CORNERS}</vertices>'
+    f"<triangles>{SIDES}</triangles></mesh></object>"
+)
+
+
+def nested(depth: int, width: int) -> str:
+    """Objects 2, 3 … that each hold the one before ``width`` times."""
+    return SOLID + "".join(
+        f'<object id="{i}"><components>'
+        + f'<component objectid="{i - 1}"/>' * width
+        + "</components></object>"
+        for i in range(2, 2 + depth)
+    )
+
+
+def test_components_of_a_3mf_are_counted_as_often_as_they_are_placed(tmp_path):
+    few = model(nested(2, 3), '<item objectid="3"/>')
+    _, report = open_mesh(written(tmp_path, few, "few.3mf"))
+    assert report.faces == 36
+    many = model(nested(7, 10), '<item objectid="8"/>')
+    with pytest.raises(WsdemoError, match="places 11,111,111 parts"):
+        open_mesh(written(tmp_path, many, "many.3mf"))
+    ring = '<object id="1"><components><component objectid="1"/></components></object>'
+    with pytest.raises(WsdemoError, match="contains itself"):
+        open_mesh(written(tmp_path, model(ring, '<item objectid="1"/>'), "ring.3mf"))
+
+
+def test_a_3mf_of_too_many_elements_is_refused_before_it_is_parsed(tmp_path):
+    crowd = model("<a/>" * 1_500_001, "")
+    with pytest.raises(WsdemoError, match="elements; 1,500,000 are allowed"):
+        open_mesh(written(tmp_path, crowd, "crowd.3mf"))
+
+
+def description(content: bytes) -> tuple[dict, bytes]:
+    (length,) = struct.unpack("<I", content[12:16])
+    return json.loads(content[20 : 20 + length]), content[20 + length + 8 :]
+
+
+def test_instances_of_a_scene_are_counted_before_they_are_copied(tmp_path, monkeypatch):
+    tree, body = description(mesh_bytes(ball(), "glb"))
+    tree["nodes"] = [{"mesh": 0} for _ in range(5000)]
+    tree["scenes"] = [{"nodes": list(range(5000))}]
+    monkeypatch.setattr(trimesh, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(WsdemoError, match="6,400,000 faces"):
+        open_mesh(written(tmp_path, glb(tree, body), "many.glb"))
+
+
+def test_a_scene_that_contains_itself_is_refused(tmp_path):
+    tree, body = description(mesh_bytes(ball(), "glb"))
+    tree["nodes"] = [{"mesh": 0, "children": [1]}, {"mesh": 0, "children": [0]}]
+    tree["scenes"] = [{"nodes": [0]}]
+    with pytest.raises(WsdemoError, match="Reading it as GLB failed"):
+        open_mesh(written(tmp_path, glb(tree, body), "ring.glb"))
+
+
+@pytest.mark.parametrize(
+    ("extension", "words"),
+    [
+        ("KHR_draco_mesh_compression", "compressed by Draco"),
+        ("EXT_meshopt_compression", "compressed by meshopt"),
+        ("EXT_mesh_gpu_instancing", "stored in a special way"),
+    ],
+)
+def test_required_extensions_that_are_not_read_are_named(extension, words, tmp_path):
+    tree, body = description(mesh_bytes(ball(), "glb"))
+    tree["extensionsRequired"] = ["KHR_materials_unlit", extension]
+    with pytest.raises(WsdemoError, match=words) as caught:
+        open_mesh(written(tmp_path, glb(tree, body), "x.glb"))
+    assert extension in caught.value.message
+    assert "KHR_materials_unlit" not in caught.value.message
+
+
+def test_normalised_integers_are_fractions(tmp_path):
+    mesh = ball(1.0)
+    stored = np.zeros((len(mesh.vertices), 4), dtype="<i2")
+    stored[:, :3] = np.round(mesh.vertices * 32767)
+    index = mesh.faces.astype("<u4").tobytes()
+    views = [
+        {"buffer": 0, "byteLength": len(index)},
+        {"buffer": 0, "byteOffset": len(index), "byteLength": stored.nbytes, "byteStride": 8},
+    ]
+    accessors = [{"bufferView": 0, "componentType": 5125, "count": mesh.faces.size,
+                  "type": "SCALAR"},
+                 {"bufferView": 1, "componentType": 5122, "normalized": True,
+                  "count": len(stored), "type": "VEC3"}]  # fmt: skip
+    tree = {
+        "asset": {"version": "2.0"}, "extensionsRequired": ["KHR_mesh_quantization"],
+        "scene": 0, "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "translation": [10, 0, 0]}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 1}, "indices": 0}]}],
+        "buffers": [{"byteLength": len(index) + stored.nbytes}],
+        "bufferViews": views, "accessors": accessors,
+    }  # fmt: skip
+    read, _ = open_mesh(written(tmp_path, glb(tree, index + stored.tobytes()), "q.glb"))
+    assert statistics(read)["width"] == pytest.approx(2, abs=1e-3)
+    assert read.vertices[:, 0].mean() == pytest.approx(10, abs=1e-3)
+
+
+# ---- faces that are none -------------------------------------------------------------
+
+
+def test_a_face_without_area_leaves_no_vertex_behind():
+    mesh = ball()
+    stray = [[100, 0, 0], [100, 0, 0], [50, 50, 0], [60, 60, 0], [70, 70, 0]]
+    n = len(mesh.vertices)
+    faces = np.concatenate([mesh.faces, [[n, n + 1, n], [n + 2, n + 3, n + 4]]])
+    read, report = check_mesh(np.concatenate([mesh.vertices, stray]), faces, "obj")
+    assert len(read.vertices) == n
+    assert len(read.faces) == len(mesh.faces)
+    assert "left out: 2" in report.notes[0]
+
+
+def test_faces_along_a_line_are_none_but_close_seams():
+    line = np.array([[i, 2 * i, 3 * i] for i in range(8)], dtype=float)
+    with pytest.raises(WsdemoError, match="0 proper faces"):
+        check_mesh(line, np.array([[i, i + 1, i + 2] for i in range(6)]), "obj")
+    # A box whose one edge has a vertex in the middle on one side, closed by a flat triangle.
+    mesh = box()
+    a, b, c = mesh.faces[0]
+    middle = (mesh.vertices[a] + mesh.vertices[b]) / 2
+    m = len(mesh.vertices)
+    faces = np.concatenate([mesh.faces[1:], [[a, m, c], [m, b, c], [a, b, m]]])
+    read, report = check_mesh(np.concatenate([mesh.vertices, [middle]]), faces, "obj")
+    assert report.is_watertight
+    assert len(read.faces) == 13
+
+
+def test_what_is_said_of_a_mesh_is_said_of_it_before_it_is_reduced(monkeypatch):
+    monkeypatch.setattr(mesh_files, "KEPT_MESH_FACES", 500)
+    monkeypatch.setattr(
+        mesh_files, "reduce_mesh", lambda mesh: Mesh(mesh.vertices, mesh.faces[:400])
+    )
+    mesh = ball()
+    read, report = check_mesh(mesh.vertices, mesh.faces, "ply")
+    assert len(read.faces) == 400
+    assert report.is_watertight
+    assert report.parts == 1
+
+
+def test_a_mesh_that_reducing_leaves_nothing_of_is_refused(monkeypatch):
+    monkeypatch.setattr(mesh_files, "KEPT_MESH_FACES", 500)
+    mesh, n = ball(), len(ball().vertices)
+    far = np.array([[1e9, 0, 0], [1e9, 1, 0], [1e9, 0, 1]])
+    faces = np.concatenate([mesh.faces, [[n, n + 1, n + 2]]])
+    with pytest.raises(WsdemoError, match="Reducing its 1,281 faces leaves 0"):
+        check_mesh(np.concatenate([mesh.vertices, far]), faces, "ply")

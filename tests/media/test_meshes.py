@@ -55,6 +55,11 @@ def test_statistics_of_a_box():
     assert facts["parts"] == 1
 
 
+def test_statistics_do_not_depend_on_the_place():
+    far = Mesh(ball(1.0).vertices + np.array([5e5, 5.4e6, 300]), ball().faces)
+    assert statistics(far)["volume"] == pytest.approx(statistics(ball(1.0))["volume"], rel=1e-6)
+
+
 def test_components_of_two_balls():
     a, b = ball(), ball(0.2)
     both = Mesh(

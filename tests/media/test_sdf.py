@@ -1,11 +1,23 @@
 """Signed distances: exact on simple solids, unmoved by holes, flips and inversion."""
 
+import time
+
 import numpy as np
 import pytest
 
 from tests.media.shapes import ball, box, torus, torus_field
+from wsdemo.errors import WsdemoError
+from wsdemo.media import sdf
 from wsdemo.media.meshes import Mesh
-from wsdemo.media.sdf import GRID, grid_points, sample_sdf, signed_distance, solidity
+from wsdemo.media.sdf import (
+    GRID,
+    check_work,
+    grid_points,
+    near_faces,
+    sample_sdf,
+    signed_distance,
+    solidity,
+)
 
 
 def points(count: int = 3000) -> np.ndarray:
@@ -72,3 +84,27 @@ def test_the_cache_is_keyed_by_content(tmp_path):
     sample_sdf(ball(), near=100, cache=tmp_path)
     sample_sdf(ball(), near=100, cache=tmp_path, shell=0.01)
     assert len(list(tmp_path.glob("*.npz"))) == 3
+
+
+def heap(count: int, size: float = 2.0) -> Mesh:
+    rng = np.random.default_rng(0)
+    return Mesh(
+        rng.uniform(-size / 2, size / 2, (3 * count, 3)), np.arange(3 * count).reshape(-1, 3)
+    )
+
+
+def test_meshes_whose_distances_take_minutes_are_refused_at_once():
+    assert near_faces(ball()) < 40
+    check_work(ball())
+    check_work(heap(200))
+    started = time.monotonic()
+    with pytest.raises(WsdemoError, match="of its triangles reach an average point"):
+        check_work(heap(20_000))
+    assert time.monotonic() - started < 5
+
+
+def test_what_may_take_long_is_timed(monkeypatch):
+    monkeypatch.setattr(sdf, "winding_seconds", lambda _: 1.0)
+    check_work(heap(100))  # too few to be timed
+    with pytest.raises(WsdemoError, match="would take 16384 s"):
+        check_work(heap(1000))

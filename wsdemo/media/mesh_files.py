@@ -1,9 +1,6 @@
 """Mesh files in and out, by trimesh: nothing outside the one file is ever read."""
 
 import io
-import json
-import struct
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +9,21 @@ import numpy as np
 import trimesh
 
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import (
-    KEPT_MESH_FACES,
-    MAX_MESH_BYTES,
-    MAX_MESH_FACES,
-    MAX_UNPACKED_BYTES,
-    MIN_MESH_FACES,
+from wsdemo.limits import KEPT_MESH_FACES, MAX_MESH_BYTES, MIN_MESH_FACES
+from wsdemo.media.mesh_headers import check_3mf, check_size, prepare_gltf, refuse
+from wsdemo.media.meshes import (
+    Floats,
+    Ints,
+    Mesh,
+    face_normals,
+    used_part,
+    used_vertices,
+    vertex_components,
+    vertex_normals,
 )
-from wsdemo.media.meshes import Floats, Ints, Mesh, vertex_components, vertex_normals
 
 READABLE = ("glb", "gltf", "obj", "ply", "stl", "off", "3mf")
 WRITABLE = ("glb", "obj", "ply", "stl")
-_HINT = "Export the model again, as GLB, OBJ, PLY or STL."
 
 
 @dataclass(frozen=True)
@@ -47,71 +47,18 @@ class MeshReport:
     notes: tuple[str, ...]
 
 
-def _refuse(title: str, message: str, hint: str = _HINT) -> WsdemoError:
-    return WsdemoError(title, message, hint)
-
-
-def _check_zip(data: bytes) -> None:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except zipfile.BadZipFile as error:
-        raise _refuse("Mesh unreadable", "The 3MF file is no intact zip archive.") from error
-    if unpacked > MAX_UNPACKED_BYTES:
-        raise _refuse(
-            "Mesh too large",
-            f"The archive unpacks to {unpacked / 2**20:,.0f} MB;"
-            f" {MAX_UNPACKED_BYTES / 2**20:.0f} are allowed.",
-            "Export a simpler model.",
-        )
-
-
-def _without_pictures(data: bytes, kind: str) -> tuple[bytes, str]:
-    """A glTF's own JSON, freed of textures; refuses one whose geometry lies in other files."""
-    text, rest = data, b""
-    if kind == "glb":
-        if len(data) < 20 or data[:4] != b"glTF":
-            raise _refuse("Mesh unreadable", "The file does not begin like a GLB.")
-        (length,) = struct.unpack("<I", data[12:16])
-        text, rest = data[20 : 20 + length], data[20 + length :]
-    try:
-        tree: Any = json.loads(text)
-        buffers = [b.get("uri", "") for b in tree.get("buffers", [])]
-        views = len(tree.get("bufferViews", []))
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise _refuse("Mesh unreadable", "Its glTF description is malformed.") from error
-    outside = [str(uri)[:60] for uri in buffers if uri and not str(uri).startswith("data:")]
-    if outside:
-        raise _refuse(
-            "Mesh incomplete",
-            f"It keeps its geometry in another file, {outside[0]!r}, which is not here.",
-            "Export as a single GLB file.",
-        )
-    if not views:
-        raise _refuse("Empty mesh", "The scene holds no geometry.")
-    for key in ("images", "textures", "materials", "samplers", "animations"):
-        tree.pop(key, None)
-    for mesh in tree.get("meshes", []):
-        for primitive in mesh.get("primitives", []):
-            primitive.pop("material", None)
-    packed = json.dumps(tree).encode()
-    if kind == "gltf":
-        return packed, kind
-    packed += b" " * (-len(packed) % 4)
-    body = struct.pack("<I4s", len(packed), b"JSON") + packed + rest
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body, kind
-
-
-def _parse(data: bytes, kind: str) -> Any:
+def _parse(data: bytes, kind: str) -> tuple[Floats, Any]:
+    """Vertices and faces of the whole scene, as the library reads them."""
     try:
         # resolver None: a material file or buffer that the mesh names is not looked for.
-        return trimesh.load(
+        loaded = trimesh.load(
             io.BytesIO(data), file_type=kind, resolver=None, process=False, skip_materials=True
         )
+        return _flatten(loaded)
     except WsdemoError:
         raise
     except Exception as error:  # every parser has errors of its own
-        raise _refuse(
+        raise refuse(
             "Mesh unreadable",
             f"Reading it as {kind.upper()} failed ({type(error).__name__}).",
         ) from error
@@ -120,10 +67,13 @@ def _parse(data: bytes, kind: str) -> Any:
 def _flatten(loaded: Any) -> tuple[Floats, Any]:
     if isinstance(loaded, trimesh.Scene):
         if not loaded.geometry:
-            raise _refuse("Empty mesh", "The scene holds no geometry.")
+            raise refuse("Empty mesh", "The scene holds no geometry.")
+        names = [loaded.graph[node][1] for node in loaded.graph.nodes_geometry]
+        sizes = [len(getattr(loaded.geometry[name], "faces", ())) for name in names]
+        check_size(sum(sizes), len(sizes))  # before each place becomes a copy
         loaded = loaded.to_mesh()
     if isinstance(loaded, trimesh.PointCloud) or not hasattr(loaded, "faces"):
-        raise _refuse("No faces", "This is a point cloud or a set of lines, not a surface.")
+        raise refuse("No faces", "This is a point cloud or a set of lines, not a surface.")
     return np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces, dtype=np.int64)
 
 
@@ -136,60 +86,68 @@ def open_mesh(path: Path) -> tuple[Mesh, MeshReport]:
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in READABLE:
-        raise _refuse("Not a mesh", f"Found {path.suffix[:12]!r}; expected {', '.join(READABLE)}.")
+        raise refuse("Not a mesh", f"Found {path.suffix[:12]!r}; expected {', '.join(READABLE)}.")
     size = path.stat().st_size
     if size > MAX_MESH_BYTES:
-        raise _refuse(
+        raise refuse(
             "Mesh too large",
             f"The file has {size / 2**20:,.0f} MB; {MAX_MESH_BYTES / 2**20:.0f} are allowed.",
             "Export a simpler model.",
         )
     data = path.read_bytes()
     if kind == "3mf":
-        _check_zip(data)
+        check_3mf(data)
     if kind in ("glb", "gltf"):
-        data, kind = _without_pictures(data, kind)
-    vertices, faces = _flatten(_parse(data, kind))
-    return check_mesh(vertices, faces, kind)
+        data = prepare_gltf(data, kind)
+    return check_mesh(*_parse(data, kind), kind)
 
 
 def check_mesh(vertices: Floats, faces: Any, kind: str) -> tuple[Mesh, MeshReport]:
     """Cleans and bounds raw arrays, (V, 3) and (F, 3); see ``open_mesh``."""
     notes = []
     if len(faces) == 0 or len(vertices) == 0:
-        raise _refuse("No faces", "The file holds no triangles: a point cloud, or nothing.")
-    if len(faces) > MAX_MESH_FACES:
-        raise _refuse(
-            "Mesh too large",
-            f"It has {len(faces):,} faces; {MAX_MESH_FACES:,} are allowed.",
-            "Decimate it first.",
-        )
+        raise refuse("No faces", "The file holds no triangles: a point cloud, or nothing.")
+    check_size(len(faces))
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise _refuse("Mesh unreadable", "Faces name vertices that are not there.")
-    used = np.unique(faces)
+        raise refuse("Mesh unreadable", "Faces name vertices that are not there.")
+    used = used_vertices(len(vertices), faces)
     if not np.isfinite(vertices[used]).all():
         bad = int((~np.isfinite(vertices[used]).all(1)).sum())
-        raise _refuse("Mesh not finite", f"{bad:,} of its vertices are NaN or infinite.")
+        raise refuse("Mesh not finite", f"{bad:,} of its vertices are NaN or infinite.")
     if np.abs(vertices[used]).max() > 1e30:
-        raise _refuse("Mesh not finite", "Its coordinates are too large to compute with.")
-    found = Mesh(vertices, faces)
-    merged = _merge(found)
-    if len(merged.faces) < MIN_MESH_FACES:
-        raise _refuse(
+        raise refuse("Mesh not finite", "Its coordinates are too large to compute with.")
+    merged = _merge(Mesh(vertices, faces))
+    tight = _is_watertight(merged)  # flat faces included: they close seams
+    mesh = _without_flat_faces(merged)
+    _check_count(mesh, "It has {} proper faces")
+    if len(mesh.faces) < len(faces):
+        left_out = len(faces) - len(mesh.faces)
+        notes.append(f"Faces without area, or twice the same, were left out: {left_out:,}.")
+    parts = int(vertex_components(mesh).max()) + 1
+    if len(mesh.faces) > KEPT_MESH_FACES:
+        whole, mesh = mesh, reduce_mesh(mesh)
+        _check_count(mesh, f"Reducing its {len(whole.faces):,} faces leaves {{}}")
+        notes.append(f"Reduced from {len(whole.faces):,} to {len(mesh.faces):,} faces.")
+    return mesh, MeshReport(kind, len(vertices), len(faces), parts, tight, tuple(notes))
+
+
+def _check_count(mesh: Mesh, found: str) -> None:
+    if len(mesh.faces) < MIN_MESH_FACES:
+        raise refuse(
             "Too few faces",
-            f"It has {len(merged.faces)} proper faces; a solid has at least {MIN_MESH_FACES}.",
-            "Give a mesh of a whole object.",
+            f"{found.format(len(mesh.faces))}; a solid has at least {MIN_MESH_FACES}.",
+            "Give a mesh of a whole object, without stray points far away from it.",
         )
-    if len(merged.faces) > KEPT_MESH_FACES:
-        mesh = reduce_mesh(merged)
-        notes.append(f"Reduced from {len(merged.faces):,} to {len(mesh.faces):,} faces.")
-        merged = mesh
-    dropped = len(found.faces) - len(merged.faces)
-    if dropped and not notes:
-        notes.append(f"{dropped:,} faces without area, or twice the same, were left out.")
-    parts = int(vertex_components(merged).max()) + 1
-    tight = bool(trimesh.Trimesh(merged.vertices, merged.faces, process=False).is_watertight)
-    return merged, MeshReport(kind, len(vertices), len(faces), parts, tight, tuple(notes))
+
+
+def _is_watertight(mesh: Mesh) -> bool:
+    """Whether every edge joins exactly two faces."""
+    ends = np.sort(np.concatenate([mesh.faces[:, [i, (i + 1) % 3]] for i in range(3)]), axis=1)
+    edges = np.sort(ends[:, 0] * len(mesh.vertices) + ends[:, 1])
+    if len(edges) % 2:
+        return False
+    first, second = edges[::2], edges[1::2]
+    return bool((first == second).all() and (first[1:] != second[:-1]).all())
 
 
 def _unique_rows(rows: Any) -> tuple[Ints, Ints]:
@@ -206,8 +164,8 @@ def _unique_rows(rows: Any) -> tuple[Ints, Ints]:
 
 
 def _merge(mesh: Mesh) -> Mesh:
-    """Equal vertices made one; unused ones, and faces without area or doubled, dropped."""
-    used = np.unique(mesh.faces)
+    """Equal vertices made one; faces that name one twice, or are doubled, dropped."""
+    used = used_vertices(len(mesh.vertices), mesh.faces)
     place = np.zeros(len(mesh.vertices), dtype=np.int64)
     first, inverse = _unique_rows(mesh.vertices[used])
     unique, place[used] = mesh.vertices[used][first], inverse
@@ -215,9 +173,21 @@ def _merge(mesh: Mesh) -> Mesh:
     a, b, c = faces.T
     faces = faces[(a != b) & (b != c) & (c != a)]
     if len(faces) == 0:
-        return Mesh(unique, faces)
+        return Mesh(unique[:0], faces)
     first, _ = _unique_rows(np.sort(faces, axis=1))
-    return Mesh(unique, faces[np.sort(first)])
+    return used_part(unique, faces[np.sort(first)])
+
+
+FLAT = 1e-12
+"""Area of a face, in squares of its longest side, that is none but for rounding."""
+
+
+def _without_flat_faces(mesh: Mesh) -> Mesh:
+    """Without faces whose corners lie on a line, and the vertices of only those."""
+    corners = mesh.vertices[mesh.faces]
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
+    kept = face_normals(mesh)[1] > FLAT * sides.max(1, initial=0) ** 2
+    return mesh if kept.all() else used_part(mesh.vertices, mesh.faces[kept])
 
 
 def reduce_mesh(mesh: Mesh, faces: int = KEPT_MESH_FACES) -> Mesh:
@@ -252,7 +222,7 @@ def mesh_bytes(mesh: Mesh, kind: str, normals: Floats | None = None) -> bytes:
         WsdemoError: Another format.
     """
     if kind not in WRITABLE:
-        raise _refuse("Unknown format", f"Found {kind[:12]!r}.", f"Use {', '.join(WRITABLE)}.")
+        raise refuse("Unknown format", f"Found {kind[:12]!r}.", f"Use {', '.join(WRITABLE)}.")
     material = trimesh.visual.material.PBRMaterial(
         name="clay",
         baseColorFactor=[118, 117, 114, 255],

@@ -45,6 +45,21 @@ class Pose:
         return Mesh(mesh.vertices * self.scale + np.asarray(self.centre), mesh.faces)
 
 
+def used_vertices(count: int, faces: Ints) -> Ints:
+    """Those of ``count`` vertices that (F, 3) faces name, in order."""
+    named = np.zeros(count, dtype=bool)
+    named[faces.ravel()] = True
+    return np.flatnonzero(named)
+
+
+def used_part(vertices: Floats, faces: Ints) -> Mesh:
+    """The mesh of (F, 3) faces and only those of (V, 3) vertices that they name, in order."""
+    used = used_vertices(len(vertices), faces)
+    place = np.zeros(len(vertices), dtype=np.int64)
+    place[used] = np.arange(len(used))
+    return Mesh(vertices[used], place[faces])
+
+
 def normalise(mesh: Mesh) -> tuple[Mesh, Pose]:
     """Centres the bounding box and scales its longest side to 2 · EXTENT."""
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
@@ -107,7 +122,8 @@ def vertex_normals(mesh: Mesh) -> Floats:
 def statistics(mesh: Mesh) -> dict[str, float]:
     """Counts, area, volume (by the divergence theorem) and the sides of the bounding box."""
     _, areas = face_normals(mesh)
-    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    local = mesh.vertices - mesh.vertices.mean(0)  # far from the origin, products lose the volume
+    a, b, c = (local[mesh.faces[:, i]] for i in range(3))
     size = np.ptp(mesh.vertices, axis=0)
     return {
         "vertices": len(mesh.vertices),

@@ -6,6 +6,7 @@ would count wrong.
 """
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import igl
 import numpy as np
 from numpy.typing import NDArray
 
+from wsdemo.errors import WsdemoError
+from wsdemo.limits import MAX_JUDGING_SECONDS, MAX_NEAR_FACES, ORDINARY_NEAR_FACES
 from wsdemo.media.meshes import Floats, Mesh, face_normals, surface_points
 
 GRID = 32
@@ -40,9 +43,60 @@ def grid_points(nodes: int) -> Floats:
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
 
 
+def near_faces(mesh: Mesh, points: int = 64, seed: int = 0) -> float:
+    """How many triangles of a normalised mesh reach a point, on average: the cost of a distance.
+
+    A triangle is far, and summed with others, beyond twice its radius. Fast summation visits all
+    nearer ones, which are a few dozen on a surface, and nearly all in a heap of large triangles.
+    Asked of ``points`` points on the surface and as many around it.
+    """
+    corners = mesh.vertices[mesh.faces]
+    centre = corners.mean(1)
+    reach = 4 * ((corners - centre[:, None]) ** 2).sum(2).max(1)
+    around = np.random.default_rng(seed).uniform(-1, 1, (points, 3))
+    asked = np.concatenate([surface_points(mesh, points, seed)[0], around])
+    size = (centre**2).sum(1)
+    counts = [((size - 2 * centre @ p + p @ p) < reach).sum() for p in asked]
+    return float(np.mean(counts))
+
+
 def winding_numbers(mesh: Mesh, points: Floats) -> Floats:
     """(P,) generalised winding numbers of (P, 3) points: about 1 inside, 0 outside."""
     return np.asarray(igl.fast_winding_number(mesh.vertices, mesh.faces, points))
+
+
+def winding_seconds(mesh: Mesh, probes: int = 512) -> float:
+    """Seconds that a winding number takes here, building the tree aside, from a few probes."""
+    points = surface_points(mesh, probes, 1)[0]
+    spent = []
+    for some in (points[:1], points):
+        started = time.monotonic()
+        winding_numbers(mesh, some)
+        spent.append(time.monotonic() - started)
+    return max(0.0, spent[1] - spent[0]) / (probes - 1)
+
+
+def check_work(mesh: Mesh) -> None:
+    """Refuses a normalised mesh that ``solidity`` and a fit would take minutes for.
+
+    Raises:
+        WsdemoError: Too many large triangles lie across each other.
+    """
+    near = near_faces(mesh)
+    if near <= ORDINARY_NEAR_FACES:
+        return
+    found = f"{near:,.0f} of its triangles reach an average point of space"
+    if near <= MAX_NEAR_FACES:
+        seconds = 4 * JUDGED * winding_seconds(mesh)
+        if seconds <= MAX_JUDGING_SECONDS:
+            return
+        found += f", and to tell its inside would take {seconds:.0f} s"
+    raise WsdemoError(
+        "Mesh too tangled",
+        f"{found}; {ORDINARY_NEAR_FACES} are usual, {MAX_NEAR_FACES:,} and"
+        f" {MAX_JUDGING_SECONDS:.0f} s allowed.",
+        "Remesh it to small, even triangles first (in Blender: the Remesh modifier, Voxel).",
+    )
 
 
 def signed_distance(mesh: Mesh, points: Floats, shell: float = 0.0) -> Floats:
@@ -79,6 +133,8 @@ THIN = 0.03
 """In normalised units: two cells of a 128³ grid."""
 SHELL = 0.015
 """Sheets that enclose nothing become this thick to each side."""
+JUDGED = 4096
+"""Points of the surface that ``solidity`` looks at, from both sides and twice."""
 
 
 def solidity(mesh: Mesh, seed: int = 0) -> Solidity:
@@ -88,7 +144,7 @@ def solidity(mesh: Mesh, seed: int = 0) -> Solidity:
     even at a tenth of THIN that fails for most of the surface, the mesh is a sheet: close to a
     sheet the winding number is about one half on either side, inside a solid about one.
     """
-    points, face = surface_points(mesh, 4096, seed)
+    points, face = surface_points(mesh, JUDGED, seed)
     normals = face_normals(mesh)[0][face]
 
     def without_inside(depth: float, level: float) -> float:
