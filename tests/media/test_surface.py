@@ -34,8 +34,18 @@ def wavy(p: np.ndarray) -> np.ndarray:
     return (r - 0.6 + 0.08 * np.sin(9 * p[:, 0]) * np.sin(8 * p[:, 1] + 1)).astype(np.float32)
 
 
+def rod(p: np.ndarray) -> np.ndarray:
+    """Thinner than a cell, along the middles of the cells of a grid of 24; and a ball."""
+    middle = 23 / 24 - 1
+    x, off = np.abs(p[:, 0]) - 0.6, np.hypot(p[:, 1] - middle, p[:, 2] - middle) - 0.01
+    inside = np.minimum(np.maximum(x, off), 0)
+    outside = np.hypot(np.maximum(x, 0), np.maximum(off, 0))
+    sphere = np.linalg.norm(p - np.float32([0.5, -0.6, -0.6]), axis=1) - 0.2
+    return np.minimum(inside + outside, sphere).astype(np.float32)
+
+
 @pytest.mark.parametrize("cells", [64, 96, 128])
-@pytest.mark.parametrize("field", [torus_field, table, wavy])
+@pytest.mark.parametrize("field", [torus_field, table, wavy, rod])
 @pytest.mark.parametrize("truncation", [np.inf, 0.05])
 def test_coarse_to_fine_gives_the_dense_grids_mesh(field, cells, truncation):
     def cut(p):
