@@ -1,11 +1,16 @@
 """Rendering: two renderers, one picture; the choice is open."""
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from tests.media.shapes import ball, box, torus
 from wsdemo.errors import WsdemoError
 from wsdemo.media import opengl
+from wsdemo.media import render as rendering
+from wsdemo.media.meshes import Mesh
 from wsdemo.media.render import BACKGROUND, Camera, choose_renderer, render, turntable
 
 needs_egl = pytest.mark.skipif(
@@ -70,3 +75,26 @@ def test_the_choice_of_renderer_says_why(monkeypatch):
             choose_renderer("egl")
     finally:
         choose_renderer.cache_clear()
+
+
+def heap(count: int) -> Mesh:
+    corners = np.random.default_rng(0).uniform(-0.9, 0.9, (3 * count, 3))
+    return Mesh(corners, np.arange(3 * count).reshape(-1, 3))
+
+
+def test_many_large_triangles_take_little_memory_and_time():
+    tracemalloc.start()
+    started = time.monotonic()
+    try:
+        render(heap(100), 256, renderer="software")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2**20
+    assert time.monotonic() - started < 20
+
+
+def test_how_many_triangles_are_drawn_at_once_does_not_show(monkeypatch):
+    wanted = render(heap(40), 64, renderer="software")
+    monkeypatch.setattr(rendering, "CHUNK", 1)
+    np.testing.assert_array_equal(render(heap(40), 64, renderer="software"), wanted)

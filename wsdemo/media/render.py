@@ -69,8 +69,8 @@ def shade(mesh: Mesh, camera: Camera, colour: tuple[float, float, float] = CLAY)
 def draw_software(mesh: Mesh, colours: Pixels, camera: Camera, size: int) -> Pixels:
     """Rasterises a mesh with a z-buffer in numpy → (size, size, 3) uint8.
 
-    Triangles are sorted into buckets by the size of their bounding box; in a bucket, all
-    triangles test the same offsets at once. Fragments are then written far to near.
+    Triangles are sorted into buckets by the size of their bounding box; in a bucket, as many as
+    fill CHUNK test the same offsets at once, and what they cover is drawn before the next.
     """
     pose = camera.pose
     v = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3]
@@ -84,52 +84,51 @@ def draw_software(mesh: Mesh, colours: Pixels, camera: Camera, size: int) -> Pix
     extent = (high - low + 1).max(1)
     visible = (high >= low).all(1) & (depth[mesh.faces].min(1) > 0.1)
     picture = np.full((size * size, 3), BACKGROUND, dtype=np.uint8)
-    fragments = []
+    nearest = np.zeros(size * size)  # 1 / depth of what is drawn
     side = 1
     while visible.any():
         chosen = np.flatnonzero(visible & (extent <= side))
         visible[chosen] = False
-        step = max(1, 2**21 // side**2)
+        step = max(1, CHUNK // side**2)
         for start in range(0, len(chosen), step):
-            fragments.append(_fragments(chosen[start : start + step], side, corners, low, high))
+            face, pixel, weights = _fragments(chosen[start : start + step], corners, low, high)
+            share = weights / depth[mesh.faces[face]]  # perspective: 1/depth is linear on screen
+            near = share.sum(1)
+            place = pixel[:, 1] * size + pixel[:, 0]
+            front = np.flatnonzero(near >= nearest[place])
+            order = front[np.argsort(near[front], kind="stable")]  # far first: the last one stays
+            nearest[place[order]] = near[order]
+            values = share[order, :, None] * colours[mesh.faces[face[order]]]
+            values = values.sum(1) / near[order, None]
+            picture[place[order]] = values.round().astype(np.uint8)
         side *= 2
-    if not fragments:
-        return picture.reshape(size, size, 3)
-    face, pixel, weights = (np.concatenate(parts) for parts in zip(*fragments, strict=True))
-    pixel = pixel[:, 1] * size + pixel[:, 0]
-    inverse = 1 / depth[mesh.faces[face]]  # perspective: 1/depth is linear on the screen
-    share = weights * inverse
-    near = share.sum(1)
-    share /= near[:, None]
-    order = np.argsort(near, kind="stable")  # far first; of equal places the last one stays
-    values = np.einsum("nk,nkc->nc", share[order], colours[mesh.faces[face[order]]].astype(float))
-    picture[pixel[order]] = values.round().astype(np.uint8)
     return picture.reshape(size, size, 3)
 
 
+CHUNK = 2**19
+"""Pixels that triangles test at once: about 50 MB."""
+
+
 def _fragments(
-    face: NDArray[np.int64],
-    side: int,
-    corners: Floats,
-    low: NDArray[np.int64],
-    high: NDArray[np.int64],
+    face: NDArray[np.int64], corners: Floats, low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
     """Faces, pixels (n, 2) and barycentric weights (n, 3) of all covered pixel centres."""
-    offsets = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(1, -1, 2)
-    pixel = low[face][:, None] + offsets
-    a, b, c = (corners[face, i][:, None] for i in range(3))
-    p = pixel + 0.5
-
-    def cross(u: Floats, w: Floats) -> Floats:
-        return np.asarray(u[..., 0] * w[..., 1] - u[..., 1] * w[..., 0])
-
-    area = cross(b - a, c - a)
-    area = np.where(np.abs(area) < 1e-12, np.inf, area)
-    weights = np.stack([cross(c - b, p - b), cross(a - c, p - c), cross(b - a, p - a)], -1)
-    weights /= area[..., None]
-    hit = (weights >= 0).all(-1) & (pixel <= high[face][:, None]).all(-1)
-    row, _ = np.nonzero(hit)
-    return face[row], pixel[hit], weights[hit]
+    wide, tall = (high[face] - low[face] + 1).max(0)
+    x, y = low[face, :1] + np.arange(wide), low[face, 1:] + np.arange(tall)
+    hit = (y <= high[face, 1:])[:, :, None] & (x <= high[face, :1])[:, None]
+    a, b, c = (corners[face, i] for i in range(3))
+    area = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+    area = np.where(np.abs(area) < 1e-12, np.inf, area)[:, None]
+    weights = []
+    for start, end in ((b, c), (c, a), (a, b)):
+        edge = (end - start) / area
+        down = edge[:, :1] * (y + 0.5 - start[:, 1:])
+        along = edge[:, 1:] * (x + 0.5 - start[:, :1])
+        weights.append(down[:, :, None] - along[:, None])  # a weight is linear on the screen
+        hit &= weights[-1] >= 0
+    row, i, j = np.nonzero(hit)
+    covered = np.stack([weight[hit] for weight in weights], 1)
+    return face[row], np.stack([x[row, j], y[row, i]], 1), covered
 
 
 # ---- choosing a renderer ---------------------------------------------------------
