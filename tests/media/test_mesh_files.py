@@ -15,7 +15,14 @@ from tests.media.shapes import ball, box, torus
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import KEPT_MESH_FACES, MAX_MESH_FACES
 from wsdemo.media import mesh_files
-from wsdemo.media.mesh_files import READABLE, WRITABLE, check_mesh, mesh_bytes, open_mesh
+from wsdemo.media.mesh_files import (
+    READABLE,
+    WRITABLE,
+    check_mesh,
+    mesh_bytes,
+    open_mesh,
+    precision_note,
+)
 from wsdemo.media.meshes import Mesh, statistics
 
 
@@ -370,3 +377,23 @@ def test_a_mesh_that_reducing_leaves_nothing_of_is_refused(monkeypatch):
     faces = np.concatenate([mesh.faces, [[n, n + 1, n + 2]]])
     with pytest.raises(WsdemoError, match="Reducing its 1,281 faces leaves 0"):
         check_mesh(np.concatenate([mesh.vertices, far]), faces, "ply")
+
+
+# ---- meshes far from the origin, and tiny ones ---------------------------------------
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+@pytest.mark.parametrize(("place", "radius"), [((5e5, 5.4e6, 300), 1.0), ((0, 0, 0), 1e-5)])
+def test_the_place_and_size_of_a_mesh_are_kept_or_it_is_said(kind, place, radius, tmp_path):
+    mesh = Mesh(ball(radius).vertices + np.array(place), ball().faces)
+    content = mesh_bytes(mesh, kind)
+    assert content == mesh_bytes(mesh, kind)
+    if note := precision_note(mesh, [kind]):
+        assert kind in ("ply", "stl")
+        assert "steps of 0.5" in note
+        return
+    read, report = open_mesh(written(tmp_path, content, f"x.{kind}"))
+    assert report.is_watertight
+    assert len(read.vertices) == len(mesh.vertices)
+    np.testing.assert_allclose(read.vertices.mean(0), mesh.vertices.mean(0), atol=1e-5 * radius)
+    assert statistics(read)["volume"] == pytest.approx(statistics(mesh)["volume"], rel=1e-5)
