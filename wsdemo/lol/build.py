@@ -226,10 +226,17 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
     found = TaskModels(task, row.config, models, first.mean, first.std, half, 1.0)
     if baseline is not None:
         found.baseline, found.baseline_config = baseline.fitted[0].model, baseline.config
+    calibrate(found, collection, row.model)
+    return found
+
+
+def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
+    """Fits temperature or interval of an ensemble, and measures it on the test LoRAs."""
+    task = found.task
     held, test = collection.calibration.known(task), collection.splits["test"].known(task)
     out, true = found.outputs(held.pairs), held.targets(task)
     measured: dict[str, Any] = {
-        "model": row.model, "calibration_loras": len(held.names), "test_loras": len(test.names)
+        "model": model, "calibration_loras": len(held.names), "test_loras": len(test.names)
     }  # fmt: skip
     if task.kind == "binary":
         found.temperature = best_temperature(out, true)
@@ -237,7 +244,7 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
         half_widths = [conformal_quantile(e, COVERAGE) for e in (out - true).T]
         found.half_width = torch.tensor(half_widths)
     out, true = found.outputs(test.pairs), test.targets(task)
-    measured |= task_metrics(task, out, true, first.std)
+    measured |= task_metrics(task, out, true, found.std)
     if task.kind == "binary":
         aucs = zip(task.labels, label_aucs(out, true), strict=True)
         measured["auc_by_label"] = {name: round(auc, 4) for name, auc in aucs}
@@ -246,12 +253,11 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
             [round(v, 4) for v in row] for row in reliability(out.sigmoid(), true)
         ]
     else:
-        by_label = zip(task.labels, regression_rows(out, true, first.std), strict=True)
+        by_label = zip(task.labels, regression_rows(out, true, found.std), strict=True)
         measured["spearman_rho_by_label"] = {k: round(v["spearman_rho"], 4) for k, v in by_label}
         inside = ((out - true).abs() <= found.half_width).float().mean()
         measured["coverage_of_90_percent_intervals"] = float(inside)
     found.measured = measured
-    return found
 
 
 def build_predictor(
@@ -307,21 +313,55 @@ def build_predictor(
             f" needs an AUC of {USEFUL_AUC}, or a rank correlation of {USEFUL_RHO}.",
             "Check the labels, add LoRAs, or predict something else.",
         )
+    bad = [t for t in silent if t in tasks]
+    missing = [t for t in silent if t not in tasks]
     train, validation = collection.splits["train"], collection.splits["validation"]
-    counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
-    card = [
-        f"LoRAs: {counts}. Base: {collection.base or 'not named'}.",
-        not_answered([t for t in silent if t not in tasks]),
-        answered_badly([t for t in silent if t in tasks]),
-        f"Intervals and probabilities are {calibration_sentence(collection)}.",
-        *(f"{text}." for text in (*said, *collection.notes) if text),
-    ]
     return Predictor(
         name, title, collection.base, kind, collection.signature, tuple(sorted(trained)), tasks,
         Envelope.fit(train.pairs, validation.pairs, [short_name(n) for n in train.names]),
-        " ".join(text for text in card if text),
+        card_text(collection, missing, bad, said),
         always_adapted(train.pairs, collection.signature),
     )  # fmt: skip
+
+
+def card_text(
+    collection: Collection, missing: Sequence[str], bad: Sequence[str], said: Sequence[str] = ()
+) -> str:
+    """What a predictor's card says of its LoRAs, and of tasks ``missing`` or answered badly."""
+    counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
+    card = [
+        f"LoRAs: {counts}. Base: {collection.base or 'not named'}.",
+        not_answered(missing),
+        answered_badly(bad),
+        f"Intervals and probabilities are {calibration_sentence(collection)}.",
+        *(f"{text}." for text in (*said, *collection.notes) if text),
+    ]
+    return " ".join(text for text in card if text)
+
+
+def recalibrated(
+    predictor: Predictor,
+    collection: Collection,
+    ranks_by_task: Mapping[str, Sequence[int]] | None = None,
+) -> Predictor:
+    """The models of a predictor, calibrated and measured again on a collection, not trained.
+
+    Args:
+        predictor: Trained on the training LoRAs of the collection; its models are changed.
+        collection: With, perhaps, other LoRAs for calibration and for test.
+        ranks_by_task: As of ``build_predictor``.
+    """
+    for name, models in predictor.tasks.items():
+        calibrate(models, collection, str(models.measured["model"]))
+        if ranks_by_task is not None:
+            models.ranks = tuple(sorted({*collection.ranks, *ranks_by_task.get(name, ())}))
+    missing = [t.name for t in collection.tasks if t.name not in predictor.tasks]
+    return dataclasses.replace(
+        predictor,
+        ranks=tuple(sorted(collection.ranks)),
+        card=card_text(collection, missing, ()),
+        required=always_adapted(collection.splits["train"].pairs, collection.signature),
+    )
 
 
 def is_useful(models: TaskModels, collection: Collection) -> bool:

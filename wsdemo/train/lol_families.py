@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import itertools
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -25,16 +26,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsdemo.checkpoints import load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
-from wsdemo.lol.build import Row, build_predictor, compare_models, task_metrics
+from wsdemo.lol.build import Row, build_predictor, compare_models, recalibrated, task_metrics
 from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import LabelledLoras, Task
 from wsdemo.lol.models import MODELS
 from wsdemo.lol.pairs import Pairs, Signature
 from wsdemo.lol.predictor import Predictor
-from wsdemo.lol.predictor_files import save_predictor
+from wsdemo.lol.predictor_files import load_predictor, save_predictor
 from wsdemo.lol.provenance import check_calibration, provenance
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.face_loras import ATTRIBUTES, GROUPS
@@ -186,6 +188,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=None, help="at most, of a kind and split")
     parser.add_argument("--workers", type=int, default=1, help="processes, a model each")
+    parser.add_argument(
+        "--recalibrate", action="store_true", help="train nothing: calibrate and measure again"
+    )
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     args = parser.parse_args(arguments)
     start(args)
@@ -196,6 +201,11 @@ def main(arguments: list[str] | None = None) -> None:
     if not args.toy:
         check_calibration(collection)
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
+    path = args.out / f"lol-{args.family}.safetensors"
+    ranks = MEASURED_RANKS if args.family == "face-generator" else None
+    if args.recalibrate:
+        recalibrate(path, collection, ranks)
+        return
     compare = partial(compare_model, collection, args.seeds)
     pairs = list(itertools.product(collection.tasks, args.models))
     tasks, names = [task for task, _ in pairs], [model for _, model in pairs]
@@ -209,17 +219,33 @@ def main(arguments: list[str] | None = None) -> None:
     for task, row in zip(tasks, found, strict=True):
         rows[task.name].append(row)
     kind = "multiplicative" if args.family == "face-fields" else "additive"
-    name = f"lol-{args.family}"
-    ranks = MEASURED_RANKS if args.family == "face-generator" else None
     predictor = build_predictor(
-        collection, rows, name, TITLES[args.family], kind, ranks_by_task=ranks
+        collection, rows, path.stem, TITLES[args.family], kind, ranks_by_task=ranks
     )
     comparison: dict[str, Any] = {t: [r.to_dict() for r in own] for t, own in rows.items()}
     extra: dict[str, Any] = {"toy": args.toy, "seeds": args.seeds, "comparison": comparison}
     extra |= provenance(collection)
     if is_field:
         extra["by_fit"] = by_fit(predictor, collection)
-    save_predictor(args.out / f"{name}.safetensors", predictor, extra)
+    save_predictor(path, predictor, extra)
+    report_measured(predictor)
+
+
+def recalibrate(
+    path: Path, collection: Collection, ranks: Mapping[str, Sequence[int]] | None
+) -> None:
+    """Calibrates and measures a predictor again; the comparison stays as it was measured."""
+    _, meta = load_checkpoint(path)
+    kept = ("toy", "seeds", "comparison", "by_fit")
+    extra: dict[str, Any] = {k: meta[k] for k in kept if k in meta}
+    extra["comparison_counts"] = meta.get("comparison_counts", meta["counts"])
+    predictor = recalibrated(load_predictor(path), collection, ranks)
+    save_predictor(path, predictor, extra | provenance(collection))
+    report_measured(predictor)
+
+
+def report_measured(predictor: Predictor) -> None:
+    """Logs what every task was measured at."""
     for task_name, models in predictor.tasks.items():
         log(f"{task_name}: {models.measured}")
 
