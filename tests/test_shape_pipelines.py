@@ -139,6 +139,28 @@ def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
         pipelines.open_instance(path, "image")
 
 
+def test_a_fit_leaves_no_specks_far_from_the_surface(tmp_path):
+    given = source(tmp_path, ball())
+    options = ShapeFitOptions(seconds=60, max_steps=200)
+    *_, before, last = shape_fitting.fit_mesh(given, options)
+    assert (before.is_measuring, before.is_last) == (True, False)
+    assert statistics(last.mesh)["parts"] == 1
+    assert np.abs(last.mesh.vertices).max() < 0.95
+    assert last.reference is given.mesh
+    assert last.instance.measured["seconds"] < last.seconds
+
+
+def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
+    apart = Mesh(
+        np.concatenate([ball(0.6).vertices, ball(0.2).vertices + np.array([1.2, 0, 0])]),
+        np.concatenate([ball().faces, ball().faces + len(ball().vertices)]),
+    )
+    options = ShapeFitOptions(seconds=60, max_steps=100, largest=True)
+    last = list(shape_fitting.fit_mesh(source(tmp_path, apart), options))[-1]
+    assert statistics(last.mesh)["parts"] == 1
+    assert last.instance.measured["iou"] < 0.99
+
+
 def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     mesh, rng = torus(0.6, 0.25), np.random.default_rng(0)
     faces = mesh.faces[rng.random(len(mesh.faces)) > 0.1]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,14 @@ from wsdemo.media.meshes import Mesh, Pose, normalise, surface_points
 from wsdemo.media.render import Camera, Pixels, render, shade
 from wsdemo.media.sdf import (
     GRID,
+    SdfSamples,
     Solidity,
     check_work,
     grid_points,
     sample_sdf,
     signed_distance,
     solidity,
+    surface_distance,
 )
 from wsdemo.media.surface import Values, extract, sparse_grid
 from wsdemo.pipelines import FIT_RATES, blend, check_range
@@ -102,6 +104,8 @@ class ShapeFitOptions:
     seed: int = 0
     seconds: float = 15.0
     max_steps: int = 5000
+    largest: bool = False
+    """Whether the result's mesh is its largest piece only; the weights are the same."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,11 @@ class ShapeFitStep:
         seconds_left: Estimate of the time left.
         psnr: In dB, of the truncated distances on the points of this step.
         mesh: The surface so far, None while there is none; at FINE resolution in the last step.
-        instance: The weights so far; in the last step with their measures.
-        is_last: Whether the fit is over.
+        instance: The weights so far; in the last step with their measures, of which ``seconds``
+            is the time until the weights were ready, without that of measuring.
+        is_last: Whether all is over.
+        is_measuring: Whether the weights are ready, and about to be decoded and compared.
+        reference: What the result was compared with, in the last step.
     """
 
     step: int
@@ -125,6 +132,8 @@ class ShapeFitStep:
     mesh: Mesh | None
     instance: Instance
     is_last: bool
+    is_measuring: bool = False
+    reference: Mesh | None = None
 
 
 def reference_surface(source: MeshInput) -> Mesh:
@@ -139,10 +148,23 @@ def reference_surface(source: MeshInput) -> Mesh:
     return extract(sparse_grid(field, FINE, TRUNCATION)[0])
 
 
+def _fit_points(samples: SdfSamples) -> tuple[Tensor, Tensor]:
+    """(P, 3) points and their (1, P, 1) signals: those near the surface, and the whole grid.
+
+    A region without points would be free, and grow specks.
+    """
+    grid = grid_points(GRID).astype(np.float32)
+    points = torch.from_numpy(np.concatenate([samples.points.astype(np.float32), grid]))
+    distances = np.concatenate([samples.distances, samples.grid.ravel()])
+    return points, sdf_to_signal(torch.from_numpy(distances))[None, :, None]
+
+
 def fit_mesh(
     source: MeshInput, options: ShapeFitOptions, cache_folder: Path | None = None
 ) -> Iterator[ShapeFitStep]:
     """Fits one mesh; the surface is shown about every two seconds.
+
+    Distances are sampled in the time given, and at least half of it is left to fit.
 
     Raises:
         WsdemoError: An option is out of range, or the weights show no surface at the end.
@@ -152,25 +174,21 @@ def fit_mesh(
     check_range("seed", options.seed, 0, MAX_SEED)
     adapter = shape_adapter(options.set_name, options.representation, options.rank, options.seed)
     samples = sample_sdf(source.mesh, cache=cache_folder, shell=source.solid.shell)
-    volume = len(samples.points) // 4
-    nodes = np.random.default_rng(0).permutation(GRID**3)[:volume]
-    grid = grid_points(GRID)[nodes].astype(np.float32)
-    points = torch.from_numpy(np.concatenate([samples.points.astype(np.float32), grid]))
-    distances = np.concatenate([samples.distances, samples.grid.ravel()[nodes]])
-    targets = sdf_to_signal(torch.from_numpy(distances))[None, :, None]
+    points, targets = _fit_points(samples)
     origin = None
     if adapter.config.kind == "mlora":
         grids = torch.from_numpy(samples.grid)[None]
         origin = shape_start(options.set_name)(adapter, grid_to_inputs(grids))
+    spent = time.monotonic() - started
     config = FitConfig(
         steps=options.max_steps,
         points=4096,
         absolute=True,
         learning_rate=FIT_RATES[adapter.config.kind],
-        seconds=max(0.1, options.seconds - (time.monotonic() - started)),
+        seconds=max(options.seconds / 2, options.seconds - spent),
         report_every=10,
     )
-    shown_at, mesh = -1.0, None
+    shown_at = -1.0
     generator = torch.Generator().manual_seed(options.seed)
     for progress in fit(adapter, points, targets, config, generator, origin):
         now = time.monotonic() - started
@@ -179,21 +197,23 @@ def fit_mesh(
         weights = progress.instances[0]
         value = float(psnr_from_mse(progress.mse)[0])
         measured = {"psnr": value, "seconds": now, "steps": float(progress.step)}
-        if progress.is_last:
-            mesh = decode_shape(weights, adapter, FINE)
-            measured |= compare_meshes(reference_surface(source), mesh)
-        else:
-            mesh = _preview(weights, adapter)
+        surface = _preview(weights, adapter)
         shown_at = time.monotonic() - started
-        yield ShapeFitStep(
-            progress.step,
-            now,
-            0.0 if progress.is_last else max(0.0, options.seconds - now),
-            value,
-            mesh,
-            shape_instance(options.set_name, adapter, weights, measured, source.pose),
-            progress.is_last,
-        )
+        instance = shape_instance(options.set_name, adapter, weights, measured, source.pose)
+        left = 0.0 if progress.is_last else max(0.0, spent + config.seconds - now)
+        moment = ShapeFitStep(progress.step, now, left, value, surface, instance, False)
+        yield replace(moment, is_measuring=progress.is_last)
+    mesh = decode_shape(weights, adapter, FINE, options.largest)
+    reference = reference_surface(source)
+    measured |= compare_meshes(reference, mesh)
+    yield replace(
+        moment,
+        seconds=time.monotonic() - started,
+        mesh=mesh,
+        instance=shape_instance(options.set_name, adapter, weights, measured, source.pose),
+        is_last=True,
+        reference=reference,
+    )
 
 
 def _preview(weights: Tensor, adapter: Adapter) -> Mesh | None:
@@ -251,8 +271,7 @@ FAR_OFF = 0.036
 def overlay(mesh: Mesh, reference: Mesh, size: int) -> Pixels:
     """(size, size, 3) picture of a mesh, from clay where it lies on a reference to red."""
     camera = Camera()
-    distances = np.abs(signed_distance(reference, mesh.vertices))
-    off = np.clip(distances / FAR_OFF, 0, 1)[:, None]
+    off = np.clip(surface_distance(reference, mesh.vertices) / FAR_OFF, 0, 1)[:, None]
     clay = shade(mesh, camera).astype(np.float64)
     red = shade(mesh, camera, colour=(0.86, 0.16, 0.14)).astype(np.float64)
     colours = (clay * (1 - off) + red * off).round().astype(np.uint8)

@@ -205,7 +205,7 @@ def sample_shapes(
             f"Found {category[:40]!r}; this model knows {known}.",
             "Choose among the known ones.",
         )
-    # By seed and place, so that a shape does not depend on how many are drawn with it.
+    # By seed and place, so that a shape depends on how many are drawn with it by rounding only.
     wished = [category or (names and Random(f"{seed}/{i}").choice(names)) for i in range(count)]
     rows = [model.condition({name: name == wish for name in names}, 1) for wish in wished]
     condition = torch.cat(rows)

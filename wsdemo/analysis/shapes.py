@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from wsdemo.media.meshes import Floats, Mesh, face_normals, surface_points
-from wsdemo.media.sdf import signed_distance
+from wsdemo.media.sdf import is_inside
 
 FSCORE_RADIUS = 0.018
 """1 % of the longest side."""
@@ -49,7 +49,7 @@ def volume_iou(a: Mesh, b: Mesh, count: int = 60_000, seed: int = 0) -> float:
     low = np.minimum(a.vertices.min(0), b.vertices.min(0))
     high = np.maximum(a.vertices.max(0), b.vertices.max(0))
     points = np.random.default_rng(seed).uniform(low, high, (count, 3))
-    in_a, in_b = signed_distance(a, points) < 0, signed_distance(b, points) < 0
+    in_a, in_b = is_inside(a, points), is_inside(b, points)
     union = (in_a | in_b).sum()
     return float((in_a & in_b).sum() / union) if union else 0.0
 

@@ -99,21 +99,27 @@ def check_work(mesh: Mesh) -> None:
     )
 
 
-def signed_distance(mesh: Mesh, points: Floats, shell: float = 0.0) -> Floats:
-    """(P,) distances of (P, 3) points to the surface, negative where |winding| > 1/2.
+def surface_distance(mesh: Mesh, points: Floats) -> Floats:
+    """(P,) distances of (P, 3) points to the surface, without a sign."""
+    squared = igl.point_mesh_squared_distance(points, mesh.vertices, mesh.faces)[0]
+    return np.sqrt(np.asarray(squared))
 
-    The magnitude of the winding number makes an inside-out mesh the same solid.
+
+def is_inside(mesh: Mesh, points: Floats) -> NDArray[np.bool_]:
+    """(P,) whether |winding| > 1/2; the magnitude makes an inside-out mesh the same solid."""
+    return np.asarray(np.abs(winding_numbers(mesh, points)) > 0.5)
+
+
+def signed_distance(mesh: Mesh, points: Floats, shell: float = 0.0) -> Floats:
+    """(P,) distances of (P, 3) points to the surface, negative inside.
 
     Args:
         mesh: The mesh.
         points: Where to measure.
         shell: If positive, the solid is what lies within this distance of the surface.
     """
-    squared = np.asarray(igl.point_mesh_squared_distance(points, mesh.vertices, mesh.faces)[0])
-    if shell > 0:
-        return np.sqrt(squared) - shell
-    inside = np.abs(winding_numbers(mesh, points)) > 0.5
-    return np.where(inside, -1.0, 1.0) * np.sqrt(squared)
+    distances = surface_distance(mesh, points)
+    return distances - shell if shell > 0 else np.where(is_inside(mesh, points), -1, 1) * distances
 
 
 @dataclass(frozen=True)
