@@ -241,6 +241,8 @@ def test_fitting_decoding_and_rendering_a_mesh(capsys, mesh, tmp_path):
     assert result["domain"] == "sdf"
     assert {"chamfer", "fscore", "iou", "weights", "bytes", "seconds", "file"} <= set(result)
     assert 0 < result["iou"] <= 1
+    assert 0 < result["fit_seconds"] < result["seconds"]
+    assert "watertight" in result["notes"][0]
     for kind in ("glb", "obj", "ply", "stl"):
         target = tmp_path / f"y.{kind}"
         given = ["--resolution", "64", "--out", str(target)]
@@ -273,6 +275,14 @@ def test_unusable_wishes_for_shapes_are_refused(capsys, given, message, tmp_path
     status, result = run(capsys, *given, "--out", str(tmp_path))
     assert status == 2
     assert message in result["error"]["message"]
+
+
+@pytest.mark.parametrize("angle", [["--azimuth", "nan"], ["--elevation", "91"]])
+def test_cameras_out_of_range_are_refused(capsys, mesh, angle, tmp_path):
+    given = [*angle, "--renderer", "software", "--out", str(tmp_path / "p.png")]
+    status, result = run(capsys, "render", str(mesh), *given)
+    assert status == 2
+    assert angle[0][2:] in result["error"]["message"]
 
 
 def test_a_bad_mesh_is_refused(capsys, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.fields.instance import Instance
-from wsdemo.media.mesh_files import READABLE, mesh_bytes
+from wsdemo.media.mesh_files import READABLE, mesh_bytes, precision_note
 
 Result = dict[str, Any]
 
@@ -27,7 +27,10 @@ def write_shape(instance: Instance, path: Path, resolution: int, largest: bool) 
     normals = shapes.shape_normals(instance.weights, instance.adapter, mesh)
     placed = shapes.pose_of(instance).undo(mesh)
     path.write_bytes(mesh_bytes(placed, kind, normals))
-    return statistics(placed)
+    note = precision_note(placed, [kind])
+    if note:
+        print(note, file=sys.stderr)
+    return {**statistics(placed), "notes": [note] if note else []}
 
 
 def run_sample(args: argparse.Namespace, folder: Path) -> Result:
@@ -68,7 +71,8 @@ def run_fit(args: argparse.Namespace, out: Path) -> Result:
     from wsdemo import shape_fitting
 
     source = shape_fitting.load_mesh(args.input)
-    for line in source.describe():
+    notes = source.describe()
+    for line in notes:
         print(line, file=sys.stderr)
     options = shape_fitting.ShapeFitOptions(
         args.base, args.representation, args.rank, args.seed, args.seconds
@@ -76,6 +80,8 @@ def run_fit(args: argparse.Namespace, out: Path) -> Result:
     last = None
     for last in shape_fitting.fit_mesh(source, options):
         text = f"\rstep {last.step} {last.psnr:.2f} dB {last.seconds_left:.0f} s left  "
+        if last.is_measuring:
+            text += "measuring  "
         print(text, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     assert last is not None
@@ -91,7 +97,9 @@ def run_fit(args: argparse.Namespace, out: Path) -> Result:
         "bytes": size,
         "mesh_bytes": args.input.stat().st_size,
         "seconds": last.seconds,
+        "fit_seconds": m["seconds"],
         "steps": last.step,
+        "notes": notes,
         "file": str(out),
     }
 
@@ -108,6 +116,8 @@ def run_render(args: argparse.Namespace, out: Path) -> Result:
 
     started = time.monotonic()
     check_range("size", args.size, MIN_RENDER_SIDE, MAX_RENDER_SIDE)
+    check_range("azimuth", args.azimuth, -360, 360)
+    check_range("elevation", args.elevation, -90, 90)
     mesh, report = open_mesh(args.input)
     camera = Camera(args.azimuth, args.elevation)
     chosen, reason = choose_renderer(args.renderer)
