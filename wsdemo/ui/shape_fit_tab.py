@@ -12,7 +12,7 @@ from wsdemo import pipelines, shape_fitting
 from wsdemo import shape_pipelines as shapes
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
-from wsdemo.media.mesh_files import READABLE, WRITABLE, mesh_bytes
+from wsdemo.media.mesh_files import READABLE, WRITABLE, mesh_bytes, precision_note
 from wsdemo.media.meshes import Mesh
 from wsdemo.media.render import render
 from wsdemo.ui.events import (
@@ -32,6 +32,7 @@ PRESETS = {
 BASES = {"Ten categories": "shapes", "Airplanes": "airplane"}
 EXAMPLES = Path(__file__).parent / "examples"
 SIZE = 320
+COLOURS = {"to the first": "#3b5bdb", "to the second": "#e8590c"}
 
 
 def picture(mesh: Mesh | None, size: int = SIZE) -> Any:
@@ -57,7 +58,7 @@ def describe(instance: Instance, size: int, mesh_size: int | None = None) -> str
     )
     rows += [(label, form.format(m[key])) for key, label, form in names if key in m]
     if {"seconds", "steps"} <= set(m):
-        rows.append(("Time", f"{m['seconds']:.1f} s, {m['steps']:.0f} steps"))
+        rows.append(("Time of the fit", f"{m['seconds']:.1f} s, {m['steps']:.0f} steps"))
     return "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
 
 
@@ -78,45 +79,75 @@ def look(path: str | None) -> tuple[Any, str]:
 
 
 @guarded_stream
-def fit(path: str | None, base: str, preset: str) -> Iterator[tuple[Any, ...]]:
-    """Streams the surface, PSNR curve and status; ends with the comparison and the files."""
+def fit(
+    path: str | None, base: str, preset: str, largest: bool = False
+) -> Iterator[tuple[Any, ...]]:
+    """Streams the surface, PSNR curve and status; ends with the comparison and the files.
+
+    What is on screen of an earlier fit goes first, so that nothing of it is taken for this one's.
+    """
+    yield None, None, "Reading the mesh and measuring distances.", *[None] * 7
+    try:
+        yield from _fit(path, base, preset, largest)
+    except WsdemoError as error:
+        yield gr.skip(), gr.skip(), f"Not fitted: {error.title}.", *[gr.skip()] * 7
+        raise
+
+
+def _fit(path: str | None, base: str, preset: str, largest: bool) -> Iterator[tuple[Any, ...]]:
     if preset not in PRESETS:
         raise WsdemoError(
             "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(PRESETS)}."
         )
     source = opened(path)
     rank, seconds = PRESETS[preset]
-    options = shape_fitting.ShapeFitOptions(BASES.get(base, base), rank=rank, seconds=seconds)
+    options = shape_fitting.ShapeFitOptions(
+        BASES.get(base, base), rank=rank, seconds=seconds, largest=largest
+    )
     curve: list[tuple[float, float]] = []
     step = None
     for step in shape_fitting.fit_mesh(source, options, cache_folder()):
+        if step.is_last:
+            break
         curve.append((step.seconds, step.psnr))
         table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
-        if not step.is_last:
-            text = f"{step.psnr:.1f} dB after {step.step} steps, {step.seconds_left:.0f} s left."
-            yield picture(step.mesh), table, text, *[gr.skip()] * 7
+        text = f"{step.psnr:.1f} dB after {step.step} steps, {step.seconds_left:.0f} s left."
+        if step.is_measuring:
+            text = f"{step.psnr:.1f} dB after {step.step} steps. Measuring the surface."
+        yield picture(step.mesh), table, text, *[gr.skip()] * 7
     assert step is not None
     assert step.mesh is not None
+    assert step.reference is not None
     assert path is not None
-    instance, mesh = step.instance, step.mesh
+    instance, mesh, m = step.instance, step.mesh, step.instance.measured
     content = instance.to_bytes()
-    normals = shapes.shape_normals(instance.weights, instance.adapter, mesh)
-    placed = source.pose.undo(mesh)
-    files = [download_file(mesh_bytes(placed, k, normals), f"fit.{k}") for k in WRITABLE]
-    shown = download_file(mesh_bytes(mesh, "glb", normals), "fit.glb")
+    files, shown = _mesh_files(instance, mesh, "fit")
     saved = download_file(content, "fit.safetensors")
     yield (
         picture(mesh),
         table,
-        f"Done: F-score {instance.measured['fscore']:.1%}, IoU {instance.measured['iou']:.1%}.",
+        f"Done in {step.seconds:.0f} s: F-score {m['fscore']:.1%}, IoU {m['iou']:.1%}.",
         shown,
         (picture(source.mesh), picture(mesh)),
-        Image.fromarray(shape_fitting.overlay(mesh, shape_fitting.reference_surface(source), SIZE)),
-        describe(instance, len(content), Path(path).stat().st_size),
+        Image.fromarray(shape_fitting.overlay(mesh, step.reference, SIZE)),
+        describe(instance, len(content), Path(path).stat().st_size) + _precision(instance, mesh),
         saved,
         files,
         saved,
     )
+
+
+def _mesh_files(instance: Instance, mesh: Mesh, name: str) -> tuple[list[str], str]:
+    """Downloads of a mesh where it stood, and one in the field's own place, for the viewer."""
+    normals = shapes.shape_normals(instance.weights, instance.adapter, mesh)
+    placed = shapes.pose_of(instance).undo(mesh)
+    files = [download_file(mesh_bytes(placed, k, normals), f"{name}.{k}") for k in WRITABLE]
+    return files, download_file(mesh_bytes(mesh, "glb", normals), f"{name}.glb")
+
+
+def _precision(instance: Instance, mesh: Mesh) -> str:
+    note = precision_note(shapes.pose_of(instance).undo(mesh))
+    return f"\n\n{note}" if note else ""
 
 
 @guarded
@@ -126,13 +157,10 @@ def open_file(path: str | None, resolution: int, largest: bool) -> tuple[Any, st
         return None, "", gr.File(visible=False)
     instance = pipelines.open_instance(Path(path), "sdf")
     mesh = shapes.decode_shape(instance.weights, instance.adapter, resolution, largest)
-    normals = shapes.shape_normals(instance.weights, instance.adapter, mesh)
-    placed = shapes.pose_of(instance).undo(mesh)
-    files = [download_file(mesh_bytes(placed, k, normals), f"shape.{k}") for k in WRITABLE]
-    shown = download_file(mesh_bytes(mesh, "glb", normals), "shape.glb")
+    files, shown = _mesh_files(instance, mesh, "shape")
     return (
         shown,
-        describe(instance, Path(path).stat().st_size),
+        describe(instance, Path(path).stat().st_size) + _precision(instance, mesh),
         gr.File(files, visible=True),
     )
 
@@ -192,6 +220,7 @@ def build() -> None:
             report = gr.Markdown()
             base = gr.Radio(list(BASES), value=next(iter(BASES)), label="Base field")
             preset = gr.Radio(list(PRESETS), value=next(iter(PRESETS)), label="Preset")
+            largest = gr.Checkbox(False, label="Largest piece only")
             with gr.Row():
                 go = gr.Button("Fit the mesh", variant="primary")
                 stop = gr.Button("Stop")
@@ -225,10 +254,14 @@ def build() -> None:
                         label="Download the fitted mesh", file_count="multiple", interactive=False
                     )
     last, fitted = gr.State(None), gr.State(None)
-    mesh.change(look, mesh, [seen, report], api_visibility="private", **QUICK)
+    mesh.change(lambda: (None, ""), None, [seen, report], api_visibility="private").then(
+        look, mesh, [seen, report], api_visibility="private", **QUICK
+    )
     run = go.click(
+        lambda: gr.Model3D(None, visible=False), None, viewer, api_visibility="private"
+    ).then(
         fit,
-        [mesh, base, preset],
+        [mesh, base, preset, largest],
         [preview, curve, status, fitted, compare, off, facts, file, files, last],
         api_name="fit_mesh",
         **COMPUTE,
@@ -276,22 +309,23 @@ def _build_files(last: gr.State) -> None:
             measure = gr.Button("Measure along the path", size="sm")
             path = gr.LinePlot(
                 x="share", y="Chamfer distance", color="distance", height=240,
-                label="Surface on the path against both ends",
+                color_map=COLOURS,  # named in the label: narrow screens show no legend
+                label="Surface on the path, against the first end (blue) and the second (orange)",
             )  # fmt: skip
     inputs: list[Any] = [dropped, resolution, largest]
     outputs = [viewer, facts, files]
     dropped.change(
-        lambda path: gr.Model3D(visible=path is not None), dropped, viewer,
-        api_visibility="private",
+        lambda path: (gr.Model3D(None, visible=path is not None), "", gr.File(visible=False)),
+        dropped, outputs, api_visibility="private",
     ).then(open_file, inputs, outputs, api_name="decode_shape", **QUICK)  # fmt: skip
     for component in (resolution, largest):
         component.input(open_file, inputs, outputs, api_visibility="private", **QUICK)
     for button, slot in ((use_a, a), (use_b, b)):
         button.click(lambda path: path, last, slot, api_visibility="private")
-    for component in (a, b, share):
-        component.change(
-            blend, [a, b, share], mixed, api_name="blend_shapes" if component is share else None,
-            api_visibility="public" if component is share else "private",
-            show_progress="hidden", **QUICK,
-        )  # fmt: skip
+    mix = {"fn": blend, "inputs": [a, b, share], "outputs": mixed, "show_progress": "hidden"}
+    share.change(**mix, api_name="blend_shapes", **QUICK)
+    for end in (a, b):  # what was mixed and measured of other ends goes first
+        end.change(lambda: (None, None), None, [mixed, path], api_visibility="private").then(
+            **mix, api_visibility="private", **QUICK
+        )
     measure.click(barrier, [a, b], path, api_name="walk_shapes", **COMPUTE)

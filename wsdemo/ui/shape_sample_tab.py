@@ -53,8 +53,8 @@ def draw(
     steps: float,
     guidance: float,
     temperature: float = shapes.TEMPERATURE,
-) -> Iterator[tuple[Any, Any, tuple[str, Weights] | None]]:
-    """Streams the gallery, a status line and finally the weights."""
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Streams the gallery, a status line and the weights of the shapes that the gallery shows."""
     if count is None or seed is None:
         raise WsdemoError("Number missing", "Count or seed is empty.", "Fill it in.")
     name = FAMILIES.get(family, family)
@@ -64,17 +64,18 @@ def draw(
     for moment in shapes.sample_shapes(*arguments):
         if moment.step % 10 == 0 and moment.step < moment.steps:
             text = f"Step {moment.step} of {moment.steps}: denoising weights, not meshes."
-            yield gr.skip(), text, None
+            yield gr.skip(), text, gr.skip()
     assert moment is not None
     pictures: list[Any] = []
     for weights in moment.instances:
         pictures.append(thumbnail(weights, name))
-        yield pictures, f"Shape {len(pictures)} of {len(moment.instances)} meshed.", None
+        shown = name, moment.instances[: len(pictures)].numpy()
+        yield pictures, f"Shape {len(pictures)} of {len(moment.instances)} meshed.", shown
     text = (
         f"{len(pictures)} shapes, seed {int(seed)}, {time.monotonic() - started:.1f} s. "
         "Select one to turn it around."
     )
-    yield pictures, text, (name, moment.instances.numpy())
+    yield pictures, text, shown
 
 
 @guarded
