@@ -46,7 +46,7 @@ def test_a_fit_says_that_it_measures_and_ends_with_everything(mesh, monkeypatch)
     moments = list(shape_fit_tab.fit(mesh, "shapes", "quick"))
     assert "Measuring" in moments[-2][2]
     _, curve, status, shown, pair, _, facts, file, files, last = moments[-1]
-    assert status.startswith("Done in ")
+    assert status.startswith("Done: F-score ")
     assert isinstance(curve, pd.DataFrame)
     assert len(pair) == 2
     assert len(files) == 4

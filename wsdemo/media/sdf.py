@@ -85,16 +85,21 @@ def check_work(mesh: Mesh) -> None:
     near = near_faces(mesh)
     if near <= ORDINARY_NEAR_FACES:
         return
-    found = f"{near:,.0f} of its triangles reach an average point of space"
+    message = (
+        f"{near:,.0f} of its triangles reach an average point of space; {ORDINARY_NEAR_FACES} are"
+        f" usual, {MAX_NEAR_FACES:,} allowed."
+    )
     if near <= MAX_NEAR_FACES:
         seconds = 4 * JUDGED * winding_seconds(mesh)
         if seconds <= MAX_JUDGING_SECONDS:
             return
-        found += f", and to tell its inside would take {seconds:.0f} s"
+        message = (
+            f"{near:,.0f} of its triangles reach an average point of space, so that to find its"
+            f" inside would take {seconds:.0f} s; {MAX_JUDGING_SECONDS:.0f} are allowed."
+        )
     raise WsdemoError(
         "Mesh too tangled",
-        f"{found}; {ORDINARY_NEAR_FACES} are usual, {MAX_NEAR_FACES:,} and"
-        f" {MAX_JUDGING_SECONDS:.0f} s allowed.",
+        message,
         "Remesh it to small, even triangles first (in Blender: the Remesh modifier, Voxel).",
     )
 

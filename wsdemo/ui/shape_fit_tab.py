@@ -126,7 +126,7 @@ def _fit(path: str | None, base: str, preset: str, largest: bool) -> Iterator[tu
     yield (
         picture(mesh),
         table,
-        f"Done in {step.seconds:.0f} s: F-score {m['fscore']:.1%}, IoU {m['iou']:.1%}.",
+        f"Done: F-score {m['fscore']:.1%}, IoU {m['iou']:.1%}, in {step.seconds:.0f} s in all.",
         shown,
         (picture(source.mesh), picture(mesh)),
         Image.fromarray(shape_fitting.overlay(mesh, step.reference, SIZE)),
