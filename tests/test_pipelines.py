@@ -1,11 +1,12 @@
 """The shipped checkpoints through the functions that app and command line share."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from wsdemo import pipelines
+from wsdemo import maps, pipelines
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
@@ -13,6 +14,7 @@ from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.canonical import canonicalise, regauge
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.limits import MAX_INSTANCE_BYTES, MAX_MLP_WIDTH
+from wsdemo.media.images import Crop, open_picture, to_square
 from wsdemo.pipelines import FitOptions
 
 
@@ -107,6 +109,22 @@ def test_the_target_is_reached_by_the_picture_that_is_shown(weights, adapter):
         last = list(pipelines.fit_picture(face, options))[-1]
         assert last.psnr >= 27
         assert last.step < options.max_steps
+
+
+def test_the_carried_start_shows_more_of_a_photo_and_mixes_with_its_like_alone():
+    photo = Path(pipelines.__file__).parent / "ui" / "examples" / "astronaut.png"
+    face = to_square(open_picture(photo)[0], Crop(), pipelines.SIZE)
+    fits = {
+        start: list(pipelines.fit_picture(face, FitOptions(seconds=60, max_steps=80, start=start)))
+        for start in ("spread", "carried")
+    }
+    spread, carried = fits["spread"][-1], fits["carried"][-1]
+    assert carried.psnr > spread.psnr + 1
+    assert carried.instance.adapter.weight_count == spread.instance.adapter.weight_count
+    with pytest.raises(WsdemoError, match="One has start spread; the other has start carried"):
+        pipelines.blend(spread.instance, carried.instance, 0.5)
+    with pytest.raises(WsdemoError, match="start carried"):
+        maps.place(maps.weight_map("faces"), carried.instance)
 
 
 def test_the_start_of_an_mlp_does_not_take_the_time_of_its_fit(weights, adapter, monkeypatch):

@@ -119,6 +119,7 @@ def run_fit(args: argparse.Namespace) -> Result:
         args.seed,
         args.seconds,
         args.target_psnr,
+        start=args.start,
         is_comparable=args.comparable,
     )
     if args.representation.startswith("mlp"):
@@ -282,6 +283,12 @@ def build_parser() -> Parser:
         "--comparable",
         action="store_true",
         help="a picture: fit as the training faces were, for map, edit and predict",
+    )
+    fit.add_argument(
+        "--start",
+        choices=["spread", "carried"],
+        default="spread",
+        help="of mLoRA, a picture; carried: sharper, but not for map, edit and predict",
     )
     fit.add_argument("--target-psnr", type=float, default=float("inf"), help="dB")
     fit.add_argument("--representation", default="mlora-asym")

@@ -218,9 +218,10 @@ def place(found: WeightMap, instance: Instance, kind: str = "t-SNE", count: int 
     if instance.base_name != expected or config != own:
         raise WsdemoError(
             "Not on this map",
-            f"The instance is {config.representation} of rank {config.rank} (seed {config.seed})"
-            f" on {instance.base_name}; this map shows {own.representation} of rank {own.rank}"
-            f" (seed {own.seed}) on {expected}.",
+            f"The instance is {config.representation} of rank {config.rank} (seed {config.seed},"
+            f" start {config.start}) on {instance.base_name}; this map shows"
+            f" {own.representation} of rank {own.rank} (seed {own.seed}, start {own.start}) on"
+            f" {expected}.",
             "Fit it with the default settings, or choose the other map.",
         )
     pipelines.check_fitted(instance)
@@ -330,10 +331,11 @@ def edit(
         config, given = found.model.adapter.config, instance.adapter.config
         raise WsdemoError(
             "Cannot be edited",
-            f"The instance is {given.representation} of rank {given.rank} (seed {given.seed}) on"
-            f" {instance.base_name}; directions are known for {config.representation} of rank"
-            f" {config.rank} (seed {config.seed}) on {found.name}-base.",
-            "Fit the face with the default settings.",
+            f"The instance is {given.representation} of rank {given.rank} (seed {given.seed}, start"
+            f" {given.start}) on {instance.base_name}; directions are known for"
+            f" {config.representation} of rank {config.rank} (seed {config.seed}, start"
+            f" {config.start}) on {found.name}-base.",
+            "Fit the face as the training faces were (--comparable, or that preset).",
         )
     pipelines.check_fitted(instance)
     a = found.label_names.index(attribute)

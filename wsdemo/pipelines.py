@@ -57,9 +57,9 @@ def face_diffusion() -> WeightDiffusion:
 
 
 @cache
-def face_adapter(representation: str, rank: int, seed: int) -> Adapter:
+def face_adapter(representation: str, rank: int, seed: int, start: str = "spread") -> Adapter:
     """An adapter on the shipped face base with its shared start."""
-    adapter = Adapter(shipped_base(BASE)[0], AdapterConfig(representation, rank, seed))
+    adapter = Adapter(shipped_base(BASE)[0], AdapterConfig(representation, rank, seed, start))
     if adapter.config.kind == "mlp":  # the others start at the base itself
         adapter.start = warm_start(adapter, pixel_grid(SIZE, SIZE))
     return adapter
@@ -184,8 +184,8 @@ def check_ends(a: Instance, b: Instance) -> None:
         raise WsdemoError(
             "These two do not mix",
             f"One has {one}; the other has {other}.",
-            "Fit both on one base, with the same representation, rank and seed; make both"
-            " canonical, or none.",
+            "Fit both on one base, with the same representation, rank, seed and start; make"
+            " both canonical, or none.",
         )
 
 
@@ -332,7 +332,18 @@ def nearest_neighbour(weights: Tensor, model: WeightDiffusion, name: str) -> Nei
 
 
 FIT_RATES = {"mlora": 0.03, "lora": 0.01, "mlp": 0.01}
-"""Adam's peak learning rates; chosen on validation faces."""
+"""Adam's peak learning rates by kind; chosen on validation faces."""
+OWN_RATES = {"lora-asym": 0.003}
+"""The same of representations that want another than their kind."""
+CARRIED_RATE = 0.1
+"""The same of mLoRA from its carried start."""
+
+
+def fit_rate(config: AdapterConfig) -> float:
+    """Adam's peak learning rate for pictures."""
+    if config.kind == "mlora" and config.start == "carried":
+        return CARRIED_RATE
+    return OWN_RATES.get(config.representation, FIT_RATES[config.kind])
 
 
 COMPARABLE = FitConfig(steps=50, points=512, learning_rate=0.02, pull=1.0)
@@ -352,6 +363,8 @@ class FitOptions:
     target_psnr: float = float("inf")
     """PSNR in dB of the whole picture at which the fit ends, time left or not."""
     max_steps: int = 5000
+    start: str = "spread"
+    """mLoRA's start; ``carried`` shows more of the picture, and mixes with its like alone."""
     is_comparable: bool = False
     """Whether to fit as the training faces were, whatever the time: see COMPARABLE."""
 
@@ -388,14 +401,15 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
     check_range("target PSNR", options.target_psnr, 0, float("inf"))
     check_range("seed", options.seed, 0, MAX_SEED)
-    adapter = face_adapter(options.representation, options.rank, options.seed)
+    start = "spread" if options.is_comparable else options.start
+    adapter = face_adapter(options.representation, options.rank, options.seed, start)
     started = time.monotonic()  # an MLP's shared start, which all its fits have, is not counted
     inputs = image_to_signal(image[None])
     target = inputs.flatten(2).transpose(1, 2)
     origin = face_start()(adapter, inputs) if adapter.config.kind == "mlora" else None
     config = FitConfig(
         steps=options.max_steps,
-        learning_rate=FIT_RATES[adapter.config.kind],
+        learning_rate=fit_rate(adapter.config),
         seconds=max(0.05, options.seconds - (time.monotonic() - started)),
         target_psnr=options.target_psnr,
         report_every=5,

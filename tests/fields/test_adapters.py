@@ -9,6 +9,7 @@ from tests.conftest import SMALL, make_base
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import (
     REPRESENTATIONS,
+    STARTS,
     Adapter,
     AdapterConfig,
     equal_budget,
@@ -68,9 +69,10 @@ def test_literal_mlora_with_zero_B_shows_a_constant(base):
 
 @pytest.mark.parametrize("name", ["lora", "lora-asym", "mlora", "mlora-asym"])
 @pytest.mark.parametrize("rank", [1, 4, 8])
-def test_low_rank_representations_start_at_the_base(name, rank):
+@pytest.mark.parametrize("start", STARTS)
+def test_low_rank_representations_start_at_the_base(name, rank, start):
     base = make_base(FieldConfig(width=32, frequencies=16, blocks=1))
-    adapter = Adapter(base, AdapterConfig(name, rank))
+    adapter = Adapter(base, AdapterConfig(name, rank, start=start))
     effective, _ = adapter.effective(adapter.start[None])
     for W, W_new in zip(base.weights, effective, strict=True):
         covered = torch.ones_like(W, dtype=torch.bool)
@@ -84,6 +86,26 @@ def test_ranks_of_mlora_start_apart():
     adapter = Adapter(make_base(), AdapterConfig("mlora", 4))
     A = adapter.tensors(adapter.start[None])["input.A"][0]
     assert float(torch.corrcoef(A).fill_diagonal_(0).abs().max()) < 0.9
+
+
+def test_every_rank_learns_from_the_first_step_of_the_carried_start():
+    """At the spread start all ranks get the same gradient for A; at the carried one B's differ."""
+    base = make_base()
+    adapter = Adapter(base, AdapterConfig("mlora", 4, start="carried"))
+    ε = adapter.start[None].clone().requires_grad_(True)
+    features = adapter.features(pixel_grid(8, 8))
+    target = torch.randn(1, 64, 3, generator=torch.Generator().manual_seed(0))
+    (adapter.decode(ε, features) - target).square().mean().backward()
+    gradient = adapter.tensors(ε.grad)
+    for layer, _, _ in base.config.layer_shapes():
+        B = gradient[f"{layer}.B"][0]
+        assert int(torch.linalg.matrix_rank(B)) == min(B.shape)
+        assert float(gradient[f"{layer}.A"][0, 1:].abs().max()) == 0  # as with LoRA: B = 0
+
+
+def test_an_unknown_start_is_refused(base):
+    with pytest.raises(WsdemoError, match="spread, carried"):
+        Adapter(base, AdapterConfig("mlora", 4, start="zero"))
 
 
 def test_mlora_factors_do_not_add(base):

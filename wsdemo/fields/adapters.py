@@ -30,7 +30,9 @@ REPRESENTATIONS = ("mlp", "mlp-asym", "lora", "lora-asym", "mlora", "mlora-asym"
 KAPPA = 6.0
 """Scale of the frozen entries of LoRA-Asym and MLP-Asym (Paper A)."""
 INIT_SPREAD = 1.0
-"""Ours: spread of log A at mLoRA's start. Ranks that start alike would learn alike."""
+"""Ours: spread of log A at mLoRA's spread start. Ranks that start alike would learn alike."""
+STARTS = ("spread", "carried")
+"""Ours: two starts of mLoRA with B A = 1 (``AdapterConfig.start``)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class AdapterConfig:
     """r; for an MLP the hidden width."""
     seed: int = 0
     """Draws the mask, its frozen values and the shared initialisation."""
+    start: str = "spread"
+    """mLoRA's ε₀. ``spread``: all ranks share B A = 1, by which like instances stay alike.
+    ``carried``: one rank carries it in each column and the others begin as LoRA's do, B = 0 and
+    A ~ N(0, 1 / d_in), by which all ranks learn from the first step: fits come out sharper."""
 
     @property
     def is_asymmetric(self) -> bool:
@@ -109,6 +115,12 @@ class Adapter:
                 f"Found {config.representation!r}; expected one of {', '.join(REPRESENTATIONS)}.",
                 "mlora-asym is the one that the shipped diffusion model draws.",
             )
+        if config.start not in STARTS:
+            raise WsdemoError(
+                "Unknown start",
+                f"Found {config.start!r}; expected one of {', '.join(STARTS)}.",
+                "The shipped instances began at spread.",
+            )
         limit = MAX_MLP_WIDTH if config.kind == "mlp" else base.config.width
         if not 1 <= config.rank <= limit:
             raise WsdemoError(
@@ -142,22 +154,28 @@ class Adapter:
 
     def _build(self) -> None:
         start, trainable = torch.empty(self.size), torch.ones(self.size, dtype=torch.bool)
-        asym, seed = self.config.is_asymmetric, self.config.seed
         shapes = {name: (o, i) for name, o, i in self.field_config.layer_shapes()}
         for slot in self.slots:
             layer, part = slot.name.rsplit(".", 1)
             d_out, d_in = shapes[layer]
             mask = torch.ones(slot.shape, dtype=torch.bool)
-            if asym and part in ("A", "weight"):
-                frozen = frozen_per_row(self.config.rank, d_out) if part == "A" else 0
-                frozen = frozen or math.isqrt(d_out)
-                # One mask for all layers of the same shape.
-                mask = row_mask(*slot.shape, frozen, _generator(seed, "mask", d_out, d_in))
+            if part in ("A", "weight"):
+                mask = self._mask(part, d_out, d_in)
             values = self._initial(slot, part, d_in, mask)
+            if self.config.kind == "mlora" and self.config.start == "carried":
+                values = self._carried(slot, part, self._mask("A", d_out, d_in))
             start[slot.start : slot.stop] = values.flatten()
             trainable[slot.start : slot.stop] = mask.flatten()
         self.start = start.to(self.device, self.dtype)
         self.trainable = trainable.to(self.device)
+
+    def _mask(self, part: str, d_out: int, d_in: int) -> Tensor:
+        """The free entries of A (r, d_in) or of a weight (d_out, d_in): one for every shape."""
+        rows = self.config.rank if part == "A" else d_out
+        if not self.config.is_asymmetric:
+            return torch.ones(rows, d_in, dtype=torch.bool)
+        frozen = frozen_per_row(self.config.rank, d_out) if part == "A" else math.isqrt(d_out)
+        return row_mask(rows, d_in, frozen, _generator(self.config.seed, "mask", d_out, d_in))
 
     def _initial(self, slot: Slot, part: str, d_in: int, mask: Tensor) -> Tensor:
         g = _generator(self.config.seed, "start", slot.name)
@@ -181,6 +199,17 @@ class Adapter:
         # makes a field of this depth overflow. LoRA takes the paper's N(0, κ²).
         kappa = KAPPA * std if self.config.kind == "mlp" else KAPPA
         return noise * torch.where(mask, std, kappa)
+
+    def _carried(self, slot: Slot, part: str, free: Tensor) -> Tensor:
+        """A or B with B A = 1 by the first rank that is free in each column of A (r, d_in)."""
+        first = free.int().argmax(0, keepdim=True)
+        carriers = int(first.max()) + 1
+        if part == "B":
+            return (torch.arange(slot.shape[1]) < carriers).float().expand(slot.shape)
+        noise = torch.randn(slot.shape, generator=_generator(self.config.seed, "start", slot.name))
+        A = torch.where(free, noise / math.sqrt(slot.shape[1]), 0.0)
+        A[:carriers] = 0.0
+        return A.scatter(0, first, free.any(0, keepdim=True).float())
 
     @property
     def weight_count(self) -> int:

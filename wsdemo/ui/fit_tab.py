@@ -18,7 +18,7 @@ from wsdemo.ui.photo import Photo
 
 PRESETS = {
     "Fast: 4 s, rank 8": pipelines.FitOptions(rank=8, seconds=4.0),
-    "Fine: 20 s, rank 18": pipelines.FitOptions(rank=18, seconds=20.0),
+    "Fine: 20 s, rank 18": pipelines.FitOptions(rank=18, seconds=20.0, start="carried"),
     "As the training faces: for the map, edits and predictions": pipelines.FitOptions(
         is_comparable=True
     ),
