@@ -58,7 +58,7 @@ QUICK = {
     "shapes-representations": ["--count=4", "--steps=2"],
     "connectivity": ["--faces=2", "--steps=3"],
 }
-ROWS = {"reconstruction": 7, "representations": 12, "clusters": 6, "connectivity": 6}
+ROWS = {"reconstruction": 9, "representations": 12, "clusters": 6, "connectivity": 6}
 """Of a complete result of each kind."""
 PAPER = ("mlp", "mlp-asym", "lora", "lora-asym", "mlora", "mlora-asym")
 SETS = ("faces", "airplane", "shapes")
@@ -205,12 +205,9 @@ def reasons(name: str) -> str:
         return report_weights.clusters_against_paper(values)
     if name == "connectivity":
         return report_weights.connectivity_against_paper(values)
-    if name == "faces-reconstruction":
-        return report.WHY.strip()
     rows = values["rows"]
     if which == "faces":
-        order = sorted(PAPER, key=lambda n: -rows[n]["psnr"])
-        return f"Order here: {', '.join(order)}; the paper's best is mlora-asym."
+        return report.face_order(rows)
     order = sorted(PAPER, key=lambda n: rows[n]["chamfer"])
     (best, _), (own, spread) = rows[order[0]]["chamfer"], rows["mlora-asym"]["chamfer"]
     far = "within" if own - best <= spread else "beyond"
