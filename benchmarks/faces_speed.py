@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.common import benchmark_parser, start, store_result
 from wsdemo import pipelines
+from wsdemo.fields.adapters import STARTS
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, fit
 from wsdemo.train.faces_data import load_faces, to_signal
@@ -41,9 +42,9 @@ def seconds_to_fit(targets: torch.Tensor, batch: int) -> float:
     return time.perf_counter() - started
 
 
-def psnr_after(images: torch.Tensor, seconds: float, rank: int) -> float:
+def psnr_after(images: torch.Tensor, seconds: float, rank: int, origin: str) -> float:
     """Mean PSNR in dB of (n, 3, 64, 64) uint8 faces, each fitted alone for some seconds."""
-    options = pipelines.FitOptions(rank=rank, seconds=seconds)
+    options = pipelines.FitOptions(rank=rank, seconds=seconds, start=origin)
     last = [list(pipelines.fit_picture(image, options))[-1].psnr for image in images]
     return statistics.mean(last)
 
@@ -87,8 +88,10 @@ def main() -> None:
         "faces": args.count,
         "single_per_minute": 60 / single,
         "ratios": {str(b): single / seconds for b, seconds in batched.items()},
-        "psnr_5s_rank8": psnr_after(images[:8], 5.0, 8),
-        "psnr_5s_rank18": psnr_after(images[:8], 5.0, 18),
+        "psnr_5s": {
+            origin: {rank: psnr_after(images[:8], 5.0, rank, origin) for rank in (8, 18)}
+            for origin in STARTS
+        },
         "seconds_to_first_face": first_face,
         "seconds_to_page": seconds_to_page(),
     }

@@ -115,8 +115,8 @@ def speed(result: dict[str, Any]) -> str:
          f"{v['single_per_minute']:.0f}"],
         *[[f"in batches of {b} instead", f"{ratio:.2f} times as many"]
           for b, ratio in v["ratios"].items()],
-        ["one unseen face in 5 s, rank 8 (mean of 8 faces)", f"{v['psnr_5s_rank8']:.1f} dB"],
-        ["one unseen face in 5 s, rank 18 (mean of 8 faces)", f"{v['psnr_5s_rank18']:.1f} dB"],
+        *[[f"one unseen face in 5 s, rank {rank}, {origin} start (mean of 8 faces)", f"{db:.1f} dB"]
+          for origin, row in v["psnr_5s"].items() for rank, db in row.items()],
         ["first sampled face, warm, 30 steps", f"{v['seconds_to_first_face']:.2f} s"],
         ["from `python app.py` to a page that answers", f"{v['seconds_to_page']:.1f} s"],
     ]  # fmt: skip

@@ -52,7 +52,8 @@ GENERATOR_TASKS = (
 )
 MEASURED_RANKS = {"CelebA-CLIP score": (1, 2, 8)}
 """Where benchmarks/lol.py finds the face generator's predictor good beyond its rank of 4. At 16 and
-32 the score's error is as large as its variance; the data set's size is read at rank 4 alone."""
+32 the score's error was as large as its variance on an earlier test collection; the data set's size
+is read at rank 4 alone."""
 TITLES = {
     "face-fields": "mLoRA and mLoRA-Asym instances of faces-base: one fitted face each",
     "face-fields-lora": "LoRA instances of faces-base: one fitted face each",
