@@ -41,7 +41,8 @@ def reconstruct(
     name: str, config: AdapterConfig, shapes: Shapes, rate: float, encoder: bool
 ) -> tuple[torch.Tensor, Adapter, float]:
     """Fits shapes; returns their weights, the adapter, and the mean absolute error."""
-    adapter = shape_adapter(name, config.representation, config.rank, config.seed)
+    own = (config.representation, config.rank, config.seed, config.start)
+    adapter = shape_adapter(name, *own)
     fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate, absolute=True)
     parts, errors = [], []
     for index in torch.arange(len(shapes)).split(16):

@@ -80,10 +80,13 @@ def shape_diffusion(name: str) -> WeightDiffusion:
 
 
 @cache
-def shape_adapter(name: str, representation: str, rank: int, seed: int) -> Adapter:
+def shape_adapter(
+    name: str, representation: str, rank: int, seed: int, start: str = "spread"
+) -> Adapter:
     """An adapter on the base of a set with its shared start."""
     check_set(name)
-    adapter = Adapter(shipped_base(f"{name}-base")[0], AdapterConfig(representation, rank, seed))
+    config = AdapterConfig(representation, rank, seed, start)
+    adapter = Adapter(shipped_base(f"{name}-base")[0], config)
     if adapter.config.kind == "mlp":
         points = torch.from_numpy(grid_points(GRID)).float()
         adapter.start = warm_start(adapter, points)
