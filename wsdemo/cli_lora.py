@@ -10,7 +10,8 @@ from typing import Any
 from wsdemo.cli_lol import lora_file
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
 from wsdemo.lora.base_model import origin_of
-from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
+from wsdemo.lora.comparison import compare
+from wsdemo.lora.geometry import Geometry, findings, measure, read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 

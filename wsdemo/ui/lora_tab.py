@@ -13,7 +13,8 @@ from wsdemo import cli_lora
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
 from wsdemo.lora.base_model import origin_of
-from wsdemo.lora.geometry import Geometry, compare, findings, measure, read_and_measure
+from wsdemo.lora.comparison import compare
+from wsdemo.lora.geometry import Geometry, findings, measure, read_and_measure
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui import hub_row, predict_section

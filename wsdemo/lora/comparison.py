@@ -1,0 +1,137 @@
+"""How alike two LoRAs are, without their base and without multiplying them out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsdemo.errors import WsdemoError
+from wsdemo.lora.geometry import NEGLIGIBLE
+from wsdemo.lora.modules import Lora, LoraModule
+from wsdemo.lora.names import by_canonical_name
+
+
+@dataclass(frozen=True)
+class ModuleComparison:
+    """One module of two LoRAs.
+
+    Attributes:
+        name: Of the module, as the first LoRA spells it.
+        cosine: ⟨ΔW_a, ΔW_b⟩ / (‖ΔW_a‖ ‖ΔW_b‖), 0 if one is zero.
+        output_angle: Mean cosine of the principal angles between the columns of U_a and U_b.
+        input_angle: The same for V.
+    """
+
+    name: str
+    cosine: float
+    output_angle: float
+    input_angle: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two LoRAs side by side.
+
+    Attributes:
+        modules: Those that both have, with equal shapes.
+        only_first: Names that only the first has.
+        only_second: Names that only the second has.
+        cosine: Over all modules together, absent ones counting as zero; of what was read where
+            an update was cut.
+        ratio: ‖ΔW_b‖ / ‖ΔW_a‖.
+    """
+
+    modules: tuple[ModuleComparison, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    cosine: float
+    ratio: float
+
+    @property
+    def ancestry(self) -> str:
+        """A hint of a common origin, in a sentence. A hint: no proof either way.
+
+        Training moves A little from its random start and B from zero, so two LoRAs from one
+        start share their input directions far beyond chance, whatever they have learnt.
+        """
+        alive = [m for m in self.modules if m.output_angle > 0]
+        if not alive:
+            return "One of them changes nothing, so nothing can be said of their origin."
+        inputs = sum(m.input_angle for m in alive) / len(alive)
+        if self.cosine > 0.999:
+            return "The same update, up to its strength."
+        if self.cosine > 0.7:
+            return "Very alike: one may continue the other, or be a step of the same training."
+        if inputs > 0.8:
+            return (
+                f"They share their input directions (mean cosine {inputs:.2f}) and not their"
+                " updates: probably trained from one random start."
+            )
+        return "No sign of a common origin."
+
+
+def inner(a: LoraModule, b: LoraModule) -> float:
+    """⟨U_a V_aᵀ, U_b V_bᵀ⟩ = Σ (U_aᵀ U_b) ⊙ (V_aᵀ V_b): O((n + m) r_a r_b)."""
+    left, right = a.U.double().T @ b.U.double(), a.V.double().T @ b.V.double()
+    return float((left * right).sum())
+
+
+def principal_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines of the principal angles between the column spaces of (n, r) and (n, s)."""
+
+    def basis(x: Tensor) -> Tensor:
+        left, s, _ = torch.linalg.svd(x.double(), full_matrices=False)
+        return left[:, s > s[:1] * NEGLIGIBLE]
+
+    return torch.linalg.svdvals(basis(a).T @ basis(b)).clamp(max=1)
+
+
+def compare(a: Lora, b: Lora) -> Comparison:
+    """Compares two LoRAs module by module, in any program's spelling of their names.
+
+    Raises:
+        WsdemoError: They share no module of equal shape, or one multiplies and one adds.
+    """
+    if a.kind != b.kind:
+        raise WsdemoError(
+            "These two do not compare",
+            f"One is {a.kind}, the other {b.kind}.",
+            "Compare adapters of the same kind.",
+        )
+    first, second = by_canonical_name(a), by_canonical_name(b)
+    shared = [
+        n
+        for n in first
+        if n in second
+        and (len(first[n].U), len(first[n].V)) == (len(second[n].U), len(second[n].V))
+    ]
+    if not shared:
+        raise WsdemoError(
+            "These two do not compare",
+            f"They share no module: one has {a.modules[0].name[:60]!r}, the other"
+            f" {b.modules[0].name[:60]!r}.",
+            "Compare LoRAs of the same base model.",
+        )
+    rows, product, both = [], 0.0, set(shared)
+    for name in shared:
+        x, y = first[name], second[name]
+        dot, nx, ny = inner(x, y), inner(x, x) ** 0.5, inner(y, y) ** 0.5
+        product += dot
+        alive = nx > 0 and ny > 0
+        rows.append(
+            ModuleComparison(
+                x.name,
+                max(-1.0, min(1.0, dot / (nx * ny))) if alive else 0.0,
+                float(principal_cosines(x.U, y.U).mean()) if alive else 0.0,
+                float(principal_cosines(x.V, y.V).mean()) if alive else 0.0,
+            )
+        )
+    norm_a, norm_b = (sum(inner(m, m) for m in x.modules) ** 0.5 for x in (a, b))
+    whole_a, whole_b = (sum(inner(m, m) / m.kept for m in x.modules) ** 0.5 for x in (a, b))
+    return Comparison(
+        tuple(rows),
+        tuple(sorted(m.name for name, m in first.items() if name not in both)),
+        tuple(sorted(m.name for name, m in second.items() if name not in both)),
+        max(-1.0, min(1.0, product / (norm_a * norm_b))) if norm_a > 0 and norm_b > 0 else 0.0,
+        whole_b / whole_a if norm_a > 0 else float("inf"),
+    )
