@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
+from wsdemo.face_fitting import FIT_RATES
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.fit import FitConfig, fit_to_end
-from wsdemo.pipelines import FIT_RATES
 from wsdemo.train.faces_data import load_faces, to_signal
 
 REPRESENTATIONS = {

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import benchmark_parser, start, store_result
-from wsdemo import pipelines
+from wsdemo import face_fitting, pipelines
 from wsdemo.fields.adapters import STARTS
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, fit
@@ -44,8 +44,8 @@ def seconds_to_fit(targets: torch.Tensor, batch: int) -> float:
 
 def psnr_after(images: torch.Tensor, seconds: float, rank: int, origin: str) -> float:
     """Mean PSNR in dB of (n, 3, 64, 64) uint8 faces, each fitted alone for some seconds."""
-    options = pipelines.FitOptions(rank=rank, seconds=seconds, start=origin)
-    last = [list(pipelines.fit_picture(image, options))[-1].psnr for image in images]
+    options = face_fitting.FitOptions(rank=rank, seconds=seconds, start=origin)
+    last = [list(face_fitting.fit_picture(image, options))[-1].psnr for image in images]
     return statistics.mean(last)
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsdemo import maps, pipelines
+from wsdemo import face_fitting, maps, pipelines
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.face_fitting import FitOptions
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.canonical import canonicalise, regauge
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.limits import MAX_INSTANCE_BYTES, MAX_MLP_WIDTH
 from wsdemo.media.images import Crop, open_picture, to_square
-from wsdemo.pipelines import FitOptions
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_fit_starts_on_the_manifold_of_faces(weights, adapter):
 
 def test_fit_reports_and_ends_with_its_measures(weights, adapter):
     face = pipelines.render_faces(weights[3:4], adapter)[0]
-    reports = list(pipelines.fit_picture(face, FitOptions(seconds=2.0)))
+    reports = list(face_fitting.fit_picture(face, FitOptions(seconds=2.0)))
     assert reports[-1].is_last
     assert not any(r.is_last for r in reports[:-1])
     assert set(reports[-1].instance.measured) == {"psnr", "ssim", "seconds", "steps"}
@@ -106,7 +106,7 @@ def test_fit_reports_and_ends_with_its_measures(weights, adapter):
 def test_the_target_is_reached_by_the_picture_that_is_shown(weights, adapter):
     for face in pipelines.render_faces(weights[:3], adapter):
         options = FitOptions(seconds=60, target_psnr=27.0)
-        last = list(pipelines.fit_picture(face, options))[-1]
+        last = list(face_fitting.fit_picture(face, options))[-1]
         assert last.psnr >= 27
         assert last.step < options.max_steps
 
@@ -115,7 +115,9 @@ def test_the_carried_start_shows_more_of_a_photo_and_mixes_with_its_like_alone()
     photo = Path(pipelines.__file__).parent / "ui" / "examples" / "astronaut.png"
     face = to_square(open_picture(photo)[0], Crop(), pipelines.SIZE)
     fits = {
-        start: list(pipelines.fit_picture(face, FitOptions(seconds=60, max_steps=80, start=start)))
+        start: list(
+            face_fitting.fit_picture(face, FitOptions(seconds=60, max_steps=80, start=start))
+        )
         for start in ("spread", "carried")
     }
     spread, carried = fits["spread"][-1], fits["carried"][-1]
@@ -134,9 +136,9 @@ def test_the_start_of_an_mlp_does_not_take_the_time_of_its_fit(weights, adapter,
         time.sleep(1.5)
         return made
 
-    monkeypatch.setattr(pipelines, "face_adapter", slow)
+    monkeypatch.setattr(face_fitting, "face_adapter", slow)
     face = pipelines.render_faces(weights[3:4], adapter)[0]
-    last = list(pipelines.fit_picture(face, FitOptions("mlp", 4, seconds=1.0)))[-1]
+    last = list(face_fitting.fit_picture(face, FitOptions("mlp", 4, seconds=1.0)))[-1]
     assert last.step > 3
     assert last.seconds < 1.5
 
@@ -170,7 +172,7 @@ def test_canonical_factors_are_marked_and_do_not_mix_with_fitted_ones(weights, a
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(WsdemoError):
-        next(pipelines.fit_picture(torch.zeros(3, 64, 64, dtype=torch.uint8), options))
+        next(face_fitting.fit_picture(torch.zeros(3, 64, 64, dtype=torch.uint8), options))
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
@@ -187,15 +189,15 @@ def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_
     picture = pipelines.render_faces(model.draw(1, seed=4, steps=20), model.adapter)[0]
 
     def asked(options, path):
-        last = list(pipelines.fit_picture(picture, options))[-1]
+        last = list(face_fitting.fit_picture(picture, options))[-1]
         last.instance.save(path)
         return last, answer(read_lora(path), shipped_predictors())
 
     path = tmp_path / "x.safetensors"
-    last, found = asked(pipelines.FitOptions(is_comparable=True), path)
-    assert last.step == pipelines.COMPARABLE.steps
+    last, found = asked(face_fitting.FitOptions(is_comparable=True), path)
+    assert last.step == face_fitting.COMPARABLE.steps
     assert not found.abstained
     assert len(found.predictions) == 40
-    _, found = asked(pipelines.FitOptions(seconds=120, max_steps=1200), path)
+    _, found = asked(face_fitting.FitOptions(seconds=120, max_steps=1200), path)
     assert found.abstained
     assert "--comparable" in found.reason

@@ -102,7 +102,7 @@ def run_sample(args: argparse.Namespace) -> Result:
 
 def run_fit(args: argparse.Namespace) -> Result:
     """``fit PICTURE|MESH``: turns a picture, or a mesh (cli_shapes), into weights."""
-    from wsdemo import cli_shapes, pipelines
+    from wsdemo import cli_shapes, face_fitting, pipelines
     from wsdemo.media.images import Crop, open_picture, to_square
 
     if cli_shapes.is_mesh(existing(args.input)):
@@ -113,7 +113,7 @@ def run_fit(args: argparse.Namespace) -> Result:
     for note in notes:
         print(note, file=sys.stderr)
     image = to_square(picture, crop, pipelines.SIZE)
-    options = pipelines.FitOptions(
+    options = face_fitting.FitOptions(
         args.representation,
         args.rank,
         args.seed,
@@ -125,7 +125,7 @@ def run_fit(args: argparse.Namespace) -> Result:
     if args.representation.startswith("mlp"):
         print("making the MLP's start, which --seconds does not count", file=sys.stderr)
     last = None
-    for last in pipelines.fit_picture(image, options):
+    for last in face_fitting.fit_picture(image, options):
         text = f"\rstep {last.step} {last.psnr:.2f} dB {last.seconds_left:.0f} s left  "
         print(text, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

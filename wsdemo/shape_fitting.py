@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wsdemo.analysis.shapes import chamfer_distance, compare_meshes
 from wsdemo.errors import WsdemoError
+from wsdemo.face_fitting import FIT_RATES
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse
 from wsdemo.fields.instance import Instance
@@ -31,7 +32,7 @@ from wsdemo.media.sdf import (
     surface_distance,
 )
 from wsdemo.media.surface import Values, extract, sparse_grid
-from wsdemo.pipelines import FIT_RATES, blend, check_range
+from wsdemo.pipelines import blend, check_range
 from wsdemo.shape_pipelines import (
     FINE,
     PREVIEW,

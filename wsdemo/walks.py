@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsdemo import pipelines
+from wsdemo import face_fitting, pipelines
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, fit_to_end
 from wsdemo.fields.signal import image_to_signal
@@ -48,7 +48,7 @@ def walk_by_representation(images: Tensor, count: int) -> Iterator[Walk]:
     grid = pixel_grid(pipelines.SIZE, pipelines.SIZE)
     for name, rank in WALKED.items():
         adapter = pipelines.face_adapter(name, rank, 0)
-        rate = pipelines.FIT_RATES[adapter.config.kind]
+        rate = face_fitting.FIT_RATES[adapter.config.kind]
         config = FitConfig(steps=100, points=768, learning_rate=rate)
         ε = fit_to_end(adapter, grid, target, config, torch.Generator().manual_seed(0))
         shown = pipelines.render_faces(torch.lerp(ε[:1], ε[1:], shares), adapter)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from wsdemo.face_fitting import COMPARABLE
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.signal import image_to_signal
-from wsdemo.pipelines import COMPARABLE
 from wsdemo.train.common import start
 from wsdemo.train.faces_data import SPLITS, Faces, load_faces, to_signal, toy_faces
 from wsdemo.train.population import population_parser, run_population

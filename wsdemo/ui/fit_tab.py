@@ -9,7 +9,7 @@ import gradio as gr
 import pandas as pd
 from torch import Tensor
 
-from wsdemo import maps, pipelines
+from wsdemo import face_fitting, maps, pipelines
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.media.images import Crop, open_picture, to_picture, to_square
@@ -17,9 +17,9 @@ from wsdemo.ui.events import COMPUTE, QUICK, download_file, guarded, guarded_str
 from wsdemo.ui.photo import Photo
 
 PRESETS = {
-    "Fast: 4 s, rank 8": pipelines.FitOptions(rank=8, seconds=4.0),
-    "Fine: 20 s, rank 18": pipelines.FitOptions(rank=18, seconds=20.0, start="carried"),
-    "As the training faces: for the map, edits and predictions": pipelines.FitOptions(
+    "Fast: 4 s, rank 8": face_fitting.FitOptions(rank=8, seconds=4.0),
+    "Fine: 20 s, rank 18": face_fitting.FitOptions(rank=18, seconds=20.0, start="carried"),
+    "As the training faces: for the map, edits and predictions": face_fitting.FitOptions(
         is_comparable=True
     ),
 }
@@ -67,7 +67,7 @@ class Fitting:
         trail: Where the weights have been on the map of faces.
     """
 
-    step: pipelines.FitStep
+    step: face_fitting.FitStep
     original: Tensor
     notes: list[str]
     trail: list[tuple[float, float]]
@@ -86,7 +86,7 @@ def fit(
     yield None, None, "Starting.", None, "", None, None, None, [], None  # nothing of an older fit
     curve: list[tuple[float, float]] = []
     trail: list[tuple[float, float]] = []
-    for step in pipelines.fit_picture(image, PRESETS[preset]):
+    for step in face_fitting.fit_picture(image, PRESETS[preset]):
         curve.append((step.seconds, step.psnr))
         trail += on_map(step.instance)
         table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
