@@ -217,7 +217,8 @@ def connectivity(result: dict[str, Any]) -> str:
 m + √(1 − λ²) (ι₁ − m) + λ (ε − m), with ε another draw of the start and m the mean of all draws:
 zero for MLP and LoRA; for mLoRA the start has B A = 1, and the paper's mixing, without m, would
 scale it by up to 2 in between, where its barrier is then above LoRA's (``--zero-mean`` measures
-that). Mean ± sd over faces, one draw of ε. The barrier is the squared
+that). mLoRA begins at the spread start. LoRA-Asym is fitted at LoRA's rate of 0.01, where
+reconstruction finds 0.003 better. Mean ± sd over faces, one draw of ε. The barrier is the squared
 error of the midpoint above the mean of its two ends, times 1,000 (values in [-1, 1]; negative: the
 midpoint is better than the ends).
 
