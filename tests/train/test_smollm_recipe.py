@@ -42,5 +42,21 @@ def test_the_last_layers_continue_what_the_first_ones_computed(tmp_path):
     loss = smollm_loras.next_word_loss(expected, tokens)
     own = model(tokens, labels=tokens).loss
     assert float(loss.mean()) == pytest.approx(float(own), rel=1e-4)
+    h, is_answer = torch.randn(3, 12, 24), torch.zeros(3, 12, dtype=torch.bool)
+    for row, (first, last) in enumerate([(2, 5), (9, 12), (4, 8)]):
+        is_answer[row, first:last] = True
+    said = tail(h)[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    whole = [said[i][is_answer[i, 1:]].mean() for i in range(3)]
+    scores = smollm_loras.answer_scores(tail, h, tokens, is_answer)
+    torch.testing.assert_close(scores, torch.stack(whole))
     layers = adapt(tail, smollm_loras.TARGETS)
     assert len(layers) == 12
+
+
+def test_loras_that_calibrate_have_sets_of_validation():
+    sets = {
+        split: {smollm_loras.make_plan(split, i, SOURCES).sources for i in range(300)}
+        for split in ("train", "calibration", "validation", "test")
+    }
+    assert not sets["calibration"] & (sets["train"] | sets["test"])
+    assert sets["calibration"] & sets["validation"]
