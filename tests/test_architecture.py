@@ -11,8 +11,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     "errors": 0, "limits": 0, "runtime": 0, "safetensors_header": 0, "checkpoints": 0,
-    "hub_reference": 0, "downloads": 0, "cli_verbs": 0, "cli_files": 0,
-    "media": 1, "fields": 1, "lora": 1, "hub": 1,
+    "hub_reference": 0, "hub_repository": 0, "cli_verbs": 0, "cli_files": 0,
+    "media": 1, "fields": 1, "lora": 1, "hub": 1, "downloads": 1,
     "generate": 2, "analysis": 2,
     "pipelines": 3, "shape_pipelines": 3, "face_fitting": 3,
     "shape_fitting": 3, "lol": 3,

@@ -7,14 +7,11 @@ that the Hub states. No text from outside becomes a path, and a token goes to th
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,63 +32,24 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     validate_repo_id,
 )
 
-from wsdemo.downloads import downloads_folder, make_room
+from wsdemo.downloads import kept_file, kept_repository, new_copy, offline_error, place_of
 from wsdemo.errors import WsdemoError
 from wsdemo.hub_reference import Reference, parse_reference
+from wsdemo.hub_repository import CONFIG, Candidate, Repository, choose_file
 from wsdemo.limits import (
     HUB_SECONDS,
     MAX_CONFIG_BYTES,
     MAX_DOWNLOAD_SECONDS,
     MAX_LORA_BYTES,
 )
-from wsdemo.lora.base_model import ORIGIN
 from wsdemo.safetensors_header import Header, header_length, parse_header, read_header
 
-USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "predictor.safetensors")
-"""Where PEFT and diffusers put an adapter, and ``lol train`` a predictor."""
-CONFIG = "adapter_config.json"
 _FIRST_BYTES = 1 << 17
 """Read at once of a header; most fit."""
 _ANSWER_WAITS = 3.0
 """How many times HUB_SECONDS an answer or a header may take: 8 MB at 2 Mbit/s."""
 _LISTING_BYTES = 1 << 25
 """Of what the Hub says about a repository; 100,000 files take about 25 MB."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A safetensors file of a repository: path, bytes, and the hash that the Hub states."""
-
-    path: str
-    size: int
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository at one commit.
-
-    Attributes:
-        repo: ``owner/name``.
-        commit: 40 hex digits; everything is fetched at it.
-        candidates: Its safetensors files.
-        chosen: The one to read, if that is clear.
-        configs: Folders (``""`` for the root) with an adapter_config.json.
-        base_model: What its card says it was made for.
-        revision: What was asked for; empty for the main branch.
-        is_restricted: Whether it is private or gated.
-        is_offline: Whether this is what is kept on this machine, and the Hub was not asked.
-    """
-
-    repo: str
-    commit: str
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate | None
-    configs: tuple[str, ...]
-    base_model: str
-    revision: str = ""
-    is_restricted: bool = False
-    is_offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +97,7 @@ def _explained(repo: str, path: str = "") -> Iterator[None]:
             "Check the spelling; for a private repository give a token that may read it.",
         ) from error
     except OfflineModeIsEnabled as error:
-        raise _offline(what) from error
+        raise offline_error(what) from error
     except HFValidationError as error:
         raise WsdemoError(
             "Not a repository's name", f"{repo[:80]} is no valid name.", "Expected owner/name."
@@ -158,11 +116,6 @@ def _explained(repo: str, path: str = "") -> Iterator[None]:
             f"{what} could not be fetched ({type(error).__name__}).",
             "Check the connection, or download the file and drop it.",
         ) from error
-
-
-def _offline(what: str, why: str = "no copy of it is kept here") -> WsdemoError:
-    said = f"HF_HUB_OFFLINE is set, so the Hub is not asked about {what[:200]}, and {why}."
-    return WsdemoError("Offline", said, "Unset it, or give a file of this machine.")
 
 
 def _by_status(status: int, what: str) -> WsdemoError:
@@ -192,7 +145,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
         WsdemoError: Every failure, with a remedy; also a repository without safetensors.
     """
     if constants.HF_HUB_OFFLINE:
-        return _kept(reference)
+        return kept_repository(reference)
     info = _listing(reference, token)
     commit = info.sha or ""
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -219,7 +172,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     configs = tuple(n.removesuffix(CONFIG).rstrip("/") for n in names if n.endswith(CONFIG))
     card = info.card_data.get("base_model") if info.card_data else None
     base = ", ".join(map(str, card)) if isinstance(card, list) else str(card or "")
-    chosen = _choose(found, reference)
+    chosen = choose_file(found, reference)
     return Repository(
         reference.repo, commit, found, chosen, configs, base[:200],
         reference.revision or "", bool(info.private or info.gated),
@@ -244,25 +197,6 @@ def _listing(reference: Reference, token: str | None) -> ModelInfo:
             f"Its answer about {repo} was not understood.",
             "Try again later.",
         ) from error
-
-
-def _choose(found: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
-    """The named file, else a usual name, else the only one; None: ask."""
-    by_path = {c.path: c for c in found}
-    if reference.path is not None:
-        if reference.path not in by_path:
-            raise WsdemoError(
-                "No such file",
-                f"{reference.repo} has no safetensors file {reference.path[:80]!r}; it has"
-                f" {len(found)}, such as {found[0].path[:80]}.",
-                "Leave out the path to choose from a list.",
-            )
-        return by_path[reference.path]
-    for name in USUAL:
-        if name in by_path:
-            return by_path[name]
-    root = [c for c in found if "/" not in c.path] or list(found)
-    return root[0] if len(root) == 1 else None
 
 
 # ---- fetching ----------------------------------------------------------------------------
@@ -340,7 +274,7 @@ def peek(repository: Repository, candidate: Candidate, token: str | None = None)
     """
     _check_size(candidate)
     if repository.is_offline:
-        return Peek(read_header(_place(repository, candidate)), candidate, 0)
+        return Peek(read_header(place_of(repository, candidate)), candidate, 0)
     start = _fetch(repository, candidate.path, token, min(_FIRST_BYTES, candidate.size))
     length = header_length(start[:64], candidate.size)
     raw, fetched = start[8 : 8 + length], len(start)
@@ -384,25 +318,15 @@ def download(
         WsdemoError: It is too large, cut off, too slow, or not what the Hub's hash says.
     """
     _check_size(candidate)
-    folder, place = downloads_folder(), _place(repository, candidate)
-    if place.is_file() and place.stat().st_size == candidate.size:
-        os.utime(place.parent)
+    place = kept_file(repository, candidate)
+    if place is not None:
         yield candidate.size, place
         return
-    make_room(folder, candidate.size)
     config = read_config(repository, candidate, token)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder))
-    try:
-        for done in _stream(repository, candidate, token, unfinished / "adapter.safetensors"):
+    with new_copy(repository, candidate, config) as path:
+        for done in _stream(repository, candidate, token, path):
             yield done, None
-        (unfinished / CONFIG).write_bytes(_with_origin(config, repository, candidate))
-        if place.parent.exists():
-            shutil.rmtree(place.parent)
-        unfinished.rename(place.parent)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    yield candidate.size, place
+    yield candidate.size, place_of(repository, candidate)
 
 
 def _stream(
@@ -436,62 +360,6 @@ def _stream(
             f"{candidate.path[:80]} does not have the hash that the Hub states.",
             "Try again; if it stays so, tell the repository's owner.",
         )
-
-
-# ---- copies on this machine --------------------------------------------------------------
-
-
-def _place(repository: Repository, candidate: Candidate) -> Path:
-    """Where a file is kept: by commit and path, hashed, never by a name from outside."""
-    identity = f"{repository.repo}@{repository.commit}:{candidate.path}"
-    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    return downloads_folder() / key / "adapter.safetensors"
-
-
-def _with_origin(config: bytes | None, repository: Repository, candidate: Candidate) -> bytes:
-    """adapter_config.json, which travels with an adapter, and in it where that came from."""
-    origin = {
-        "repo": repository.repo,
-        "commit": repository.commit,
-        "path": candidate.path,
-        "base_model": repository.base_model,
-        "revision": repository.revision,
-        "is_restricted": repository.is_restricted,
-    }
-    try:
-        found = json.loads(config or b"{}")
-        return json.dumps({**found, ORIGIN: origin}).encode()
-    except (ValueError, TypeError, RecursionError):  # damaged: whoever reads it says so
-        return config or b""
-
-
-def _kept(reference: Reference) -> Repository:
-    """A repository as far as it is kept on this machine, at the commit that was used last."""
-    found: list[tuple[float, Repository, Candidate]] = []
-    what = f"{reference.repo}:{reference.path}" if reference.path else reference.repo
-    for place in downloads_folder().glob("*/adapter.safetensors"):
-        try:
-            origin = json.loads(place.with_name(CONFIG).read_bytes())[ORIGIN]
-            asked = (origin["revision"], origin["commit"])
-            candidate = Candidate(origin["path"], place.stat().st_size, None)
-            repository = Repository(
-                origin["repo"], origin["commit"], (candidate,), candidate, (),
-                origin["base_model"], origin["revision"], origin["is_restricted"], True,
-            )  # fmt: skip
-            used = place.parent.stat().st_mtime
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # a download that is not finished, or that another program made
-        if repository.repo == reference.repo and _place(repository, candidate) == place:
-            is_meant = reference.path in (None, candidate.path)
-            if is_meant and reference.revision in (None, *asked):
-                found.append((used, repository, candidate))
-    if not found:
-        raise _offline(what)
-    _, newest, _ = max(found, key=lambda f: f[0])
-    if newest.is_restricted:
-        raise _offline(what, "whether you may read this private repository cannot be asked")
-    files = tuple(c for _, r, c in found if r.commit == newest.commit)
-    return replace(newest, candidates=files, chosen=_choose(files, reference))
 
 
 def own_token() -> str | None:

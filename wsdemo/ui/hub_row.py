@@ -9,6 +9,7 @@ import gradio as gr
 from wsdemo import hub
 from wsdemo.errors import WsdemoError
 from wsdemo.hub_reference import parse_reference
+from wsdemo.hub_repository import CONFIG, Candidate, Repository
 from wsdemo.limits import MAX_CANDIDATES
 from wsdemo.lora.reader import judge_header
 from wsdemo.ui.events import QUICK, guarded, guarded_stream, stop_button
@@ -94,7 +95,7 @@ def look(
     return repository, dropdown, told, gr.Button(interactive=holds_lora)
 
 
-def _candidate(repository: hub.Repository | None, path: str | None) -> hub.Candidate:
+def _candidate(repository: Repository | None, path: str | None) -> Candidate:
     found = [c for c in repository.candidates if c.path == path] if repository else []
     if not found:
         raise WsdemoError("No file chosen", "Look first, then choose a file.", "Press Look.")
@@ -103,7 +104,7 @@ def _candidate(repository: hub.Repository | None, path: str | None) -> hub.Candi
 
 @guarded
 def choose(
-    repository: hub.Repository | None,
+    repository: Repository | None,
     path: str | None,
     token: str | None,
     login: gr.OAuthToken | None = None,
@@ -117,7 +118,7 @@ def choose(
 
 @guarded_stream
 def fetch(
-    repository: hub.Repository | None,
+    repository: Repository | None,
     path: str | None,
     token: str | None,
     login: gr.OAuthToken | None = None,
@@ -132,7 +133,7 @@ def fetch(
             share = done / max(1, candidate.size)
             yield gr.skip(), gr.skip(), f"{done / 2**20:.1f} MB, {share:.0%}"
         else:
-            beside = place.with_name(hub.CONFIG)
+            beside = place.with_name(CONFIG)
             settings = str(beside) if beside.is_file() else None
             whence = f"commit {repository.commit[:12]} of {text_of(repository.repo)}"
             told = (
