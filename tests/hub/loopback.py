@@ -19,13 +19,16 @@ class Hub:
         files: Repository → path → content.
         card: Repository → card data.
         private: Repositories that say they are private.
+        gated: Repositories whose listing everybody may see, and whose files only readers.
+        readers: Repository → tokens that may read it; others do not even see one that is not gated.
         fault: Path or "api" → how to fail: a status, "gated", "slow", "drip", "cut", "wrong",
-            "redirect", "no-range", "html".
-        requests: (path, headers) of every request.
+            "redirect", "no-range", "html", or the address of another Hub that has the file.
+        requests: (path, headers by their name in small letters) of every request.
     """
 
     def __init__(self):
-        self.files, self.card, self.private, self.fault, self.requests = {}, {}, set(), {}, []
+        self.files, self.card, self.fault, self.requests = {}, {}, {}, []
+        self.private, self.gated, self.readers = set(), set(), {}
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.handle_error = lambda *_: None  # clients that hang up are part of the tests
@@ -45,7 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.hub.requests.append((self.path, dict(self.headers)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.hub.requests.append((self.path, headers))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._answer()
 
@@ -79,6 +83,10 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
+    def _may_read(self, repo):
+        readers, said = self.hub.readers.get(repo), self.headers.get("Authorization", "")
+        return readers is None or said.removeprefix("Bearer ") in readers
+
     def _answer(self):
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+?)(/revision/([^?]+))?(\?.*)?", self.path)
         if api:
@@ -93,6 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if repo not in self.hub.files:
             return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        if not (self._may_read(repo) or repo in self.hub.gated):
+            return self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
         if revision not in (None, "main", COMMIT):
             return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         siblings = [
@@ -101,9 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
                      "pointerSize": 134}}
             for path, body in self.hub.files[repo].items()
         ]  # fmt: skip
-        private = repo in self.hub.private
-        info = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": private, "tags": [],
-                "downloads": 0, "likes": 0, "cardData": self.hub.card.get(repo, {})}  # fmt: skip
+        info = {"id": repo, "sha": COMMIT, "siblings": siblings, "tags": [], "downloads": 0,
+                "private": repo in self.hub.private, "likes": 0,
+                "gated": "manual" if repo in self.hub.gated else False,
+                "cardData": self.hub.card.get(repo, {})}  # fmt: skip
         send = self._drip if self.hub.fault.get("api") == "drip" else self._send
         return send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
@@ -111,11 +122,17 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.hub.fault.get(path)
         if fault is not None and self._fail(fault):
             return None
+        if not self._may_read(repo):
+            known = "Authorization" in self.headers
+            code = "GatedRepo" if repo in self.hub.gated else "RepoNotFound"
+            return self._send(403 if known else 401, b"{}", {"X-Error-Code": code})
         body = self.hub.files.get(repo, {}).get(path)
         if body is None:
             return self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
         if fault == "redirect" and not is_elsewhere:
             return self._send(302, b"", {"Location": self.hub.address + "/elsewhere" + self.path})
+        if str(fault).startswith("http"):
+            return self._send(302, b"", {"Location": fault + self.path})
         if fault == "wrong":
             body = body[:-1] + bytes([body[-1] ^ 1])
         if fault == "html":
