@@ -80,7 +80,7 @@ def _explained(repo: str, path: str = "") -> Iterator[None]:
         raise WsdemoError(
             "Access must be granted first",
             f"{repo} is gated: its owner asks visitors to accept terms.",
-            "Accept them on its page, then give a token of your account.",
+            "Accept them on its page, then sign in, or give a token of your account.",
         ) from error
     except RevisionNotFoundError as error:
         raise WsdemoError(
@@ -94,7 +94,7 @@ def _explained(repo: str, path: str = "") -> Iterator[None]:
         raise WsdemoError(
             "No such repository, or a private one",
             f"{repo} is not visible.",
-            "Check the spelling; for a private repository give a token that may read it.",
+            "Check the spelling; for a private one sign in, or give a token that may read it.",
         ) from error
     except OfflineModeIsEnabled as error:
         raise offline_error(what) from error
@@ -315,11 +315,14 @@ def download(
         stops the download and leaves nothing behind.
 
     Raises:
-        WsdemoError: It is too large, cut off, too slow, or not what the Hub's hash says.
+        WsdemoError: It is too large, cut off, too slow, not what the Hub's hash says, or kept
+            here for another visitor.
     """
     _check_size(candidate)
     place = kept_file(repository, candidate)
     if place is not None:
+        if repository.is_restricted:  # anybody sees what a gated one lists; the Hub says who reads
+            _fetch(repository, candidate.path, token, 1)
         yield candidate.size, place
         return
     config = read_config(repository, candidate, token)
