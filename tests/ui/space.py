@@ -1,0 +1,91 @@
+"""A Hugging Face Space on this machine: https in front of the app, and the variables it gets."""
+
+import asyncio
+import datetime
+import ipaddress
+import re
+import ssl
+import threading
+
+
+def certificate(folder):
+    """A certificate for 127.0.0.1 that nobody vouches for, as a file with its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - day).not_valid_after(now + day)
+        .add_extension(host, critical=False).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "edge.pem"
+    path.write_bytes(private + made.public_bytes(pem))
+    return path
+
+
+class Edge:
+    """What stands before the app of a Space: takes https, gives http, and says so in a header.
+
+    Attributes:
+        host: host:port, a Space's SPACE_HOST.
+        sent: All that went to browsers, as it was before encryption.
+    """
+
+    def __init__(self, folder, port):
+        self.port, self.sent, self.loop = port, bytearray(), asyncio.new_event_loop()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate(folder))
+        started = threading.Event()
+        self.thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self.thread.start()
+        started.wait(10)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+
+    def _run(self, started):
+        asyncio.set_event_loop(self.loop)
+        serving = asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.context)
+        server = self.loop.run_until_complete(serving)
+        self.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        started.set()
+        self.loop.run_forever()
+        left = asyncio.all_tasks(self.loop)  # browsers keep connections, as does the page's stream
+        for task in left:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+
+    async def _serve(self, reader, writer):
+        """One request a connection, so that only its beginning has to be understood."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            head = re.sub(r"(?im)^(connection|accept-encoding):.*\r\n", "", head)
+            head = head.replace("\r\n", "\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n", 1)
+            from_app, to_app = await asyncio.open_connection("127.0.0.1", self.port)
+            to_app.write(head.encode("latin-1"))
+            up = asyncio.ensure_future(self._pass(reader, to_app))
+            await self._pass(from_app, writer, self.sent)
+            up.cancel()
+            to_app.close()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the browser has left
+        finally:
+            writer.close()
+
+    async def _pass(self, reader, writer, copy=None):
+        while piece := await reader.read(1 << 16):
+            if copy is not None:
+                copy += piece
+            writer.write(piece)
+            await writer.drain()

@@ -1,0 +1,171 @@
+"""Signing in on a Space, from the button to a gated LoRA and out again, in a real browser.
+
+Everything is on this machine and spoken over HTTP: the Hub, the OpenID provider, and the app as a
+Space starts it, behind https. Unlike on a real Space, nobody vouches for the certificate, provider
+and app share one host, and the page is not inside a frame of huggingface.co, where a browser that
+blocks cookies of third parties makes gradio leave the frame.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from safetensors.torch import save
+
+from tests.hub.loopback import Hub
+from tests.lora.files import families
+from tests.ui.test_browser import CHROMIUM, FLAGS, MUST_RUN, ROOT
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None and not MUST_RUN,
+        reason="NO CHROMIUM: signing in was not tested; install Debian's chromium",
+    ),
+]
+SCOPES = "openid profile read-repos gated-repos"
+OWNER = "hf_of_the_owner_of_the_space"
+
+
+class Space:
+    """The servers of the test, and what the app wrote to its log."""
+
+    def __init__(self, folder):
+        from tests.hub.openid import Provider
+        from tests.ui.space import Edge
+
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.hub, self.provider, self.edge = Hub(), Provider(SCOPES), Edge(folder, port)
+        tensors, _, _ = families()["kohya"]
+        self.hub.files["acme/gated"] = {f"{n}.safetensors": save(tensors) for n in "ab"}
+        self.hub.gated.add("acme/gated")
+        self.hub.readers["acme/gated"] = {self.provider.token}
+        self.address, self.log = f"https://{self.edge.host}/", folder / "log"
+        self.provider.redirect = f"{self.address}login/callback"
+        environment = os.environ | {
+            "PORT": str(port), "WSDEMO_DOWNLOADS": str(folder / "downloads"),
+            "HF_ENDPOINT": self.hub.address, "HF_TOKEN": OWNER, "SYSTEM": "spaces",
+            "SPACE_ID": "owner/wsdemo", "SPACE_HOST": self.edge.host, "OAUTH_SCOPES": SCOPES,
+            "OAUTH_CLIENT_ID": self.provider.client, "OAUTH_CLIENT_SECRET": self.provider.secret,
+            "OPENID_PROVIDER_URL": self.provider.address,
+        }  # fmt: skip
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "app.py")], env=environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 90
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).close()
+                break
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, "the app did not start within 90 s"
+            time.sleep(0.2)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        for server in (self.edge, self.provider, self.hub):
+            server.close()
+
+
+@pytest.fixture
+def space(tmp_path):
+    pytest.importorskip("authlib.integrations.starlette_client")
+    own = Space(tmp_path)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield instance
+        instance.close()
+
+
+def visitor(browser, space):
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 1000}, ignore_https_errors=True
+    )
+    page = context.new_page()
+    page.goto(space.address)
+    open_tab(page)
+    return page
+
+
+def open_tab(page):
+    page.get_by_role("tab", name="LoRA evaluator").click()
+    page.get_by_text("Private or gated repository").click()
+
+
+def look(page):
+    """Names the repository and chooses one of its two files."""
+    page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/gated")
+    page.locator("#hub-look").click()
+    page.get_by_text("It holds 2 files: choose one").wait_for(timeout=30_000)
+    page.locator("#hub-file input").click()
+    page.get_by_role("option", name=re.compile("b.safetensors")).click()
+
+
+def is_refused(page):
+    """Reading is refused with the remedy, also to one who forces the button that is greyed out."""
+    refusal = page.get_by_text(re.compile("Access must be granted first.*sign in"))
+    refusal.first.wait_for(timeout=30_000)
+    page.get_by_role("button", name="Close").last.click()
+    refusal.first.wait_for(state="detached")
+    page.locator("#hub-fetch:disabled").evaluate("b => { b.disabled = false; b.click() }")
+    refusal.first.wait_for(timeout=30_000)
+    return page.get_by_text("Size of the update").count() == 0
+
+
+def tokens(requests):
+    """What the app said to the Hub of who is asking."""
+    return {headers.get("authorization") for _, headers in requests}
+
+
+def test_a_signed_in_visitor_reads_a_gated_lora_and_nobody_else_does(browser, space):
+    page, other = visitor(browser, space), visitor(browser, space)
+    page.get_by_role("button", name="Sign in with Hugging Face").click()
+    page.get_by_role("link", name="Authorize").click()
+    open_tab(page)
+    page.get_by_role("button", name="Logout (visitor)").wait_for()
+    look(page)
+    page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=30_000)
+    page.locator("#hub-fetch").click()
+    page.get_by_text("Size of the update").wait_for(timeout=30_000)
+    assert "acme/gated" in page.locator("#passport").inner_text()
+    asked = len(space.hub.requests)
+
+    look(other)
+    assert is_refused(other)
+    other.get_by_role("button", name="Sign in with Hugging Face").wait_for()
+    assert tokens(space.hub.requests[:asked]) == {f"Bearer {space.provider.token}"}
+    assert tokens(space.hub.requests[asked:]) == {None}
+
+    (cookie,) = page.context.cookies(space.address)
+    assert cookie["httpOnly"]
+    assert cookie["secure"]
+    with page.expect_navigation():
+        page.get_by_role("button", name="Logout (visitor)").click()
+    open_tab(page)
+    look(page)
+    assert is_refused(page)
+    assert page.context.cookies(space.address) == other.context.cookies(space.address) == []
+
+    assert space.provider.refused == []
+    said = bytes(space.edge.sent) + space.log.read_bytes()
+    assert len(said) > 100_000
+    for secret in (space.provider.token, space.provider.secret, OWNER):
+        assert secret.encode() not in said
