@@ -74,9 +74,11 @@ class Edge:
             head = head.replace("\r\n", "\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n", 1)
             from_app, to_app = await asyncio.open_connection("127.0.0.1", self.port)
             to_app.write(head.encode("latin-1"))
-            up = asyncio.ensure_future(self._pass(reader, to_app))
-            await self._pass(from_app, writer, self.sent)
-            up.cancel()
+            ways = [self._pass(reader, to_app), self._pass(from_app, writer, self.sent)]
+            ways = [asyncio.ensure_future(way) for way in ways]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:  # whoever has left, the other is told
+                way.cancel()
             to_app.close()
         except (OSError, asyncio.IncompleteReadError):
             pass  # the browser has left
