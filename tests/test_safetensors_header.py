@@ -48,6 +48,7 @@ BAD = {
     "fractional side": (raw({"a": entry(shape=(1.5,))}, bytes(4)), "malformed"),
     "zero side": (raw({"a": entry(shape=(0,), offsets=(0, 0))}), "shape"),
     "huge side": (raw({"a": entry(shape=(2**60,))}, bytes(4)), "malformed"),
+    "a hundred thousand sides": (raw({"a": entry(shape=[2**47] * 100_000)}, bytes(4)), "shape"),
     "three offsets": (raw({"a": entry(offsets=(0, 4, 8))}, bytes(8)), "malformed"),
     "cut off": (raw({"a": entry(shape=(100,), offsets=(0, 400))}, bytes(50)), "cut off"),
     "bytes disagree": (raw({"a": entry(shape=(3,), offsets=(0, 4))}, bytes(4)), "bytes"),

@@ -6,9 +6,10 @@ length, a JSON object, then the tensors' bytes.
 """
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_HEADER_BYTES, MAX_TENSORS
@@ -143,22 +144,17 @@ def _check_tensor(name: str, entry: object, data_bytes: int) -> tuple[str, tuple
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _ITEM_BITS:
         raise _refuse(f"Tensor {shown!r} has the unknown type {dtype!r}.")
-    if not _is_naturals(shape) or not _is_naturals(offsets) or len(offsets) != 2:
+    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
         raise _refuse(f"The shape or place of tensor {shown!r} is malformed.")
-    count = 1
-    for side in shape:
-        count *= side
-    if count == 0 or len(shape) > 8:
+    for number in (*shape, *offsets):
+        if type(number) is not int or not 0 <= number < 2**48:  # True is an int by isinstance
+            raise _refuse(f"The shape or place of tensor {shown!r} is malformed.")
+    if len(shape) > 8 or 0 in shape:
         raise _refuse(f"Tensor {shown!r} has the shape {tuple(shape)[:9]}.")
     if offsets[1] > data_bytes:
         raise _refuse(
             f"Tensor {shown!r} ends at byte {offsets[1]:,} of {data_bytes:,}: the file is cut off."
         )
-    if (offsets[1] - offsets[0]) * 8 != count * _ITEM_BITS[dtype]:
+    if (offsets[1] - offsets[0]) * 8 != math.prod(shape) * _ITEM_BITS[dtype]:
         raise _refuse(f"Tensor {shown!r} has another number of bytes than its shape needs.")
     return dtype, tuple(shape)
-
-
-def _is_naturals(value: object) -> TypeGuard[list[int]]:
-    # type(), as True is an int by isinstance
-    return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**48 for v in value)
