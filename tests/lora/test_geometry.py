@@ -20,11 +20,20 @@ from wsdemo.lora.reader import read_lora
 @pytest.mark.parametrize("shape", [(24, 20, 4), (6, 20, 9), (24, 5, 9), (3, 3, 8)])
 def test_singular_values_equal_those_of_the_dense_product(shape):
     n, m, r = shape
-    U, V = rand(n, r), rand(m, r)
-    expected = torch.linalg.svdvals(U.double() @ V.double().T)
-    found = singular_values(U, V)
-    torch.testing.assert_close(found, expected[: len(found)], rtol=1e-6, atol=1e-8)
-    assert float(expected[len(found) :].abs().sum()) < 1e-5
+    U, V = rand(2, n, r), rand(2, m, r, seed=1)
+    expected = torch.linalg.svdvals(U.double() @ V.double().mT)
+    found = singular_values([(U, V)])
+    torch.testing.assert_close(found, expected[:, : min(shape)], rtol=1e-6, atol=1e-8)
+
+
+def test_modules_measured_together_count_as_each_alone():
+    stacks = [(rand(3, n, 4, seed=n), rand(3, m, 4, seed=m)) for n, m in ((9, 5), (4, 8), (30, 30))]
+    stacks[1][0][2, :, 1] = stacks[1][0][2, :, 0]  # columns so alike that Cholesky gives up
+    alone = torch.cat([singular_values([(u[None], v[None])]) for U, V in stacks
+                       for u, v in zip(U, V, strict=True)])  # fmt: skip
+    torch.testing.assert_close(singular_values(stacks), alone, rtol=1e-12, atol=1e-12)
+    transposed = [(U.mT.contiguous().mT, V) for U, V in stacks]
+    torch.testing.assert_close(singular_values(transposed), alone, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("doubled", [False, True])
@@ -32,10 +41,10 @@ def test_rows_measured_in_parts_count_as_all_of_them(doubled, monkeypatch):
     U, V = rand(50, 4).repeat(2, 1, 1), rand(30, 4)[None].repeat(2, 1, 1)
     if doubled:  # columns so alike that Cholesky gives up
         U[1, :, 1] = U[1, :, 0]
-    whole = singular_values(U, V)
+    whole = singular_values([(U, V)])
     monkeypatch.setattr(geometry, "MEASURED_NUMBERS", 56)  # seven rows of two modules
     assert [part.shape[-2] for part in geometry._in_double(U)] == [7] * 7 + [1]
-    torch.testing.assert_close(singular_values(U, V), whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(singular_values([(U, V)]), whole, rtol=1e-12, atol=1e-12)
     expected = torch.linalg.svdvals(U.double() @ V.double().mT)[:, :4]
     torch.testing.assert_close(whole, expected, rtol=1e-6, atol=1e-8)
 
@@ -62,9 +71,10 @@ def test_modules_of_many_shapes_do_not_wait_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(geometry, "MEASURED_NUMBERS", 60)
     measuring = geometry.Measuring()
     for module in lora.modules:
-        measuring.add(module)
-        assert sum(m.U.numel() + m.V.numel() for w in measuring._waiting.values() for m in w) < 480
-    assert [m.frobenius for m in measuring.geometry().modules] == pytest.approx(
+        measuring.add([module], module.U[None], module.V[None])
+        waiting = [stack for own in measuring._waiting.values() for _, stack in own]
+        assert sum(X.numel() for stack in waiting for X in stack) < 60
+    assert [m.frobenius for m in measuring.geometry(lora.modules).modules] == pytest.approx(
         [m.frobenius for m in expected.modules]
     )
 
@@ -117,6 +127,14 @@ def test_norms_of_blocks_add_up(tmp_path):
     ]  # fmt: skip
     total = sum(norm**2 for norm in geometry.by_block.values()) ** 0.5
     assert total == pytest.approx(geometry.frobenius)
+
+
+def test_names_are_in_the_order_in_which_people_count():
+    long = "layers." + 5000 * "9"
+    names = ["a.2.b", "a.10", "a.2.a", "b.1", "a", "a.02", "3", long]
+    assert sorted(names, key=geometry.depth_key) == [
+        "3", "a", "a.02", "a.2.a", "a.2.b", "a.10", "b.1", long
+    ]  # fmt: skip
 
 
 def cut_files() -> dict[str, tuple[dict[str, torch.Tensor], torch.Tensor]]:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.lora.files import M, N, R, families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
-from wsdemo.lora import convert, reader
+from wsdemo.lora import assembly, convert, reader
 from wsdemo.lora.convert import decompose, expanded_rank, truncated
 from wsdemo.lora.keys import split_key
 from wsdemo.lora.reader import judge_header, read_lora
@@ -104,7 +104,7 @@ def test_a_configuration_without_alpha_does_not_hide_the_one_in_the_file(tmp_pat
     ],
 )
 def test_modules_beyond_the_bounds_are_left_out(bound, value, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, bound, value)
+    monkeypatch.setattr(assembly, bound, value)
     tensors = {f"small{i}.lokr_w1": rand(2, 2, seed=i) for i in range(2)}
     tensors |= {f"small{i}.lokr_w2": rand(2, 2) for i in range(2)}
     tensors |= {"big.lora_down.weight": rand(3, 10), "big.lora_up.weight": rand(15, 3)}
@@ -115,7 +115,7 @@ def test_modules_beyond_the_bounds_are_left_out(bound, value, said, tmp_path, mo
 
 
 def test_numbers_of_64_bits_count_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_MODULE_NUMBERS", 100)
+    monkeypatch.setattr(assembly, "MAX_MODULE_NUMBERS", 100)
     small = {"a.diff": rand(2, 8)}
     large = {"b.diff": rand(6, 9).double()}
     lora = read_lora(write(tmp_path / "x.safetensors", small | large))
@@ -208,6 +208,58 @@ def test_pairs_are_found_by_name_in_any_order(tmp_path):
     lora = read_lora(write(tmp_path / "x.safetensors", tensors))
     for module in lora.modules:
         torch.testing.assert_close(product(module), expected[module.name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 200, 2**21])
+def test_how_many_modules_are_read_together_does_not_show(together, tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly, "BATCH_NUMBERS", together)
+    tensors, expected = {}, {}
+    for i in range(15):
+        m, n, dtype = 8 + i % 2, 6 + i % 3, torch.float64 if i == 7 else torch.float32
+        a, b, alpha = rand(R, m, seed=i).to(dtype), rand(n, R, seed=i + 50), float(i + 1)
+        name = f"m{i:02}"
+        tensors |= {f"{name}.lora_up.weight": b, f"{name}.lora_down.weight": a}
+        if i % 4:
+            tensors[f"{name}.alpha"] = torch.tensor(alpha)
+        expected[name] = (alpha / R if i % 4 else 1.0) * b @ a.float()
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    assert [m.name for m in lora.modules] == list(expected)
+    for module in lora.modules:
+        torch.testing.assert_close(product(module), expected[module.name], rtol=1e-4, atol=1e-5)
+        for X in (module.U, module.V):
+            assert X.is_contiguous()
+            assert X.untyped_storage().nbytes() == 4 * X.numel()  # not a part of its batch
+
+
+def test_one_bad_value_among_modules_read_together_is_found(tmp_path):
+    tensors = {}
+    for i in range(5):
+        tensors |= {f"m{i}.lora_down.weight": rand(R, M), f"m{i}.lora_up.weight": rand(N, R)}
+    tensors["m0.lora_up.weight"] *= 1e30  # large, but finite
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    assert len(lora.modules) == 5
+    tensors["m3.lora_up.weight"][1, 1] = float("inf")
+    with pytest.raises(WsdemoError, match=r"Module 'm3' holds NaN or infinite"):
+        read_lora(write(tmp_path / "x.safetensors", tensors))
+
+
+def test_a_scale_that_is_assumed_is_that_of_its_own_module_alone(tmp_path):
+    tensors = {f"{name}.lora_{k}.weight": v for name in "ac"
+               for k, v in (("down", rand(R, M)), ("up", rand(N, R)))}  # fmt: skip
+    tensors |= {"b.lora_A.weight": rand(R, M), "b.lora_B.weight": rand(N, R)}
+    lora = read_lora(write(tmp_path / "x.safetensors", tensors))
+    assert [m.is_exact for m in lora.modules] == [True, False, True]
+    assert not lora.is_exact
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path):
+    tensors, _, _ = CASES["kohya"]
+    path = write(tmp_path / "x.safetensors", tensors)
+    header = read_header(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    last = max(header.places, key=lambda key: header.places[key])
+    with reader._opened(path, header) as read, pytest.raises(WsdemoError, match="cannot be read"):
+        read([last])
 
 
 def test_factors_that_do_not_fit_are_left_out_with_the_reason(tmp_path):

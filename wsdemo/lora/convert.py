@@ -30,7 +30,8 @@ KEPT_ENERGY = 0.999
 class Factors:
     """U (n, r) and V (m, r) before scaling; what r counts in the file; how they came about.
 
-    ``kept`` is the share of ‖ΔW‖² that U Vᵀ holds, below 1 where columns were cut.
+    Of k modules together, U (k, n, r) and V (k, m, r). ``kept`` is the share of ‖ΔW‖² that U Vᵀ
+    holds, below 1 where columns were cut.
     """
 
     U: Tensor
@@ -59,29 +60,35 @@ def _sides(*tensors: Tensor) -> str:
     return " and ".join("x".join(map(str, t.shape)) for t in tensors)
 
 
-def pair(down: Tensor, up: Tensor, mid: Tensor | None = None) -> Factors:
-    """ΔW = up · down; convolutions flattened to (out, in · kernel).
+def pairs(down: Tensor, up: Tensor) -> Factors:
+    """ΔW = up · down of k modules at once; convolutions flattened to (out, in · kernel).
 
-    With a Tucker core: ΔW[o, i, k] = Σ_ab up[o, a] mid[a, b, k] down[b, i].
+    Args:
+        down: (k, r, m) or (k, r, in, kernel …).
+        up: (k, n, r), with sides of 1 after it or not.
     """
-    r = down.shape[0]
-    if mid is not None:
-        _require(
-            mid.dim() >= 3 and mid.shape[1] == r and mid.shape[0] * up.shape[0] == up.numel(),
-            f"the Tucker core {_sides(mid)} does not fit the factors {_sides(down, up)}",
-        )
-        _within(mid.numel() // r * (down.numel() // r), MAX_MODULE_NUMBERS // 4, "its Tucker core")
-        core = torch.einsum("abk,bi->ika", mid.flatten(2), down.reshape(r, -1))
-        shape = (up.shape[0], down.reshape(r, -1).shape[1], *mid.shape[2:])
-        return Factors(
-            up.reshape(up.shape[0], -1), core.reshape(-1, mid.shape[0]), r, shape, "Tucker core"
-        )
+    r = down.shape[1]
     _require(
-        down.dim() >= 2 and up.dim() >= 2 and up.reshape(up.shape[0], -1).shape[1] == r,
-        f"the factors {_sides(down, up)} have no rank in common",
+        down.dim() > 2 and up.dim() > 2 and up[0].numel() == up.shape[1] * r,
+        f"the factors {_sides(down[0], up[0])} have no rank in common",
     )
-    shape = (up.shape[0], *down.shape[1:])
-    return Factors(up.reshape(up.shape[0], r), down.reshape(r, -1).T, r, shape)
+    U, V = up.view(*up.shape[:2], r), down.view(*down.shape[:2], -1).mT
+    return Factors(U, V, r, (up.shape[1], *down.shape[2:]))
+
+
+def tucker(down: Tensor, up: Tensor, mid: Tensor) -> Factors:
+    """A pair with a Tucker core: ΔW[o, i, k] = Σ_ab up[o, a] mid[a, b, k] down[b, i]."""
+    r = down.shape[0]
+    _require(
+        mid.dim() >= 3 and mid.shape[1] == r and mid.shape[0] * up.shape[0] == up.numel(),
+        f"the Tucker core {_sides(mid)} does not fit the factors {_sides(down, up)}",
+    )
+    _within(mid.numel() // r * (down.numel() // r), MAX_MODULE_NUMBERS // 4, "its Tucker core")
+    core = torch.einsum("abk,bi->ika", mid.flatten(2), down.reshape(r, -1))
+    shape = (up.shape[0], down.reshape(r, -1).shape[1], *mid.shape[2:])
+    return Factors(
+        up.reshape(up.shape[0], -1), core.reshape(-1, mid.shape[0]), r, shape, "Tucker core"
+    )
 
 
 def embedding(A: Tensor, B: Tensor) -> Factors:

@@ -8,8 +8,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,40 +117,68 @@ class Geometry:
 _BLOCK = re.compile(r"(?:text_encoder_\d+\.)?.*?[._]\d+(?=[._]|$)")
 
 
-def depth_key(name: str) -> list[tuple[int, str]]:
-    """Sorts names as people count: numbers by value, the rest by letters."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(p), "") if p.isdecimal() and len(p) < 10 else (-1, p) for p in parts]
+_DIGITS = re.compile(r"(\d{1,9})")
 
 
-def singular_values(U: Tensor, V: Tensor) -> Tensor:
-    """Singular values of U Vᵀ, (…, n, r) and (…, m, r) → (…, min(n, m, r)), descending, float64."""
-    n, m, r = U.shape[-2], V.shape[-2], U.shape[-1]
+def depth_key(name: str) -> list[str | int]:
+    """Sorts names as people count: numbers by value, the rest by letters.
+
+    The parts alternate, so that a number is only compared with a number.
+    """
+    parts: list[str | int] = _DIGITS.split(name)
+    parts[1::2] = map(int, parts[1::2])
+    return parts
+
+
+Stack = tuple[Tensor, Tensor]
+"""U (k, n, r) and V (k, m, r) of k modules."""
+
+
+def singular_values(stacks: Sequence[Stack]) -> Tensor:
+    """Singular values of U Vᵀ, descending, in float64.
+
+    Args:
+        stacks: Of one r ≤ n, m; or of one shape.
+
+    Returns:
+        (k of all stacks, min(n, m, r)).
+    """
+    U, V = zip(*stacks, strict=True)
+    n, m, r = len(U[0][0]), len(V[0][0]), U[0].shape[-1]
     if min(n, m) < r:  # more columns than rows
-        return torch.linalg.svdvals(U.double() @ V.double().mT)[..., : min(n, m)]
-    Ru, is_sure_u = triangle(U)
-    Rv, is_sure_v = triangle(V)
+        return torch.cat([torch.linalg.svdvals(u.double() @ v.double().mT) for u, v in stacks])
+    # The work on (r, r) matrices does not depend on n and m: once for all stacks.
+    R, is_sure = triangle(torch.cat([gram(X) for X in (*U, *V)]))
+    Ru, Rv = R.chunk(2)
     s = torch.linalg.svdvals(Ru @ Rv.mT)
-    doubtful = ~(is_sure_u & is_sure_v)
+    doubtful = ~is_sure.view(2, -1).all(0)
     if doubtful.any():
-        Ru, Rv = sure_triangle(U[doubtful]), sure_triangle(V[doubtful])
-        s[doubtful] = torch.linalg.svdvals(Ru @ Rv.mT)
+        counts = [len(u) for u in U]
+        for u, v, own, again in zip(U, V, s.split(counts), doubtful.split(counts), strict=True):
+            if again.any():
+                Ru, Rv = sure_triangle(u[again]), sure_triangle(v[again])
+                own[again] = torch.linalg.svdvals(Ru @ Rv.mT)
     return s
 
 
-def triangle(X: Tensor) -> tuple[Tensor, Tensor]:
+def gram(X: Tensor) -> Tensor:
+    """Xᵀ X in float64, of (k, n, r) float → (k, r, r)."""
+    parts = [part.mT @ part for part in _in_double(X)]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+
+def triangle(gram: Tensor) -> tuple[Tensor, Tensor]:
     """R with Rᵀ R = Xᵀ X by Cholesky, twice as fast as a QR, and whether it is as good as one.
 
     With unit columns, rounding of Xᵀ X changes every singular value of R (and of its product
     with another matrix: Ostrowski) by a share of at most about ε ‖R⁻¹‖², whatever its size.
 
     Args:
-        X: (…, n, r) float, n ≥ r.
+        gram: Xᵀ X, (k, r, r) float64, of an X of at least r rows.
 
     Returns:
-        R (…, r, r) float64, and (…) whether that share is below 1e-8.
+        R (k, r, r), and (k,) whether that share is below 1e-8.
     """
-    gram = sum((part.mT @ part for part in _in_double(X)), torch.zeros((), dtype=torch.float64))
     lengths = gram.diagonal(dim1=-2, dim2=-1).sqrt()
     unit = lengths.where(lengths > 0, 1.0)
     gram = gram / (unit[..., :, None] * unit[..., None, :])
@@ -182,91 +209,81 @@ def _in_double(X: Tensor) -> Iterator[Tensor]:
         yield part.double()
 
 
-def measure_modules(modules: Sequence[LoraModule]) -> list[ModuleGeometry]:
-    """All measures of modules of one shape and rank, together: far faster than one by one."""
-    U, V = (X[0][None] if len(X) == 1 else torch.stack(X)
-            for X in ([m.U for m in modules], [m.V for m in modules]))  # fmt: skip
-    s = singular_values(U, V)
+def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> list[ModuleGeometry]:
+    """All measures of many modules, together: far faster than one by one.
+
+    Args:
+        modules: Of which the factors are not looked at.
+        stacks: Their factors, as singular_values takes them.
+    """
+    s = singular_values(stacks)
     square = s.square()
     total = square.sum(-1, keepdim=True)
     share = square / total.where(total > 0, 1.0)
     entropy = -(share * share.clamp(min=1e-300).log()).sum(-1)
     alive = (s > s[:, :1] * NEGLIGIBLE).sum(-1)
-    kept = torch.tensor([[m.kept] for m in modules], dtype=torch.float64)
+    kept = torch.tensor([m.kept for m in modules], dtype=torch.float64)[:, None]
     needed = (share.cumsum(-1) * kept < 0.999).sum(-1) + 1
     norms = (total / kept)[:, 0].sqrt().tolist()
     is_additive = modules[0].kind == "additive"
-    rows = zip(modules, s, norms, s[:, 0].tolist(), entropy.exp().tolist(), needed.tolist(),
-               alive.tolist(), norms if is_additive else map(_from_one, modules),
-               strict=True)  # fmt: skip
+    away = norms if is_additive else torch.cat([_from_one(U, V) for U, V in stacks]).tolist()
+    rank = stacks[0][0].shape[-1]
+    rows = zip(modules, s.unbind(), norms, s[:, 0].tolist(), entropy.exp().tolist(),
+               needed.tolist(), alive.tolist(), away, strict=True)  # fmt: skip
     return [
-        ModuleGeometry(m.name, m.shape, m.rank, own, norm, top, mean, count, m.rank - lively, far)
+        ModuleGeometry(m.name, m.shape, rank, own, norm, top, mean, count, rank - lively, far)
         if norm > 0
-        else ModuleGeometry(m.name, m.shape, m.rank, own, 0.0, 0.0, 0.0, 0, m.rank, far)
+        else ModuleGeometry(m.name, m.shape, rank, own, 0.0, 0.0, 0.0, 0, rank, far)
         for m, own, norm, top, mean, count, lively, far in rows
     ]
 
 
-def _from_one(module: LoraModule) -> float:
+def _from_one(U: Tensor, V: Tensor) -> Tensor:
     """‖U Vᵀ − 1‖_F = (‖U Vᵀ‖² − 2 Σ U Vᵀ + n m)^½; 0 below float32's rounding."""
-    U, V = module.U.double(), module.V.double()
-    entries = len(U) * len(V)
-    square = float((U.T @ U * (V.T @ V)).sum() - 2 * U.sum(0) @ V.sum(0)) + entries
-    return max(0.0, square) ** 0.5 if square > 1e-12 * entries else 0.0
-
-
-def measure_module(module: LoraModule) -> ModuleGeometry:
-    """All measures of one module."""
-    return measure_modules([module])[0]
+    entries = U.shape[-2] * V.shape[-2]
+    U, V = U.double(), V.double()
+    square = (U.mT @ U * (V.mT @ V)).sum((-2, -1)) - 2 * (U.sum(-2) * V.sum(-2)).sum(-1) + entries
+    return square.sqrt().where(square > 1e-12 * entries, 0.0)
 
 
 class Measuring:
-    """Measures modules as they come, those of one shape together, and keeps none of them."""
+    """Measures modules as they come, those of one rank together, and keeps none of them."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[int, int, int], list[LoraModule]] = {}
+        self._waiting: dict[object, list[tuple[Sequence[LoraModule], Stack]]] = {}
         self._done: dict[str, ModuleGeometry] = {}
-        self._order: list[str] = []
         self._numbers = 0
 
-    def add(self, module: LoraModule) -> None:
-        """Takes a module; measures those of its shape when they fill MEASURED_NUMBERS.
+    def add(self, modules: Sequence[LoraModule], U: Tensor, V: Tensor) -> None:
+        """Takes k modules with U (k, n, r) and V (k, m, r).
 
-        And all that wait when they are eight times as many.
+        Measures all that wait when they fill MEASURED_NUMBERS.
         """
-        shape = (len(module.U), len(module.V), module.rank)
-        self._order.append(module.name)
-        self._waiting.setdefault(shape, []).append(module)
-        size = module.U.numel() + module.V.numel()
-        self._numbers += size
-        if size * len(self._waiting[shape]) >= MEASURED_NUMBERS:
-            self._measure(shape)
-        elif self._numbers >= 8 * MEASURED_NUMBERS:
+        _, n, r = U.shape
+        m = V.shape[1]
+        together = r if r <= min(n, m) else (n, m, r)
+        self._waiting.setdefault(together, []).append((modules, (U, V)))
+        self._numbers += U.numel() + V.numel()
+        if self._numbers >= MEASURED_NUMBERS:
             self._measure_all()
 
-    def _measure(self, shape: tuple[int, int, int]) -> None:
-        modules = self._waiting.pop(shape)
-        self._numbers -= sum(m.U.numel() + m.V.numel() for m in modules)
-        self._done |= {m.name: m for m in measure_modules(modules)}
-
     def _measure_all(self) -> None:
-        for shape in list(self._waiting):
-            self._measure(shape)
+        for waiting in self._waiting.values():
+            modules = [m for own, _ in waiting for m in own]
+            measured = measure_modules(modules, [stack for _, stack in waiting])
+            self._done |= {m.name: m for m in measured}
+        self._waiting.clear()
+        self._numbers = 0
 
-    def geometry(self) -> Geometry:
-        """Of all modules so far, in the order in which they came."""
+    def geometry(self, modules: Sequence[LoraModule]) -> Geometry:
+        """Of these modules, in this order."""
         self._measure_all()
-        modules = tuple(self._done[name] for name in self._order)
-        return Geometry(modules, sum(m.frobenius**2 for m in modules) ** 0.5)
-
-
-@lru_cache(256)
-def _shape_only(shape: torch.Size) -> Tensor:
-    return torch.empty(shape, device="meta")
+        found = tuple(self._done[m.name] for m in modules)
+        return Geometry(found, sum(m.frobenius**2 for m in found) ** 0.5)
 
 
 def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Lora, Geometry]:
-    """Reads and measures a file module by module: a file of 1 GB takes 1 GB of memory in all.
+    """Reads and measures a file part by part: a file of 1 GB takes 1 GB of memory in all.
 
     Returns:
         The LoRA with the shapes of its factors only (on torch's device "meta"), its geometry.
@@ -275,13 +292,9 @@ def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tup
         WsdemoError: As read_lora.
     """
     measuring = Measuring()
-
-    def measured(module: LoraModule) -> LoraModule:
-        measuring.add(module)
-        return replace(module, U=_shape_only(module.U.shape), V=_shape_only(module.V.shape))
-
     with one_thread():
-        return read_lora(path, config, measured), measuring.geometry()
+        lora = read_lora(path, config, measuring.add)
+        return lora, measuring.geometry(lora.modules)
 
 
 def measure(lora: Lora) -> Geometry:
@@ -289,8 +302,8 @@ def measure(lora: Lora) -> Geometry:
     measuring = Measuring()
     with one_thread():
         for module in lora.modules:
-            measuring.add(module)
-        return measuring.geometry()
+            measuring.add([module], module.U[None], module.V[None])
+        return measuring.geometry(lora.modules)
 
 
 def findings(lora: Lora, geometry: Geometry) -> list[str]:

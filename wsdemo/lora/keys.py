@@ -5,11 +5,10 @@ first that matches names module, part and family. Pairing is by these names, nev
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A tensor's place: the module that it adapts and its role there."""
 
     module: str
@@ -41,7 +40,7 @@ _RULES: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 RULES = tuple((re.compile(p), m, r, f) for p, m, r, f in _RULES)
 
-_PREFIXES = ("base_model.model.",)
+_PREFIX = "base_model.model."
 
 REFUSED: tuple[tuple[str, str], ...] = (
     (r"^(input|output|block\d+\.\d+)\.weight$", "a wsdemo instance that is an MLP of its own"),
@@ -99,12 +98,8 @@ def split_key(key: str) -> Part | None:
 
 def bare_name(name: str) -> str:
     """A module's name without PEFT's wrappers, which some files carry twice."""
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in _PREFIXES:
-            if name.startswith(prefix):
-                name, stripped = name[len(prefix) :], True
+    while name.startswith(_PREFIX):
+        name = name[len(_PREFIX) :]
     return name
 
 

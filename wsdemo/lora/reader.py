@@ -1,10 +1,10 @@
 """Reads any LoRA file: guard, tensors, pairs by name, scale, passport."""
 
 import json
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,13 @@ import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import (
-    MAX_CONFIG_BYTES,
-    MAX_EXPANDED_NUMBERS,
-    MAX_LORA_BYTES,
-    MAX_MODULE_NUMBERS,
-    MAX_RANK,
-)
-from wsdemo.lora import convert
+from wsdemo.limits import MAX_CONFIG_BYTES, MAX_LORA_BYTES
+from wsdemo.lora.assembly import Assembly, Read, Take, form_of
 from wsdemo.lora.base_model import decide_base
-from wsdemo.lora.convert import Factors, Unusable
 from wsdemo.lora.keys import Part, split_key, what_else, why_ignored
 from wsdemo.lora.modules import IgnoredKey, Lora, LoraModule
 from wsdemo.lora.scales import Scales
 from wsdemo.safetensors_header import Header, read_header
-
-Parts = dict[str, tuple[str, Tensor]]
-"""Role → (key, tensor) of one module."""
 
 
 def _refuse(title: str, message: str, hint: str) -> WsdemoError:
@@ -38,14 +28,15 @@ def _refuse(title: str, message: str, hint: str) -> WsdemoError:
 def read_lora(
     path: Path,
     config: Mapping[str, Any] | None = None,
-    each: Callable[[LoraModule], LoraModule] = lambda module: module,
+    take: Take | None = None,
 ) -> Lora:
     """Reads a .safetensors file as a LoRA.
 
     Args:
         path: The file.
         config: PEFT's adapter_config.json; default: the one beside the file, if any.
-        each: Takes a module as soon as it is read, and gives what is kept of it.
+        take: Takes the factors of modules as soon as they are read. Of them only the shapes are
+            kept then, on torch's device "meta".
 
     Raises:
         WsdemoError: The file is damaged or beyond limits, holds no LoRA (the message says
@@ -66,7 +57,11 @@ def read_lora(
     groups, ignored = group(header)
     _check_kind(header, groups)
     with _opened(path, header) as read:
-        lora = assemble(read, groups, ignored, header, config, each)
+        scales = Scales(config, header.metadata)
+        kind = "multiplicative" if _multiplies(config, header.metadata) else "additive"
+        found = Assembly(read, header, scales, kind, take)
+        found.add(groups)
+    lora = _lora(found, ignored, header, config, scales)
     return replace(lora, warnings=(*doubts, *lora.warnings)) if doubts else lora
 
 
@@ -91,7 +86,7 @@ def judge_header(header: Header) -> str:
     _check_texts(header)
     groups, ignored = group(header)
     _check_kind(header, groups)
-    groups = {name: roles for name, roles in groups.items() if _form_of(roles)}
+    groups = {name: roles for name, roles in groups.items() if form_of(tuple(roles))}
     ranks: dict[int, int] = {}
     shapes = {}
     for name, roles in groups.items():
@@ -145,52 +140,8 @@ def group(header: Header) -> tuple[dict[str, dict[str, tuple[str, Part]]], list[
     return groups, ignored
 
 
-FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
-
-
-@dataclass(frozen=True)
-class _Form:
-    """One way to read a module: the roles that it needs (else one of the others), and may have."""
-
-    needs: frozenset[str]
-    may: frozenset[str]
-    factors: Callable[[dict[str, Tensor]], Factors]
-
-    def fits(self, roles: Collection[str]) -> bool:
-        """Whether a module with these roles can be read so."""
-        return self.needs.issubset(roles) if self.needs else not self.may.isdisjoint(roles)
-
-    def reads(self, role: str) -> bool:
-        """Whether the tensor of this role is then read."""
-        return role in self.needs or role in self.may or role in ("alpha", "magnitude")
-
-
-def _form(factors: Callable[[dict[str, Tensor]], Factors], needs: str = "", may: str = "") -> _Form:
-    return _Form(frozenset(needs.split()), frozenset(may.split()), factors)
-
-
-_FORMS = (
-    _form(convert.loha, may="hada_w1_a hada_w1_b hada_w2_a hada_w2_b hada_t1 hada_t2"),
-    _form(convert.lokr, may="lokr_w1 lokr_w1_a lokr_w1_b lokr_w2 lokr_w2_a lokr_w2_b lokr_t2"),
-    _form(lambda p: convert.pair(p["down"], p["up"], p.get("mid")), "down up", "mid"),
-    _form(lambda p: convert.adalora(p["A"], p["B"], p["E"]), "A B E", "ranknum"),
-    _form(lambda p: convert.pair(p["A"], p["B"]), "A B"),
-    _form(lambda p: convert.embedding(p["embedding_A"], p["embedding_B"]),
-          "embedding_A embedding_B"),
-    _form(lambda p: convert.mlx(p["mlx_a"], p["mlx_b"]), "mlx_a mlx_b"),
-    _form(lambda p: convert.pair(p["vit_a"], p["vit_b"]), "vit_a vit_b"),
-    _form(lambda p: convert.pair(p["own_A"], p["own_B"]), "own_A own_B"),
-    _form(lambda p: convert.difference(p["diff"]), "diff"),
-)  # fmt: skip
-"""In order: a module that allows several is read by the first; its other tensors are ignored."""
-
-
-def _form_of(roles: Collection[str]) -> _Form | None:
-    return next((form for form in _FORMS if form.fits(roles)), None)
-
-
 def _check_kind(header: Header, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    if any(_form_of(roles) for roles in groups.values()):
+    if any(form_of(tuple(roles)) for roles in groups.values()):
         return
     keys = list(header.tensors)
     what = what_else(keys)
@@ -212,144 +163,70 @@ _TYPES = {
 
 
 @contextmanager
-def _opened(path: Path, header: Header) -> Iterator[Callable[[str], Tensor]]:
-    """A function that reads one tensor, float32; the file is never in memory as a whole."""
+def _opened(path: Path, header: Header) -> Iterator[Read]:
+    """A function that reads tensors of one type and shape; never the file as a whole.
+
+    They are read and not mapped: a map of a file that shrinks meanwhile kills the process.
+    """
     with path.open("rb", buffering=0) as file:
 
-        def read(key: str) -> Tensor:
-            (dtype, shape), (start, stop) = header.tensors[key], header.places[key]
-            content = bytearray(stop - start)
-            file.seek(start)
-            if file.readinto(content) != len(content):
-                raise _refuse(
-                    "Not a readable safetensors file",
-                    f"Tensor {key[:80]!r} cannot be read.",
-                    "Download it again.",
-                )
-            return torch.frombuffer(content, dtype=_TYPES[dtype]).reshape(shape).float()
+        def read(keys: Sequence[str]) -> Tensor:
+            (dtype, shape), (start, stop) = header.tensors[keys[0]], header.places[keys[0]]
+            content = torch.empty(len(keys), stop - start, dtype=torch.uint8)
+            for key, own in zip(keys, content.numpy(), strict=True):
+                file.seek(header.places[key][0])
+                if file.readinto(own) != len(own):
+                    raise _refuse(
+                        "Not a readable safetensors file",
+                        f"Tensor {key[:80]!r} cannot be read.",
+                        "Download it again.",
+                    )
+            return content.view(_TYPES[dtype]).view(len(keys), *shape).float()
 
         yield read
 
 
-_SECOND = "a second update of its module, beside the one that is read"
-
-
-def assemble(
-    read: Callable[[str], Tensor],
-    groups: Mapping[str, Mapping[str, tuple[str, Part]]],
-    ignored: list[IgnoredKey],
+def _lora(
+    found: Assembly,
+    ignored: Sequence[IgnoredKey],
     header: Header,
     config: Mapping[str, Any],
-    each: Callable[[LoraModule], LoraModule],
+    scales: Scales,
 ) -> Lora:
-    """Turns grouped tensors into modules, one after the other, and writes the passport."""
-    scales = Scales(config, header.metadata)
-    kind = "multiplicative" if _multiplies(config, header.metadata) else "additive"
-    modules, warnings, families, alphas = [], [], set[str](), set[float]()
-    ignored, used, expanded, second, left_out = list(ignored), 0, 0, list[str](), 0
-    for name in sorted(groups):
-        roles = groups[name]
-        form = _form_of(roles)
-        if form is None:
-            lone = ", ".join(sorted(set(roles)))
-            ignored += [
-                IgnoredKey(key, f"its module has only {lone}: no pair") for key, _ in roles.values()
-            ]
-            left_out += not {"alpha", "magnitude"}.issuperset(roles)
-            continue
-        others = [key for role, (key, _) in roles.items() if not form.reads(role)]
-        if others:
-            second.append(name)
-            ignored += [IgnoredKey(key, _SECOND) for key in others]
-            roles = {role: place for role, place in roles.items() if form.reads(role)}
-        try:
-            tensors = [header.tensors[key] for key, _ in roles.values()]
-            # 64-bit numbers count twice, as the file's pages stay in memory beside the copy.
-            stored = sum(math.prod(shape) * (1 + (dtype == "F64")) for dtype, shape in tensors)
-            if stored > MAX_MODULE_NUMBERS:
-                raise Unusable(f"{stored:,} numbers, of {MAX_MODULE_NUMBERS:,} allowed")
-            parts = {role: read(key) for role, (key, _) in roles.items()}
-            _check_parts(parts, {role: header.tensors[key][0] for role, (key, _) in roles.items()})
-            factors = form.factors(parts)
-            rank = factors.U.shape[1] if "diff" in parts else factors.stored_rank
-            if rank > MAX_RANK:
-                raise Unusable(f"rank {rank}, of {MAX_RANK} allowed")
-            numbers = factors.U.numel() + factors.V.numel()
-            if numbers > MAX_MODULE_NUMBERS // 2:
-                raise Unusable(f"its factors have {numbers:,} numbers")
-            expanded += max(0, numbers - stored)
-            if expanded > MAX_EXPANDED_NUMBERS:
-                raise Unusable("the factors of this file expand to more than 2 GB")
-        except (Unusable, RuntimeError, IndexError) as error:
-            # torch's own complaints are about shapes that no family has
-            problem = str(error) if isinstance(error, Unusable) else "its shapes do not fit"
-            ignored += [IgnoredKey(key, problem) for key, _ in roles.values()]
-            warnings.append(f"{name}: {problem}; left out.")
-            left_out += 1
-            continue
-        scale = scales.of(name, parts, factors)
-        U, V = factors.U.contiguous(), factors.V.contiguous()
-        if scale != 1:
-            U = U * scale
-        magnitude = parts.get("magnitude")
-        # The norm of what is multiplied has to be finite too, so that it can be measured.
-        is_finite = magnitude is None or math.isfinite(_norm(magnitude))
-        if not (_fits_float32(U) and _fits_float32(V)):
-            is_finite &= math.isfinite(_norm(U) * _norm(V))
-        if not is_finite:
-            raise _refuse(
-                "Values that are not finite",
-                f"Module {name[:80]!r} holds NaN or infinite values, or an α that is.",
-                "The training diverged; use an earlier checkpoint.",
-            )
-        if "alpha" in parts and parts["alpha"].numel() == 1:
-            alphas.add(float(parts["alpha"]))
-        families |= {part.family for _, part in roles.values() if part.family}
-        used += len(roles)
-        module = LoraModule(
-            name,
-            U,
-            V,
-            scale,
-            factors.stored_rank,
-            factors.shape,
-            kind=kind,
-            note=factors.note,
-            kept=factors.kept,
-            is_certain=scales.is_certain and magnitude is None and not others,
-            magnitude=None if magnitude is None else magnitude.flatten(),
-            is_embedding=factors.is_embedding,
-        )
-        modules.append(each(module))
-    if second:
-        warnings.append(
-            f"{len(second)} modules hold a second update that was left out: {second[0]} …"
-        )
-    if not modules:
+    """The passport of the modules that were found."""
+    ignored = [*ignored, *(i for name in sorted(found.ignored) for i in found.ignored[name])]
+    if not found.modules:
+        count = len(found.ignored)
         raise _refuse(
             "No LoRA",
-            f"None of its {len(groups):,} modules is usable: {ignored[0].why[:120]}.",
+            f"None of its {count:,} modules is usable: {ignored[0].why[:120]}.",
             "Save the adapter again from its trainer.",
         )
-    warnings = [*scales.warnings(modules), *_cuts(modules), *warnings]
+    modules = [found.modules[name] for name in sorted(found.modules)]
+    warnings = [*scales.warnings(modules), *_cuts(modules)]
+    warnings += [f"{name}: {found.problems[name]}; left out." for name in sorted(found.problems)]
+    if found.second:
+        warnings.append(
+            f"{len(found.second)} modules hold a second update that was left out:"
+            f" {found.second[0]} …"
+        )
     if any(m.magnitude is not None for m in modules):
         warnings.append(
             "DoRA: the update depends on the base's own weights; U and V hold the direction "
             "before the magnitude is applied."
         )
-    family = _family(families, header, bool(config))
     return Lora(
-        family,
+        _family(found.families, header),
         tuple(modules),
         decide_base(header, config, [m.name for m in modules], {m.name: m.shape for m in modules}),
-        tuple(sorted(alphas)),
-        _count(dtype for dtype, _ in header.tensors.values()),
-        used,
+        tuple(sorted(found.alphas)),
+        dict(Counter(dtype for dtype, _ in header.tensors.values())),
+        found.used,
         tuple(ignored),
         tuple(warnings),
         dict(header.metadata),
         dict(config),
-        left_out,
+        len(found.problems) + found.halves,
     )
 
 
@@ -367,41 +244,13 @@ def _cuts(modules: Sequence[LoraModule]) -> list[str]:
     ]
 
 
-def _fits_float32(X: Tensor) -> bool:
-    """Whether ‖X‖² is finite in float32: a quick look that spares almost every file _norm."""
-    flat = X.reshape(-1)
-    return math.isfinite(torch.dot(flat, flat))
-
-
-def _norm(X: Tensor) -> float:
-    return float(torch.linalg.vector_norm(X, dtype=torch.float64))
-
-
-def _check_parts(parts: Mapping[str, Tensor], dtypes: Mapping[str, str]) -> None:
-    """Raises Unusable for tensors that no family has."""
-    for role, tensor in parts.items():
-        if role in ("alpha", "ranknum") and tensor.numel() != 1:
-            raise Unusable(f"its {role} has {tensor.numel()} numbers, not one")
-        if role != "alpha" and dtypes[role] not in FLOATS:
-            raise Unusable(f"its {role} is {dtypes[role]}, not floating point")
-        if tensor.dim() > 5:
-            raise Unusable(f"its {role} has {tensor.dim()} dimensions")
-
-
 def _multiplies(config: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
     """Whether W' = W ⊙ (U Vᵀ): a PEFT fork's ``use_mlora``, or an mLoRA instance of wsdemo."""
     own = metadata.get("wsdemo", "")
     return bool(config.get("use_mlora")) or '"representation": "mlora' in own
 
 
-def _count(values: Iterator[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
-
-
-def _family(families: set[str], header: Header, has_config: bool) -> str:
+def _family(families: set[str], header: Header) -> str:
     """A name for the format from the families of its keys."""
     keys = list(header.tensors)
     if families == {"PEFT"}:

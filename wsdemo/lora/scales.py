@@ -3,12 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import Tensor
-
-from wsdemo.lora.convert import Factors
 from wsdemo.lora.modules import LoraModule
 
 
@@ -16,41 +13,52 @@ class Scales:
     """The factor before U Vᵀ: from α in the file, or from a configuration.
 
     Attributes:
-        is_certain: False if a family needs a configuration that is not there.
+        assumed: Names of modules that need a configuration that is not there.
     """
 
     def __init__(self, config: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         self.config = dict(config)
         self.from_metadata = _adapter_metadata(metadata)
-        self.is_certain = True
-        self._assumed: set[str] = set()
+        self.assumed: set[str] = set()
+        self._reasons: set[str] = set()
         self._mismatch: set[tuple[int, int]] = set()
 
-    def of(self, name: str, parts: Mapping[str, Tensor], factors: Factors) -> float:
-        """The scale of a module."""
-        r = max(1, factors.stored_rank)
-        if "diff" in parts:
+    def of(
+        self, name: str, roles: Collection[str], rank: int, alpha: float | None, kept: float | None
+    ) -> float:
+        """The scale of a module.
+
+        Args:
+            name: Of the module.
+            roles: Those of its tensors.
+            rank: That of the file.
+            alpha: As the file gives it.
+            kept: AdaLoRA's count of ranks, as the file gives it.
+        """
+        r = max(1, rank)
+        if "diff" in roles:
             return 1.0
-        if "alpha" in parts and parts["alpha"].numel() == 1:
-            whole = "lokr_w1" in parts and "lokr_w2" in parts
-            return 1.0 if whole else float(parts["alpha"]) / r
-        if "embedding_A" in parts or "A" in parts:
-            return self._configured(name, parts, r)
-        if "mlx_a" in parts:
-            return self._mlx()
+        if alpha is not None:
+            whole = "lokr_w1" in roles and "lokr_w2" in roles
+            return 1.0 if whole else alpha / r
+        if "embedding_A" in roles or "A" in roles:
+            ranks = (float(r) if kept is None else kept) if "E" in roles else None
+            return self._configured(name, r, ranks)
+        if "mlx_a" in roles:
+            return self._mlx(name)
         return 1.0  # kohya without alpha, diffusers, cloneofsimo, LoRA-ViT
 
-    def _configured(self, name: str, parts: Mapping[str, Tensor], r: int) -> float:
+    def _configured(self, name: str, r: int, kept: float | None) -> float:
+        """By the configuration; ``kept`` are AdaLoRA's ranks, None for other families."""
         config = self.config if "lora_alpha" in self.config else self._metadata_for(name)
         if "lora_alpha" not in config:
             if not self.from_metadata:
-                self._assumed.add("α is not in the file and there is no adapter_config.json")
-                self.is_certain = False
+                self._reasons.add("α is not in the file and there is no adapter_config.json")
+                self.assumed.add(name)
             return 1.0
         alpha = _number(_pattern(config.get("alpha_pattern"), name), config["lora_alpha"])
         wanted = _number(_pattern(config.get("rank_pattern"), name), config.get("r", r))
-        if "E" in parts:
-            kept = float(parts["ranknum"]) if "ranknum" in parts else float(r)
+        if kept is not None:
             return (alpha if alpha > 0 else r) / (kept + 1e-5)
         if int(wanted) != r:
             self._mismatch.add((int(wanted), r))
@@ -66,18 +74,18 @@ class Scales:
         }
         return own or self.from_metadata
 
-    def _mlx(self) -> float:
+    def _mlx(self, name: str) -> float:
         found = self.config.get("lora_parameters", {})
         scale = found.get("scale") if isinstance(found, dict) else None
         if isinstance(scale, int | float) and math.isfinite(scale):
             return float(scale)
-        self._assumed.add("MLX keeps its scale (20 by default) in adapter_config.json")
-        self.is_certain = False
+        self._reasons.add("MLX keeps its scale (20 by default) in adapter_config.json")
+        self.assumed.add(name)
         return 1.0
 
     def warnings(self, modules: list[LoraModule]) -> list[str]:
         """What was assumed, and where configuration and tensors disagree."""
-        texts = [f"{a}: the scale is taken as 1." for a in sorted(self._assumed)]
+        texts = [f"{a}: the scale is taken as 1." for a in sorted(self._reasons)]
         for said, found in sorted(self._mismatch):
             count = sum(m.stored_rank == found for m in modules)
             texts.append(
