@@ -15,7 +15,13 @@ from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
 from wsdemo.media.render import render
 from wsdemo.pipelines import face_diffusion, face_instance, render_faces
 from wsdemo.runtime import tune_allocator
-from wsdemo.shape_pipelines import SETS, TEMPERATURE, decode_shape, shape_diffusion
+from wsdemo.shape_pipelines import (
+    SAMPLE_LEVEL,
+    SETS,
+    TEMPERATURE,
+    decode_shape,
+    shape_diffusion,
+)
 from wsdemo.ui.map_view import PALETTE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "wsdemo" / "ui" / "examples"
@@ -37,7 +43,7 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
         )
         for weights in drawn:
             try:
-                picture = render(decode_shape(weights, model.adapter), 160)
+                picture = render(decode_shape(weights, model.adapter, level=SAMPLE_LEVEL), 160)
             except WsdemoError:
                 picture = np.full((160, 160, 3), 255, dtype=np.uint8)
             pictures.append(torch.from_numpy(picture).permute(2, 0, 1))
@@ -57,7 +63,8 @@ def example_meshes() -> None:
         weights = model.draw(1, seed, guidance=2.0, attributes=condition, temperature=TEMPERATURE)[
             0
         ]
-        mesh = reduce_mesh(decode_shape(weights, model.adapter, 128, largest=True), 8_000)
+        whole = decode_shape(weights, model.adapter, 128, largest=True, level=SAMPLE_LEVEL)
+        mesh = reduce_mesh(whole, 8_000)
         (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))
 
 

@@ -107,6 +107,22 @@ def test_decoding_is_deterministic_and_resolution_refines(examples, adapter):
         shapes.decode_shape(examples[0], adapter, 65)
 
 
+def test_a_drawn_shape_has_its_surface_at_its_level_and_keeps_it_in_its_file(
+    examples, adapter, tmp_path
+):
+    drawn = shapes.drawn_instance("shapes", adapter, examples[0])
+    drawn.save(tmp_path / "x.safetensors")
+    again = pipelines.open_instance(tmp_path / "x.safetensors", "sdf")
+    fitted = shapes.shape_instance("shapes", adapter, examples[0], {}, Pose())
+    for instance, level in ((again, shapes.SAMPLE_LEVEL), (fitted, 0.0)):
+        mesh = shapes.decode_instance(instance, 128)
+        values = shapes.field_of(examples[0], adapter)(mesh.vertices.astype(np.float32))
+        assert np.median(values) == pytest.approx(level, abs=5e-4)
+    between = shapes.decode_between(again, fitted, 0.5, 64)
+    half = shapes.decode_shape(examples[0], adapter, 64, level=shapes.SAMPLE_LEVEL / 2)
+    np.testing.assert_allclose(between.vertices, half.vertices, atol=1e-5)
+
+
 def test_weights_that_are_not_finite_are_refused(adapter):
     with pytest.raises(WsdemoError, match="not finite"):
         shapes.decode_shape(torch.full((adapter.size,), float("nan")), adapter, 32)

@@ -23,7 +23,7 @@ def write_shape(instance: Instance, path: Path, resolution: int, largest: bool) 
     from wsdemo.media.meshes import statistics
 
     kind = path.suffix.lower().removeprefix(".")
-    mesh = shapes.decode_shape(instance.weights, instance.adapter, resolution, largest)
+    mesh = shapes.decode_instance(instance, resolution, largest)
     normals = shapes.shape_normals(instance.weights, instance.adapter, mesh)
     placed = shapes.pose_of(instance).undo(mesh)
     path.write_bytes(mesh_bytes(placed, kind, normals))
@@ -36,7 +36,6 @@ def write_shape(instance: Instance, path: Path, resolution: int, largest: bool) 
 def run_sample(args: argparse.Namespace, folder: Path) -> Result:
     """``sample airplane|shapes``: draws shapes and writes meshes and instances."""
     from wsdemo import shape_pipelines as shapes
-    from wsdemo.media.meshes import Pose
 
     started = time.monotonic()
     shapes.check_resolution(args.resolution)
@@ -53,7 +52,7 @@ def run_sample(args: argparse.Namespace, folder: Path) -> Result:
     files, saved = [], []
     for i, weights in enumerate(moment.instances):
         stem = folder / f"{args.what}-seed{args.seed}-{i:03d}"
-        instance = shapes.shape_instance(args.what, adapter, weights, {}, Pose())
+        instance = shapes.drawn_instance(args.what, adapter, weights)
         saved.append(stem.with_suffix(".safetensors"))
         instance.save(saved[-1])
         files.append(stem.with_suffix(".glb"))

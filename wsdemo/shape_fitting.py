@@ -32,10 +32,12 @@ from wsdemo.media.sdf import (
     surface_distance,
 )
 from wsdemo.media.surface import Values, extract, sparse_grid
-from wsdemo.pipelines import blend, check_range
+from wsdemo.pipelines import check_range
 from wsdemo.shape_pipelines import (
     FINE,
     PREVIEW,
+    decode_between,
+    decode_instance,
     decode_shape,
     shape_adapter,
     shape_instance,
@@ -251,12 +253,12 @@ def walk_shapes(a: Instance, b: Instance, steps: int = 9) -> Iterator[WalkStep]:
     Raises:
         WsdemoError: The two do not mix, or an end shows no surface.
     """
-    ends = [decode_shape(x.weights, x.adapter, PREVIEW) for x in (a, b)]
+    ends = [decode_instance(x, PREVIEW) for x in (a, b)]
     first, second = (surface_points(mesh, 4096, 1)[0] for mesh in ends)  # as of every step
     for share in np.linspace(0, 1, steps).tolist():
-        weights = blend(a, b, share)
-        mesh = _preview(weights, a.adapter)
-        if mesh is None:
+        try:
+            mesh = decode_between(a, b, share)
+        except WsdemoError:
             yield WalkStep(share, None, float("nan"), float("nan"))
             continue
         points = surface_points(mesh, 4096, 1)[0]

@@ -53,6 +53,10 @@ PREVIEW, FINE = 64, 128
 """Cells a side of a preview, and of a result."""
 TEMPERATURE = 0.75
 """Of what is drawn for people: at 1, as in all measurements, more samples fall to pieces."""
+SAMPLE_LEVEL = 0.005
+"""The value at which a drawn field has its surface, of a box of side 2. Drawn fields are smoother
+than fitted ones, and at 0 lose thin parts; at this level fewer fall to pieces, and drawn shapes are
+nearer to real ones (benchmarks/shapes_generation.py has both)."""
 CHUNK = 8192
 """Points that a field is evaluated at in one go: a CPU's caches like no more."""
 
@@ -104,13 +108,14 @@ def shape_start(name: str) -> AmortisedStart:
 # ---- decoding -----------------------------------------------------------------
 
 
-def field_of(weights: Tensor, adapter: Adapter) -> Field:
-    """The signed distance function that weights (D,) describe, truncated at ± TRUNCATION."""
+def field_of(weights: Tensor, adapter: Adapter, level: float = 0.0) -> Field:
+    """The signed distance function that weights (D,) describe, truncated at ± TRUNCATION, less
+    a level."""
     effective = adapter.prepare(weights[None])
 
     def field(points: Values) -> Values:
         values = effective(torch.from_numpy(np.ascontiguousarray(points)), CHUNK)
-        return (values[0, :, 0] * TRUNCATION).numpy()
+        return (values[0, :, 0] * TRUNCATION - level).numpy()
 
     return field
 
@@ -126,15 +131,19 @@ def check_resolution(resolution: int) -> None:
 
 
 def decode_shape(
-    weights: Tensor, adapter: Adapter, resolution: int = FINE, largest: bool = False
+    weights: Tensor,
+    adapter: Adapter,
+    resolution: int = FINE,
+    largest: bool = False,
+    level: float = 0.0,
 ) -> Mesh:
-    """The zero level of the field of weights (D,), as a mesh in [-1, 1]³.
+    """The surface of the field of weights (D,) at a level, as a mesh in [-1, 1]³.
 
     Raises:
         WsdemoError: The resolution is none of MESH_RESOLUTIONS, or there is no surface.
     """
     check_resolution(resolution)
-    values, _ = sparse_grid(field_of(weights, adapter), resolution, TRUNCATION)
+    values, _ = sparse_grid(field_of(weights, adapter, level), resolution, TRUNCATION)
     if not bool(np.isfinite(values).all()):
         raise WsdemoError(
             "Nothing to show",
@@ -143,6 +152,17 @@ def decode_shape(
         )
     mesh = extract(values)
     return largest_component(mesh) if largest else mesh
+
+
+def decode_instance(instance: Instance, resolution: int = FINE, largest: bool = False) -> Mesh:
+    """The surface of an instance: of a drawn one at SAMPLE_LEVEL, else at 0."""
+    return decode_shape(instance.weights, instance.adapter, resolution, largest, level_of(instance))
+
+
+def decode_between(a: Instance, b: Instance, share: float, resolution: int = PREVIEW) -> Mesh:
+    """The surface at a share of the straight path from one instance to another."""
+    level = (1 - share) * level_of(a) + share * level_of(b)
+    return decode_shape(pipelines.blend(a, b, share), a.adapter, resolution, level=level)
 
 
 def shape_normals(weights: Tensor, adapter: Adapter, mesh: Mesh) -> Floats:
@@ -159,6 +179,16 @@ def shape_instance(
     placed = {f"centre_{axis}": c for axis, c in zip("xyz", pose.centre, strict=True)}
     placed["scale"] = pose.scale
     return Instance(adapter, weights, "sdf", base, meta["hash"], FINE, {**measured, **placed})
+
+
+def drawn_instance(name: str, adapter: Adapter, weights: Tensor) -> Instance:
+    """Wraps drawn weights (D,) as an instance, whose surface is at SAMPLE_LEVEL."""
+    return shape_instance(name, adapter, weights, {"level": SAMPLE_LEVEL}, Pose())
+
+
+def level_of(instance: Instance) -> float:
+    """The value at which an instance's field has its surface; 0 unless it was drawn."""
+    return instance.measured.get("level", 0.0)
 
 
 def pose_of(instance: Instance) -> Pose:

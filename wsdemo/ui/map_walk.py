@@ -48,7 +48,7 @@ def picture_of(instance: Instance) -> Image.Image:
     if instance.domain == "image":
         pixels = pipelines.render_faces(instance.weights[None], instance.adapter, 64)[0]
         return Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((SIDE, SIDE))
-    mesh = shape_pipelines.decode_shape(instance.weights, instance.adapter, shape_pipelines.PREVIEW)
+    mesh = shape_pipelines.decode_instance(instance, shape_pipelines.PREVIEW)
     return Image.fromarray(render(mesh, SIDE))
 
 

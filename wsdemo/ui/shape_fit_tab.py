@@ -156,7 +156,7 @@ def open_file(path: str | None, resolution: int, largest: bool) -> tuple[Any, st
     if path is None:
         return None, "", gr.File(visible=False)
     instance = pipelines.open_instance(Path(path), "sdf")
-    mesh = shapes.decode_shape(instance.weights, instance.adapter, resolution, largest)
+    mesh = shapes.decode_instance(instance, resolution, largest)
     files, shown = _mesh_files(instance, mesh, "shape")
     return (
         shown,
@@ -177,8 +177,7 @@ def blend(a: str | None, b: str | None, share: float) -> Any:
     ends = _ends(a, b)
     if ends is None:
         return None
-    weights = pipelines.blend(*ends, share)
-    return picture(shapes.decode_shape(weights, ends[0].adapter, shapes.PREVIEW))
+    return picture(shapes.decode_between(*ends, share))
 
 
 @guarded

@@ -14,6 +14,7 @@ from PIL import Image
 from wsdemo import shape_pipelines as shapes
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_SEED
 from wsdemo.media.mesh_files import WRITABLE, mesh_bytes
 from wsdemo.media.meshes import Pose, statistics
@@ -34,10 +35,10 @@ THUMBNAIL = 192
 Weights = NDArray[np.float32]
 
 
-def thumbnail(weights: Any, name: str) -> Any:
+def thumbnail(instance: Instance) -> Any:
     """A picture of a shape at preview resolution; an empty one if it has no surface yet."""
     try:
-        mesh = shapes.decode_shape(weights, shapes.shape_diffusion(name).adapter, shapes.PREVIEW)
+        mesh = shapes.decode_instance(instance, shapes.PREVIEW)
     except WsdemoError:
         return Image.new("RGB", (THUMBNAIL, THUMBNAIL), (245, 245, 245))
     return Image.fromarray(render(mesh, THUMBNAIL))
@@ -67,8 +68,9 @@ def draw(
             yield gr.skip(), text, gr.skip()
     assert moment is not None
     pictures: list[Any] = []
+    adapter = shapes.shape_diffusion(name).adapter
     for weights in moment.instances:
-        pictures.append(thumbnail(weights, name))
+        pictures.append(thumbnail(shapes.drawn_instance(name, adapter, weights)))
         shown = name, moment.instances[: len(pictures)].numpy()
         yield pictures, f"Shape {len(pictures)} of {len(moment.instances)} meshed.", shown
     text = (
@@ -90,10 +92,10 @@ def inspect(
     name = drawn[0]
     adapter = shapes.shape_diffusion(name).adapter
     own = torch.from_numpy(drawn[1][index])
-    mesh = shapes.decode_shape(own, adapter, resolution, largest)
+    instance = shapes.drawn_instance(name, adapter, own)
+    mesh = shapes.decode_instance(instance, resolution, largest)
     normals = shapes.shape_normals(own, adapter, mesh)
     files = [download_file(mesh_bytes(mesh, kind, normals), f"shape.{kind}") for kind in WRITABLE]
-    instance = shapes.shape_instance(name, adapter, own, {}, Pose())
     near = shapes.nearest_training_shape(name, own, adapter)
     facts = statistics(mesh)
     text = (
@@ -107,7 +109,7 @@ def inspect(
     return (
         files[0],
         Image.fromarray(views),
-        thumbnail(near.weights, name),
+        thumbnail(shapes.shape_instance(name, adapter, near.weights, {}, Pose())),
         text,
         download_file(instance.to_bytes(), "shape.safetensors"),
         files,
