@@ -210,9 +210,10 @@ def test_pairs_are_found_by_name_in_any_order(tmp_path):
         torch.testing.assert_close(product(module), expected[module.name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("together", [1, 200, 2**21])
-def test_how_many_modules_are_read_together_does_not_show(together, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("together", "small"), [(1, 0), (200, 2**23), (2**21, 0)])
+def test_how_many_modules_are_read_together_does_not_show(together, small, tmp_path, monkeypatch):
     monkeypatch.setattr(assembly, "BATCH_NUMBERS", together)
+    monkeypatch.setattr(reader, "SMALL_BYTES", small)
     tensors, expected = {}, {}
     for i in range(15):
         m, n, dtype = 8 + i % 2, 6 + i % 3, torch.float64 if i == 7 else torch.float32
@@ -252,7 +253,9 @@ def test_a_scale_that_is_assumed_is_that_of_its_own_module_alone(tmp_path):
     assert not lora.is_exact
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path):
+@pytest.mark.parametrize("small", [0, 2**23])
+def test_a_file_that_shrinks_while_it_is_read_is_refused(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "SMALL_BYTES", small)
     tensors, _, _ = CASES["kohya"]
     path = write(tmp_path / "x.safetensors", tensors)
     header = read_header(path)

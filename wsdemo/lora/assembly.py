@@ -102,23 +102,20 @@ class _Batch:
         form: How to read them.
         is_whole: Whether no second update of them is left out.
         tensors: Role → (dtype, shape) of one module.
+        numbers: Of the tensors of one module.
         modules: Name and roles of each.
     """
 
     form: Form
     is_whole: bool
     tensors: dict[str, tuple[str, tuple[int, ...]]]
+    numbers: int
     modules: list[tuple[str, Roles]] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         """Of the modules."""
         return [name for name, _ in self.modules]
-
-    @property
-    def numbers(self) -> int:
-        """Of the tensors of one module."""
-        return sum(math.prod(shape) for _, shape in self.tensors.values())
 
     def keys(self, role: str) -> list[str]:
         """Of the tensors that have this role."""
@@ -199,7 +196,10 @@ class Assembly:
                 roles = {role: place for role, place in roles.items() if role not in others}
             tensors = {role: self._header.tensors[key] for role, (key, _) in roles.items()}
             layout = (form, not others, *tensors.items())
-            batch = waiting.setdefault(layout, _Batch(form, not others, tensors))
+            if layout not in waiting:
+                numbers = sum(math.prod(shape) for _, shape in tensors.values())
+                waiting[layout] = _Batch(form, not others, tensors, numbers)
+            batch = waiting[layout]
             batch.modules.append((name, roles))
             if not form.is_stacked or len(batch.modules) * batch.numbers >= BATCH_NUMBERS:
                 yield waiting.pop(layout)
@@ -271,6 +271,8 @@ class Assembly:
         """What modules keep of a factor (k, n, r): memory of their own, or only its shape."""
         if self._take:
             return [_shape_only(X.shape[1:])] * len(X)
+        if len(X) == 1:
+            return [X[0].contiguous()]
         return [x.clone(memory_format=torch.contiguous_format) for x in X.unbind()]
 
 

@@ -1,5 +1,6 @@
 """Reads any LoRA file: guard, tensors, pairs by name, scale, passport."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,13 +163,19 @@ _TYPES = {
 }  # fmt: skip
 
 
+SMALL_BYTES = 2**23
+"""A file that is read at once: a system call a tensor costs more than its copy."""
+
+
 @contextmanager
 def _opened(path: Path, header: Header) -> Iterator[Read]:
     """A function that reads tensors of one type and shape; never the file as a whole.
 
     They are read and not mapped: a map of a file that shrinks meanwhile kills the process.
     """
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as opened:
+        is_small = path.stat().st_size <= SMALL_BYTES
+        file = io.BytesIO(opened.read()) if is_small else opened
 
         def read(keys: Sequence[str]) -> Tensor:
             (dtype, shape), (start, stop) = header.tensors[keys[0]], header.places[keys[0]]
