@@ -11,6 +11,7 @@ tune_allocator()
 from wsdemo import pipelines
 from wsdemo.limits import MAX_LORA_BYTES
 from wsdemo.ui.blocks import build_blocks
+from wsdemo.ui.hub_row import login_handlers
 from wsdemo.ui.theme import CSS, JS, theme
 
 demo = build_blocks()
@@ -22,6 +23,7 @@ if __name__ == "__main__":
         css=CSS,
         js=JS,
         footer_links=["api", "gradio"],
+        app_kwargs=login_handlers(),
         ssr_mode=False,  # needs Node, and shows white pages where that is missing
         max_file_size=MAX_LORA_BYTES,
         show_error=False,

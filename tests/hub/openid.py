@@ -107,7 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         code = secrets.token_urlsafe(12)
         self.provider.codes[code] = (back, asked["nonce"])
         link = f"{back}&{urlencode({'code': code, 'state': asked['state']})}"
-        return self._send(f'<a href="{html.escape(link)}">Authorize</a>', "text/html")
+        deny = f"{back}&{urlencode({'error': 'access_denied', 'state': asked['state']})}"
+        page = "".join(
+            f'<a href="{html.escape(to)}">{word}</a> '
+            for to, word in ((link, "Authorize"), (deny, "Cancel"))
+        )
+        return self._send(page, "text/html")
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()

@@ -138,6 +138,10 @@ def tokens(requests):
 def test_a_signed_in_visitor_reads_a_gated_lora_and_nobody_else_does(browser, space):
     page, other = visitor(browser, space), visitor(browser, space)
     page.get_by_role("button", name="Sign in with Hugging Face").click()
+    page.get_by_role("link", name="Cancel").click()
+    page.wait_for_url(space.address)  # back on the page, as before
+    open_tab(page)
+    page.get_by_role("button", name="Sign in with Hugging Face").click()
     page.get_by_role("link", name="Authorize").click()
     open_tab(page)
     page.get_by_role("button", name="Logout (visitor)").wait_for()

@@ -37,6 +37,16 @@ def offers_login() -> bool:
     return True
 
 
+def login_handlers() -> dict[str, Any]:
+    """What the app's server needs besides gradio's own: who cancels signing in comes back."""
+    if not offers_login():
+        return {}
+    from authlib.integrations.base_client.errors import OAuthError
+    from fastapi.responses import RedirectResponse
+
+    return {"exception_handlers": {OAuthError: lambda *_: RedirectResponse("/")}}
+
+
 def token_field() -> gr.Textbox:
     """Where a visitor may give a token."""
     return gr.Textbox(
