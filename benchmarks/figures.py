@@ -1,5 +1,6 @@
 """Draws the pictures of the docs: ``python -m benchmarks.figures``."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from wsdemo.media.render import render
 from wsdemo.pipelines import face_diffusion, face_instance, render_faces
 from wsdemo.runtime import tune_allocator
 from wsdemo.shape_pipelines import (
-    SAMPLE_LEVEL,
     SETS,
     TEMPERATURE,
     decode_shape,
+    drawn_level,
     shape_diffusion,
 )
 from wsdemo.ui.map_view import PALETTE
@@ -43,7 +44,9 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
         )
         for weights in drawn:
             try:
-                picture = render(decode_shape(weights, model.adapter, level=SAMPLE_LEVEL), 160)
+                picture = render(
+                    decode_shape(weights, model.adapter, level=drawn_level(TEMPERATURE)), 160
+                )
             except WsdemoError:
                 picture = np.full((160, 160, 3), 255, dtype=np.uint8)
             pictures.append(torch.from_numpy(picture).permute(2, 0, 1))
@@ -60,10 +63,10 @@ def example_meshes() -> None:
     ):
         model = shape_diffusion(name)
         condition = model.condition({n: n == category for n in model.attribute_names}, 1)
-        weights = model.draw(1, seed, guidance=2.0, attributes=condition, temperature=TEMPERATURE)[
-            0
-        ]
-        whole = decode_shape(weights, model.adapter, 128, largest=True, level=SAMPLE_LEVEL)
+        options = {"guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
+        (weights,) = model.draw(1, seed, **options)
+        level = drawn_level(TEMPERATURE)
+        whole = decode_shape(weights, model.adapter, 128, largest=True, level=level)
         mesh = reduce_mesh(whole, 8_000)
         (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))
 
@@ -114,6 +117,7 @@ def tsne(side: int = 330) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     tune_allocator()
     tsne()
     edits()

@@ -4,9 +4,9 @@
     python -m benchmarks.shapes_generation shapes --data MESHES
 
 References: all meshes that no model has seen (validation and test). As many samples, drawn
-without condition, ``--seeds`` times. Rows: the shipped model, its surfaces at SAMPLE_LEVEL as the
-app has them, and at 0; the Gaussian prior alone (the network silenced); the fits of as many
-training shapes; and those training shapes themselves, the floor.
+without condition, ``--seeds`` times. Rows: the shipped model; the same at the app's temperature,
+with surfaces at its level, and at 0; the Gaussian prior alone (the network silenced); the fits of
+as many training shapes; and those training shapes themselves, the floor.
 
 Asked for a category, as the app asks: how often PointNet-10 names that category.
 """
@@ -30,9 +30,9 @@ from wsdemo.analysis.shapes import (
 from wsdemo.errors import WsdemoError
 from wsdemo.media.meshes import Floats, Mesh
 from wsdemo.shape_pipelines import (
-    SAMPLE_LEVEL,
     TEMPERATURE,
     decode_shape,
+    drawn_level,
     sample_shapes,
     shape_diffusion,
 )
@@ -87,7 +87,7 @@ def named(name: str, each: int = 6) -> dict[str, Any]:
     right = {}
     for k, wish in enumerate(model.attribute_names):
         drawn = list(sample_shapes(name, each, 500 + k, 30, category=wish))[-1].instances
-        meshes, _ = decoded(drawn, name, SAMPLE_LEVEL)
+        meshes, _ = decoded(drawn, name, drawn_level(TEMPERATURE))
         said = [network(torch.from_numpy(c[None, :POINTS]).float()) for c in clouds(meshes)]
         right[wish] = sum(known[int(s.argmax())] == wish for s in said)
     return {"each": each, "temperature": TEMPERATURE, "right": right}
@@ -115,18 +115,21 @@ def main() -> None:
     among = pairwise_chamfer(references, references)
     count = len(unseen)
 
-    def drawn(level: float = SAMPLE_LEVEL) -> dict[str, Any]:
+    def drawn(temperature: float = 1.0, level: float = 0.0) -> dict[str, Any]:
         found = []
+        options = {"steps": args.steps, "temperature": temperature}
         for seed in range(args.seeds):
             parts = [
-                model.draw(min(16, count - i), seed=10_000 + 1000 * seed + i, steps=args.steps)
+                model.draw(min(16, count - i), seed=10_000 + 1000 * seed + i, **options)
                 for i in range(0, count, 16)
             ]
             meshes, empty = decoded(torch.cat(parts), name, level)
             found.append(compare(clouds(meshes), references, among) | {"empty": empty})
         return mean_of(found) if args.seeds > 1 else found[0]
 
-    rows = {"diffusion": drawn(), "diffusion_at_zero": drawn(0.0)}
+    rows = {"diffusion": drawn()}
+    rows["cool"] = drawn(TEMPERATURE, drawn_level(TEMPERATURE))
+    rows["cool_at_zero"] = drawn(TEMPERATURE)
     print(rows, flush=True)
     network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
     rows["gaussian"] = drawn()
@@ -143,7 +146,13 @@ def main() -> None:
         command += f" --count {args.count}"
     if args.seeds != 3:
         command += f" --seeds {args.seeds}"
-    values = {"steps": args.steps, "references": count, "level": SAMPLE_LEVEL, "rows": rows}
+    values = {
+        "steps": args.steps,
+        "references": count,
+        "temperature": TEMPERATURE,
+        "level": drawn_level(TEMPERATURE),
+        "rows": rows,
+    }
     if model.attribute_names:
         values["named"] = named(name)
     store_result(f"{name}-generation", command, values)

@@ -110,17 +110,21 @@ def test_decoding_is_deterministic_and_resolution_refines(examples, adapter):
 def test_a_drawn_shape_has_its_surface_at_its_level_and_keeps_it_in_its_file(
     examples, adapter, tmp_path
 ):
-    drawn = shapes.drawn_instance("shapes", adapter, examples[0])
+    drawn = shapes.drawn_instance("shapes", adapter, examples[0], 0.75)
     drawn.save(tmp_path / "x.safetensors")
     again = pipelines.open_instance(tmp_path / "x.safetensors", "sdf")
     fitted = shapes.shape_instance("shapes", adapter, examples[0], {}, Pose())
-    for instance, level in ((again, shapes.SAMPLE_LEVEL), (fitted, 0.0)):
+    for instance, level in ((again, 0.005), (fitted, 0.0)):
         mesh = shapes.decode_instance(instance, 128)
         values = shapes.field_of(examples[0], adapter)(mesh.vertices.astype(np.float32))
         assert np.median(values) == pytest.approx(level, abs=5e-4)
     between = shapes.decode_between(again, fitted, 0.5, 64)
-    half = shapes.decode_shape(examples[0], adapter, 64, level=shapes.SAMPLE_LEVEL / 2)
+    half = shapes.decode_shape(examples[0], adapter, 64, level=0.0025)
     np.testing.assert_allclose(between.vertices, half.vertices, atol=1e-5)
+
+
+def test_only_what_is_drawn_cool_has_its_surface_further_out():
+    assert [shapes.drawn_level(t) for t in (1.5, 1.0, 0.5)] == [0, 0, 0.01]
 
 
 def test_weights_that_are_not_finite_are_refused(adapter):

@@ -52,7 +52,7 @@ def run_sample(args: argparse.Namespace, folder: Path) -> Result:
     files, saved = [], []
     for i, weights in enumerate(moment.instances):
         stem = folder / f"{args.what}-seed{args.seed}-{i:03d}"
-        instance = shapes.drawn_instance(args.what, adapter, weights)
+        instance = shapes.drawn_instance(args.what, adapter, weights, heat)
         saved.append(stem.with_suffix(".safetensors"))
         instance.save(saved[-1])
         files.append(stem.with_suffix(".glb"))

@@ -53,10 +53,9 @@ PREVIEW, FINE = 64, 128
 """Cells a side of a preview, and of a result."""
 TEMPERATURE = 0.75
 """Of what is drawn for people: at 1, as in all measurements, more samples fall to pieces."""
-SAMPLE_LEVEL = 0.005
-"""The value at which a drawn field has its surface, of a box of side 2. Drawn fields are smoother
-than fitted ones, and at 0 lose thin parts; at this level fewer fall to pieces, and drawn shapes are
-nearer to real ones (benchmarks/shapes_generation.py has both)."""
+COOLED_LEVEL = 0.02
+"""How far out, for a temperature of 0, the surface of a drawn field lies, in a box of side 2. Below
+1 fields are drawn smoother than fitted ones are, and lose thin parts."""
 CHUNK = 8192
 """Points that a field is evaluated at in one go: a CPU's caches like no more."""
 
@@ -155,7 +154,7 @@ def decode_shape(
 
 
 def decode_instance(instance: Instance, resolution: int = FINE, largest: bool = False) -> Mesh:
-    """The surface of an instance: of a drawn one at SAMPLE_LEVEL, else at 0."""
+    """The surface of an instance, at its own level."""
     return decode_shape(instance.weights, instance.adapter, resolution, largest, level_of(instance))
 
 
@@ -181,13 +180,18 @@ def shape_instance(
     return Instance(adapter, weights, "sdf", base, meta["hash"], FINE, {**measured, **placed})
 
 
-def drawn_instance(name: str, adapter: Adapter, weights: Tensor) -> Instance:
-    """Wraps drawn weights (D,) as an instance, whose surface is at SAMPLE_LEVEL."""
-    return shape_instance(name, adapter, weights, {"level": SAMPLE_LEVEL}, Pose())
+def drawn_level(temperature: float) -> float:
+    """The value at which a field drawn at a temperature has its surface: COOLED_LEVEL (1 − T)."""
+    return COOLED_LEVEL * max(0.0, 1 - temperature)
+
+
+def drawn_instance(name: str, adapter: Adapter, weights: Tensor, temperature: float) -> Instance:
+    """Wraps weights (D,) that were drawn at a temperature as an instance."""
+    return shape_instance(name, adapter, weights, {"level": drawn_level(temperature)}, Pose())
 
 
 def level_of(instance: Instance) -> float:
-    """The value at which an instance's field has its surface; 0 unless it was drawn."""
+    """The value at which an instance's field has its surface; 0 unless it was drawn cool."""
     return instance.measured.get("level", 0.0)
 
 

@@ -57,7 +57,7 @@ def test_a_fit_says_that_it_measures_and_ends_with_everything(mesh, monkeypatch)
 
 
 def test_stopping_leaves_weights_that_belong_to_the_pictures(monkeypatch):
-    monkeypatch.setattr(shape_sample_tab, "thumbnail", lambda weights, _: float(weights.sum()))
+    monkeypatch.setattr(shape_sample_tab, "thumbnail", lambda one: float(one.weights.sum()))
     drawn = None  # nothing yet: what was drawn before stays
     for pictures, _, state in shape_sample_tab.draw("shapes", "car", 2, 3, 12, 2.0):
         drawn = drawn if is_skip(state) else state

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,8 @@ class Geometry:
 
 
 _BLOCK = re.compile(r"(?:text_encoder_\d+\.)?.*?[._]\d+(?=[._]|$)")
-
-
 _DIGITS = re.compile(r"(\d{1,9})")
+"""Of longer numbers, which no file has, one part after the other."""
 
 
 def depth_key(name: str) -> list[str | int]:
@@ -163,8 +163,7 @@ def singular_values(stacks: Sequence[Stack]) -> Tensor:
 
 def gram(X: Tensor) -> Tensor:
     """Xᵀ X in float64, of (k, n, r) float → (k, r, r)."""
-    parts = [part.mT @ part for part in _in_double(X)]
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    return reduce(torch.add, (part.mT @ part for part in _in_double(X)))
 
 
 def triangle(gram: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.media.meshes import Mesh, vertex_components
 from wsdemo.media.render import Pixels, render
-from wsdemo.shape_pipelines import SAMPLE_LEVEL, TEMPERATURE, decode_shape
+from wsdemo.shape_pipelines import TEMPERATURE, decode_shape, drawn_level
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.release import load_model, save_neighbours
 from wsdemo.train.shapes_data import SETS
@@ -51,7 +51,7 @@ def draw_examples(model: WeightDiffusion) -> tuple[Tensor, Pixels]:
 def decoded(weights: Tensor, model: WeightDiffusion) -> Mesh | None:
     """The mesh of weights (D,), if they have a surface."""
     try:
-        return decode_shape(weights, model.adapter, level=SAMPLE_LEVEL)
+        return decode_shape(weights, model.adapter, level=drawn_level(TEMPERATURE))
     except WsdemoError as error:
         log(f"candidate left out: {error}")
         return None

@@ -70,8 +70,8 @@ def draw(
     pictures: list[Any] = []
     adapter = shapes.shape_diffusion(name).adapter
     for weights in moment.instances:
-        pictures.append(thumbnail(shapes.drawn_instance(name, adapter, weights)))
-        shown = name, moment.instances[: len(pictures)].numpy()
+        pictures.append(thumbnail(shapes.drawn_instance(name, adapter, weights, temperature)))
+        shown = name, moment.instances[: len(pictures)].numpy(), temperature
         yield pictures, f"Shape {len(pictures)} of {len(moment.instances)} meshed.", shown
     text = (
         f"{len(pictures)} shapes, seed {int(seed)}, {time.monotonic() - started:.1f} s. "
@@ -82,17 +82,17 @@ def draw(
 
 @guarded
 def inspect(
-    drawn: tuple[str, Weights] | None, index: int | None, resolution: int, largest: bool
+    drawn: tuple[str, Weights, float] | None, index: int | None, resolution: int, largest: bool
 ) -> tuple[Any, ...]:
     """A chosen shape: its mesh, views, files, nearest training shape, and the words for it."""
     if drawn is None or index is None or index >= len(drawn[1]):
         raise WsdemoError(
             "No shape chosen", "There is no such shape.", "Draw first, then select one."
         )
-    name = drawn[0]
+    name, _, temperature = drawn
     adapter = shapes.shape_diffusion(name).adapter
     own = torch.from_numpy(drawn[1][index])
-    instance = shapes.drawn_instance(name, adapter, own)
+    instance = shapes.drawn_instance(name, adapter, own, temperature)
     mesh = shapes.decode_instance(instance, resolution, largest)
     normals = shapes.shape_normals(own, adapter, mesh)
     files = [download_file(mesh_bytes(mesh, kind, normals), f"shape.{kind}") for kind in WRITABLE]
@@ -120,7 +120,7 @@ def examples() -> tuple[tuple[str, Weights], list[Any]]:
     """The shipped samples and their pictures: what is on screen before the first click."""
     tensors, meta = load_checkpoint(DIRECTORY / "shapes-examples.safetensors")
     pictures = [Image.fromarray(p) for p in tensors["pictures"].numpy()]
-    return (str(meta["set"]), tensors["instances"].float().numpy()), pictures
+    return (str(meta["set"]), tensors["instances"].float().numpy(), shapes.TEMPERATURE), pictures
 
 
 def build() -> None:
