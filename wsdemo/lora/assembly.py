@@ -66,23 +66,24 @@ def _form(factors: Callable[[dict[str, Tensor]], Factors], needs: str = "", may:
     return Form(frozenset(needs.split()), frozenset(may.split()), of_one, is_stacked=False)
 
 
-def _pairs(down: str, up: str) -> Form:
-    needs = frozenset((down, up))
-    return Form(needs, frozenset(), lambda p: convert.pairs(p[down], p[up]), is_stacked=True)
+def _stacked(factors: Callable[[Tensor, Tensor], Factors], *needs: str) -> Form:
+    def of_all(parts: dict[str, Tensor]) -> Factors:
+        return factors(*(parts[role] for role in needs))
+
+    return Form(frozenset(needs), frozenset(), of_all, is_stacked=True)
 
 
 _FORMS = (
     _form(convert.loha, may="hada_w1_a hada_w1_b hada_w2_a hada_w2_b hada_t1 hada_t2"),
     _form(convert.lokr, may="lokr_w1 lokr_w1_a lokr_w1_b lokr_w2 lokr_w2_a lokr_w2_b lokr_t2"),
     _form(lambda p: convert.tucker(p["down"], p["up"], p["mid"]), "down up mid"),
-    _pairs("down", "up"),
+    _stacked(convert.pairs, "down", "up"),
     _form(lambda p: convert.adalora(p["A"], p["B"], p["E"]), "A B E", "ranknum"),
-    _pairs("A", "B"),
-    _form(lambda p: convert.embedding(p["embedding_A"], p["embedding_B"]),
-          "embedding_A embedding_B"),
-    _form(lambda p: convert.mlx(p["mlx_a"], p["mlx_b"]), "mlx_a mlx_b"),
-    _pairs("vit_a", "vit_b"),
-    _pairs("own_A", "own_B"),
+    _stacked(convert.pairs, "A", "B"),
+    _stacked(convert.embedding, "embedding_A", "embedding_B"),
+    _stacked(convert.mlx, "mlx_a", "mlx_b"),
+    _stacked(convert.pairs, "vit_a", "vit_b"),
+    _stacked(convert.pairs, "own_A", "own_B"),
     _form(lambda p: convert.difference(p["diff"]), "diff"),
 )  # fmt: skip
 """In order: a module that allows several is read by the first; its other tensors are ignored."""

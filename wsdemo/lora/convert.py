@@ -92,16 +92,16 @@ def tucker(down: Tensor, up: Tensor, mid: Tensor) -> Factors:
 
 
 def embedding(A: Tensor, B: Tensor) -> Factors:
-    """PEFT's embedding: ΔW (entries, width) = (B A)ᵀ with A (r, entries), B (width, r)."""
-    _require(A.dim() == B.dim() == 2 and A.shape[0] == B.shape[1], _sides(A, B))
-    shape = (A.shape[1], B.shape[0])
-    return Factors(A.T, B, A.shape[0], shape, "embedding", is_embedding=True)
+    """PEFT's embedding: ΔW (entries, width) = (B A)ᵀ with A (k, r, entries), B (k, width, r)."""
+    _require(A.dim() == B.dim() == 3 and A.shape[1] == B.shape[2], _sides(A[0], B[0]))
+    shape = (A.shape[2], B.shape[1])
+    return Factors(A.mT, B, A.shape[1], shape, "embedding", is_embedding=True)
 
 
 def mlx(a: Tensor, b: Tensor) -> Factors:
-    """MLX: y = x a b, so ΔW = (a b)ᵀ with a (m, r), b (r, n)."""
-    _require(a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0], _sides(a, b))
-    return Factors(b.T, a, a.shape[1], (b.shape[1], a.shape[0]))
+    """MLX: y = x a b, so ΔW = (a b)ᵀ with a (k, m, r), b (k, r, n)."""
+    _require(a.dim() == b.dim() == 3 and a.shape[2] == b.shape[1], _sides(a[0], b[0]))
+    return Factors(b.mT, a, a.shape[2], (b.shape[2], a.shape[1]))
 
 
 def adalora(A: Tensor, B: Tensor, E: Tensor) -> Factors:
