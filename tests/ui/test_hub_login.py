@@ -1,6 +1,6 @@
 """Signing in on a Space: the button is there and only there, and its token reaches the Hub.
 
-test_oauth.py presses it in a browser.
+tests/browser/test_sign_in.py presses it in a browser.
 """
 
 from types import SimpleNamespace

@@ -18,17 +18,11 @@ import urllib.request
 import pytest
 from safetensors.torch import save
 
+from tests.browser.visitor import NEEDS_CHROMIUM, ROOT
 from tests.hub.loopback import Hub
 from tests.lora.files import families
-from tests.ui.test_browser import CHROMIUM, FLAGS, MUST_RUN, ROOT
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None and not MUST_RUN,
-        reason="NO CHROMIUM: signing in was not tested; install Debian's chromium",
-    ),
-]
+pytestmark = NEEDS_CHROMIUM
 SCOPES = "openid profile read-repos gated-repos"
 OWNER = "hf_of_the_owner_of_the_space"
 
@@ -37,8 +31,8 @@ class Space:
     """The servers of the test, and what the app wrote to its log."""
 
     def __init__(self, folder):
+        from tests.browser.space import Edge
         from tests.hub.openid import Provider
-        from tests.ui.space import Edge
 
         with contextlib.closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
@@ -83,16 +77,6 @@ def space(tmp_path):
     own = Space(tmp_path)
     yield own
     own.close()
-
-
-@pytest.fixture
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield instance
-        instance.close()
 
 
 def visitor(browser, space):

@@ -1,0 +1,96 @@
+"""The app in a process of its own, as a stranger starts it, and a browser to visit it with.
+
+Fixtures of the scope *package*: the app starts once for all modules here.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from PIL import Image
+from safetensors.torch import save
+
+from tests.browser.visitor import CHROMIUM, FLAGS, ROOT
+from tests.hub.loopback import Hub
+from tests.lora.files import families
+from tests.media.shapes import torus
+from wsdemo.media.mesh_files import mesh_bytes
+
+
+@pytest.fixture(scope="package")
+def loopback():
+    """A Hub on this machine for the app to ask."""
+    server = Hub()
+    tensors, _, _ = families()["kohya"]
+    server.files["acme/lora"] = {"a.safetensors": save(tensors), "b.safetensors": save(tensors)}
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="package")
+def address(loopback):
+    """The app in a process of its own, as `make demo` starts it."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PORT": str(port), "WSDEMO_OPEN_BROWSER": "0", "HF_ENDPOINT": loopback.address,
+    }  # fmt: skip
+    process = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=environment)
+    url = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            break
+        except OSError:
+            assert process.poll() is None, "the app ended while starting"
+            assert time.monotonic() < deadline, "the app did not start within 90 s"
+            time.sleep(0.2)
+    yield url
+    process.terminate()
+    process.wait(timeout=20)
+
+
+@pytest.fixture(scope="package")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A fresh visitor on the page, with the console's errors collected."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    page = context.new_page()
+    page.requested = []
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.goto(address)
+    page.get_by_role("button", name="Draw faces").wait_for(timeout=60_000)
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="package")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    image = Image.new("RGB", (120, 90), (210, 160, 130))
+    image.paste((50, 30, 30), (30, 5, 90, 40))
+    image.save(path)
+    return path
+
+
+@pytest.fixture(scope="package")
+def mesh(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mesh") / "ring.glb"
+    path.write_bytes(mesh_bytes(torus(), "glb"))
+    return path

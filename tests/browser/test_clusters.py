@@ -1,0 +1,101 @@
+"""The map of weight space in a real browser: opened, walked, edited, re-gauged."""
+
+from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, wait_for_status
+from wsdemo import maps
+
+pytestmark = NEEDS_CHROMIUM
+
+
+def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
+    page.get_by_role("tab", name="Clusters").click()
+    canvas = page.locator(".wm-canvas")
+    canvas.wait_for()
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator("#map-point img").wait_for(timeout=30_000)
+    first = page.locator("#map-said").inner_text()
+    page.locator("#map-near img").first.wait_for(timeout=30_000)
+    page.get_by_role("button", name="Walk from here").click()
+    page.get_by_text("The walk begins").wait_for(timeout=15_000)
+    page.get_by_role("button", name="The map as a table").click()
+    page.locator("#map-table [role=gridcell]").nth(7).click()
+    page.locator("#map-said", has_text="(").wait_for(timeout=30_000)
+    assert page.locator("#map-said").inner_text() != first
+    page.locator("#map-vary").click()
+    page.locator("#map-varied img").first.wait_for(timeout=60_000)
+    page.locator("#map-measure").click()
+    page.get_by_text("k-means ARI").wait_for(timeout=60_000)
+
+
+def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
+    """Only some faces were fitted as LoRA; keys and Enter stay among them."""
+    faces = maps.weight_map("faces")
+    page.get_by_role("tab", name="Clusters").click()
+    page.locator(".wm-canvas").wait_for()
+    page.get_by_text("faces", exact=True).first.click()
+    page.locator(".wm-legend", has_text="male").wait_for(timeout=15_000)
+    page.get_by_label("Weights").click()
+    page.get_by_role("option", name="lora", exact=True).click()
+    page.wait_for_timeout(3000)  # the canvas says nothing of what it drew
+    canvas = page.locator(".wm-canvas")
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.locator("#map-near img").first.wait_for(timeout=30_000)
+    opened = page.locator("#map-said").inner_text().split(" ")[0]
+    assert faces.covered("lora")[faces.names.index(opened)]
+    page.locator("#map-measure").click()
+    page.get_by_text("500 held-out instances against 2,000").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Walk from here").click()
+    page.get_by_text("The walk begins").wait_for(timeout=15_000)
+    canvas.focus()
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(2000)
+    page.get_by_role("button", name="to here").click()
+    page.locator("#map-walk img").first.wait_for(timeout=30_000)
+    page.get_by_role("button", name="The same walk").click()
+    page.locator("#map-beside").click()
+    page.locator("#map-walks img").nth(27).wait_for(timeout=60_000)
+    page.get_by_text("mlora-asym: PSNR").wait_for(timeout=15_000)
+
+
+def test_the_last_fit_on_the_map_brings_its_controls_along_and_ends_a_walk(page, photo):
+    open_fit(page, photo)
+    page.get_by_text("As the training faces").first.click()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, "Done")
+    page.get_by_role("tab", name="Clusters").click()
+    page.locator(".wm-canvas").wait_for()
+    page.get_by_role("button", name="The map as a table").click()
+    page.locator("#map-mine").click()
+    page.locator("#map-said", has_text="Your fit").wait_for(timeout=30_000)
+    page.locator("#map-table th", has_text="Male").first.wait_for(timeout=15_000)
+    page.get_by_role("button", name="Walk from here").click()
+    page.get_by_text("The walk begins at your instance").wait_for(timeout=15_000)
+    page.locator("#map-table [role=gridcell]").nth(7).click()
+    page.locator("#map-said", has_text=".jpg").wait_for(timeout=15_000)  # a face, not a shape
+    page.get_by_role("button", name="to here").click()
+    page.locator("#map-mixed img").wait_for(timeout=30_000)
+    page.locator("#map-share input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("At 52% of the way").wait_for(timeout=15_000)
+    page.locator("#map-measure").click()
+    page.locator("#map-figures", has_text="Male: k-means ARI").wait_for(timeout=60_000)
+    page.get_by_text("shapes", exact=True).first.click()
+    page.locator("#map-table th", has_text="category").first.wait_for(timeout=15_000)
+    assert page.locator("#map-begins").inner_text() == ""
+    assert page.locator("#map-mixed img").count() == 0
+
+
+def test_a_face_of_the_map_is_edited_and_regauged(page):
+    page.get_by_role("tab", name="Clusters").click()
+    page.get_by_role("tab", name="Edit a face").click()
+    page.locator("#edit-go").click()
+    page.locator("#edited img").wait_for(timeout=30_000)
+    page.locator("#edit-said", has_text="Changed by").wait_for(timeout=30_000)
+    page.get_by_role("tab", name="Symmetry").click()
+    page.locator("#symmetry-go").click()
+    page.locator("#symmetry-said", has_text="canonical factors by 0.00%").wait_for(timeout=30_000)

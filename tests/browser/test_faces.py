@@ -1,0 +1,199 @@
+"""Faces in a real browser: drawn, fitted, stopped and refused, for one visitor and for two."""
+
+import re
+
+from PIL import Image
+
+from tests.browser.visitor import (
+    NEEDS_CHROMIUM,
+    ROOT,
+    open_fit,
+    sources,
+    status_text,
+    upload,
+    upload_over,
+    wait_for_status,
+)
+from tests.lora.files import families, write
+
+pytestmark = NEEDS_CHROMIUM
+
+
+def test_a_click_draws_other_faces_and_selecting_one_shows_its_file(page, tmp_path):
+    page.locator("#faces img").first.wait_for()
+    before = sources(page)
+    page.get_by_role("button", name="Draw faces").click()
+    wait_for_status(page, r"8 faces, seed 7")
+    assert set(sources(page)).isdisjoint(before)
+    page.locator("#faces button:has(img)").nth(2).click()
+    page.get_by_text("Nearest training face in weight space").wait_for(timeout=30_000)
+    page.locator("#rendered img").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download its weights").or_(
+            page.get_by_role("button", name="Download its weights")
+        ).first.click()
+    saved = tmp_path / "face.safetensors"
+    download.value.save_as(saved)
+    from wsdemo.pipelines import open_instance
+
+    assert open_instance(saved).adapter.config.representation == "mlora-asym"
+
+
+def test_a_photo_becomes_weights_while_one_watches(page, photo):
+    open_fit(page, photo)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"dB after \d+ steps, \d+ s left")
+    page.locator("#preview img").wait_for()
+    text = wait_for_status(page, r"Done: [\d.]+ dB")
+    assert float(re.search(r"Done: ([\d.]+) dB", text).group(1)) > 20
+    page.get_by_text("mlora-asym, rank 8").wait_for()
+    page.get_by_role("tab", name="Clusters").click()
+    page.locator("#map-mine").click()
+    page.get_by_text("and the way it went there in").wait_for(timeout=30_000)
+    page.locator("#map-point img").wait_for(timeout=30_000)
+
+
+def test_stop_ends_a_fit(page, photo):
+    open_fit(page, photo)
+    page.get_by_label("Fine: 20 s, rank 18").check()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"s left")
+    page.get_by_role("button", name="Stop").last.click()
+    wait_for_status(page, r"Stopped", seconds=15)
+    page.wait_for_timeout(2500)
+    assert "Stopped" in status_text(page)
+
+
+def test_stopped_faces_can_be_looked_at(page):
+    page.get_by_text("Sampler", exact=True).first.click()
+    for name, value in (("Faces", "16"), ("Denoising steps (DDIM)", "100")):
+        page.get_by_label(f"number input for {name}").first.fill(value)
+        page.keyboard.press("Tab")
+    page.get_by_role("button", name="Draw faces").click()
+    page.locator("#faces img").nth(15).wait_for(timeout=30_000)
+    page.wait_for_timeout(2500)
+    page.get_by_role("button", name="Stop").locator("visible=true").first.click()
+    wait_for_status(page, r"Stopped", seconds=15)
+    page.wait_for_timeout(2000)
+    assert page.locator("span.error").locator("visible=true").count() == 0
+    page.locator("#faces button:has(img)").nth(9).click()
+    page.get_by_text("Nearest training face in weight space").wait_for(timeout=30_000)
+
+
+def test_a_stopped_fit_shows_and_offers_its_own_weights(page, photo):
+    open_fit(page, photo)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"Done: [\d.]+ dB")
+    upload_over(page, ROOT / "wsdemo/ui/examples/cat.png")
+    page.get_by_label("Fine: 20 s, rank 18").check()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"s left")
+    assert page.get_by_text("mlora-asym, rank 8").count() == 0
+    page.get_by_role("button", name="Stop").locator("visible=true").first.click()
+    wait_for_status(page, r"Stopped after \d+ steps: [\d.]+ dB", seconds=15)
+    page.get_by_text("mlora-asym, rank 18").wait_for()
+
+
+def test_a_bad_photo_in_the_place_of_another_is_refused_once(page, photo, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    open_fit(page, photo)
+    asked = []
+    page.on("request", lambda r: asked.append(r) if "queue/join" in r.url else None)
+    upload_over(page, bad)
+    page.get_by_text(re.compile("Picture unreadable|Not a picture")).first.wait_for(timeout=30_000)
+    page.wait_for_timeout(1500)
+    assert len(asked) == 1
+    page.locator("button.gallery-item").locator("visible=true").first.click()
+    page.locator("#crop img").wait_for(timeout=30_000)
+
+
+def test_all_faces_fit_on_a_narrow_screen_and_the_curve_has_its_axis(page, photo):
+    open_fit(page, photo)
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"Done: [\d.]+ dB")
+    plot, block = (page.locator(s).bounding_box() for s in ("#psnr svg.marks", "#psnr"))
+    assert plot["y"] + plot["height"] <= block["y"] + block["height"]
+    page.set_viewport_size({"width": 390, "height": 800})
+    facts = page.locator("table", has_text="Representation").first.bounding_box()
+    assert facts["y"] > page.get_by_text("Photo · fitted").first.bounding_box()["y"] + 200
+    page.get_by_role("tab", name="Sample").click()
+    boxes = [i.bounding_box() for i in page.locator("#faces img").all()]
+    assert len(boxes) >= 8
+    assert all(b["x"] >= 0 and b["x"] + b["width"] <= 390 and b["width"] > 120 for b in boxes)
+
+
+def test_a_file_that_is_no_picture_is_refused_and_the_app_lives(page, photo, tmp_path):
+    bad = tmp_path / "photo.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    page.get_by_role("tab", name="Fit").click()
+    upload(page, "photo", bad)
+    page.get_by_text(re.compile("Picture unreadable|Not a picture")).first.wait_for(timeout=30_000)
+    page.reload()
+    page.get_by_role("button", name="Draw faces").wait_for()
+    open_fit(page, photo)
+
+
+def test_a_foreign_safetensors_file_is_refused_by_name(page, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"lora_A": torch.zeros(2, 2)}, foreign)
+    page.get_by_role("tab", name="Fit").click()
+    upload(page, "instance", foreign)
+    page.get_by_text("Not an instance of this app").first.wait_for(timeout=30_000)
+
+
+def test_two_visitors_see_their_own_faces(browser, address):
+    pages = []
+    for seed in ("11", "22"):
+        page = browser.new_context().new_page()
+        page.goto(address)
+        page.get_by_label("Seed", exact=True).wait_for(timeout=60_000)
+        page.get_by_label("Seed", exact=True).fill(seed)
+        page.get_by_label("Seed", exact=True).press("Tab")
+        pages.append(page)
+    for page in pages:
+        page.get_by_role("button", name="Draw faces").click()
+    for page, seed in zip(pages, ("11", "22"), strict=True):
+        wait_for_status(page, rf"seed {seed},")
+    assert set(sources(pages[0])).isdisjoint(sources(pages[1]))
+    for page in pages:
+        page.context.close()
+
+
+def test_two_visitors_fit_and_drop_at_once_and_see_their_own(browser, address, photo, tmp_path):
+    other = tmp_path / "other.png"
+    Image.new("RGB", (90, 90), (20, 40, 200)).save(other)
+    loras = [
+        write(tmp_path / f"{name}.safetensors", families()[name][0], {})
+        for name in ("kohya", "loralib")
+    ]
+    pages = []
+    for picture in (photo, other):
+        page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+        page.goto(address)
+        page.get_by_role("button", name="Draw faces").wait_for(timeout=60_000)
+        open_fit(page, picture)
+        pages.append(page)
+    for page in pages:
+        page.get_by_role("button", name="Fit", exact=True).click()
+    for page in pages:
+        wait_for_status(page, r"Done: [\d.]+ dB")
+    shown = [page.locator("#preview img").first.get_attribute("src") for page in pages]
+    assert shown[0] != shown[1]
+    for page, lora in zip(pages, loras, strict=True):
+        page.get_by_role("tab", name="LoRA evaluator").click()
+        upload(page, "lora", lora)
+    for page, family in zip(pages, ("kohya", "loralib"), strict=True):
+        page.get_by_text("Size of the update").wait_for(timeout=30_000)
+        assert family in page.locator("#passport").inner_text()
+    first, second = pages
+    first.get_by_text("A predictor of your own").click()
+    upload(first, "predictor-file", ROOT / "checkpoints/lol-face-fields.safetensors")
+    first.locator("#predictor-use").click()
+    first.get_by_text("Asked first from now on").wait_for(timeout=30_000)
+    assert second.get_by_text("Asked first from now on").count() == 0
+    for page in pages:
+        page.context.close()

@@ -1,0 +1,69 @@
+"""What the tests in a real browser share: Chromium, and what a visitor does again and again."""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MUST_RUN = os.environ.get("CI") == "true"
+ROOT = Path(__file__).resolve().parent.parent.parent
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+NEEDS_CHROMIUM = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None and not MUST_RUN,
+        reason="NO CHROMIUM: the browser tests did not run; install Debian's chromium",
+    ),
+]
+"""The ``pytestmark`` of every module here."""
+
+
+def status_text(page) -> str:
+    return " ".join(page.locator(".status").all_inner_texts())
+
+
+def wait_for_status(page, pattern: str, seconds: float = 90) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        text = status_text(page)
+        if re.search(pattern, text):
+            return text
+        page.wait_for_timeout(100)
+    raise AssertionError(f"status never matched {pattern!r}: {status_text(page)!r}")
+
+
+def sources(page) -> list[str]:
+    return [i.get_attribute("src") or "" for i in page.locator("#faces img").all()]
+
+
+def upload(page, area: str, path: Path) -> None:
+    """Gives a file to the upload area with an id, through the browser's file chooser."""
+    button = page.locator(f"#{area} button[aria-dropeffect]").first
+    button.wait_for()
+    with page.expect_file_chooser() as chooser:
+        button.click()
+    chooser.value.set_files(path)
+
+
+def upload_over(page, path: Path) -> None:
+    """Gives a photo in the place of the one that is there."""
+    page.locator("#photo input[type=file]").set_input_files(path)
+    page.wait_for_timeout(1500)
+
+
+def open_fit(page, photo: Path) -> None:
+    page.get_by_role("tab", name="Fit").click()
+    upload(page, "photo", photo)
+    page.locator("#crop img").wait_for(timeout=30_000)
+
+
+def open_shapes(page) -> None:
+    page.get_by_role("tab", name="Shapes").click()
+    page.locator("#shapes img").first.wait_for()
