@@ -158,6 +158,14 @@ def test_dora_reports_its_magnitude(tmp_path):
     assert not lora.is_exact
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, N), (N, 1, 1)])
+def test_a_magnitude_of_any_shape_is_a_row_of_numbers(shape, tmp_path):
+    tensors, name, _ = CASES["kohya"]
+    scale = rand(*shape) if shape else torch.tensor(0.5)
+    found = read_lora(write(tmp_path / "x.safetensors", {**tensors, f"{name}.dora_scale": scale}))
+    assert found.modules[0].magnitude.shape == (scale.numel(),)
+
+
 def test_mlx_names_doras_magnitude_m(tmp_path):
     tensors, name, _ = CASES["MLX"]
     lora = read_lora(write(tmp_path / "x.safetensors", {**tensors, f"{name}.m": rand(N)}))

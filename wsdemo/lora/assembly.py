@@ -240,8 +240,10 @@ class Assembly:
         if any(scale != 1 for scale in scales):
             U = U * torch.tensor(scales, dtype=torch.float64).float()[:, None, None]
         _check_finite(names, [U, V] if magnitude is None else [U, V, magnitude])
-        magnitudes = [None] * len(names) if magnitude is None else magnitude.flatten(1).unbind()
-        rows = zip(names, self._kept(U), self._kept(V), scales, magnitudes, strict=True)
+        norms_of: Sequence[Tensor | None] = [None] * len(names)
+        if magnitude is not None:
+            norms_of = magnitude.reshape(len(names), -1).unbind()
+        rows = zip(names, self._kept(U), self._kept(V), scales, norms_of, strict=True)
         is_certain = batch.is_whole and magnitude is None
         modules = [
             LoraModule(
