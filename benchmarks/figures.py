@@ -13,7 +13,7 @@ from wsdemo.generate.text_to_face import decode_coordinates, shipped_generator
 from wsdemo.maps import edit, weight_map
 from wsdemo.media.images import contact_sheet, to_picture
 from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
-from wsdemo.media.render import render
+from wsdemo.media.render import framed, render
 from wsdemo.pipelines import face_diffusion, face_instance, render_faces
 from wsdemo.runtime import tune_allocator
 from wsdemo.shape_pipelines import (
@@ -44,9 +44,8 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
         )
         for weights in drawn:
             try:
-                picture = render(
-                    decode_shape(weights, model.adapter, level=drawn_level(TEMPERATURE)), 160
-                )
+                mesh = decode_shape(weights, model.adapter, level=drawn_level(TEMPERATURE))
+                picture = render(mesh, 160, framed(mesh))
             except WsdemoError:
                 picture = np.full((160, 160, 3), 255, dtype=np.uint8)
             pictures.append(torch.from_numpy(picture).permute(2, 0, 1))

@@ -11,7 +11,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.media import opengl
 from wsdemo.media import render as rendering
 from wsdemo.media.meshes import Mesh
-from wsdemo.media.render import BACKGROUND, Camera, choose_renderer, render, turntable
+from wsdemo.media.render import BACKGROUND, Camera, choose_renderer, framed, render, turntable
 
 needs_egl = pytest.mark.skipif(
     opengl.problem() is not None, reason=f"OpenGL through EGL: {opengl.problem()}"
@@ -26,6 +26,15 @@ def test_both_renderers_draw_the_same_picture(mesh):
     mask_a, mask_b = (a != BACKGROUND).any(-1), (b != BACKGROUND).any(-1)
     assert (mask_a & mask_b).sum() / (mask_a | mask_b).sum() > 0.97
     assert np.abs(a - b).mean() < 1.0
+
+
+@pytest.mark.parametrize("mesh", [ball(0.2), box(2, 2, 2), box(0.1, 1.8, 0.1), torus()])
+@pytest.mark.parametrize("azimuth", [0, 35, 200])
+def test_a_framed_mesh_fills_the_picture_and_is_all_in_it(mesh, azimuth):
+    picture = render(mesh, 100, framed(mesh, azimuth), "software")
+    ys, xs = np.nonzero((picture != BACKGROUND).any(-1))
+    margins = [xs.min(), ys.min(), 99 - xs.max(), 99 - ys.max()]
+    assert min(margins) in (1, 2, 3)
 
 
 @needs_egl

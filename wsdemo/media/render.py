@@ -6,7 +6,7 @@ picture looks the same whether OpenGL drew it (media/opengl.py) or numpy (below)
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -34,10 +34,12 @@ class Camera:
     Attributes:
         azimuth: Degrees around the vertical; 0 looks from +z.
         elevation: Degrees above the horizon.
+        distance: From the origin.
     """
 
     azimuth: float = 35.0
     elevation: float = 20.0
+    distance: float = DISTANCE
 
     @property
     def pose(self) -> Floats:
@@ -47,8 +49,18 @@ class Camera:
         right = np.array([np.cos(a), 0.0, -np.sin(a)])
         pose = np.eye(4)
         pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, np.cross(back, right), back
-        pose[:3, 3] = DISTANCE * back
+        pose[:3, 3] = self.distance * back
         return pose
+
+
+def framed(mesh: Mesh, azimuth: float = 35.0, elevation: float = 30.0) -> Camera:
+    """The nearest camera in a direction that sees all of a mesh, with a margin of 5 %.
+
+    For a picture by itself; what is to be compared is seen by one and the same camera.
+    """
+    view = mesh.vertices @ Camera(azimuth, elevation).pose[:3, :3]
+    reach = np.abs(view[:, :2]).max(1) / (0.95 * np.tan(FIELD_OF_VIEW / 2))
+    return Camera(azimuth, elevation, float((view[:, 2] + reach).max()))
 
 
 def shade(mesh: Mesh, camera: Camera, colour: tuple[float, float, float] = CLAY) -> Pixels:
@@ -191,9 +203,8 @@ def render(
 
 
 def turntable(mesh: Mesh, views: int = 8, size: int = 128, renderer: str = "auto") -> list[Pixels]:
-    """Pictures from all around, evenly spaced."""
+    """Pictures from all around, evenly spaced, from a distance that suits all of them."""
     start = Camera()
-    return [
-        render(mesh, size, Camera(start.azimuth + 360 * i / views, start.elevation), renderer)
-        for i in range(views)
-    ]
+    around = [framed(mesh, start.azimuth + 360 * i / views) for i in range(views)]
+    away = max(camera.distance for camera in around)
+    return [render(mesh, size, replace(camera, distance=away), renderer) for camera in around]

@@ -16,7 +16,7 @@ from wsdemo.checkpoints import save_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.media.meshes import Mesh, vertex_components
-from wsdemo.media.render import Pixels, render
+from wsdemo.media.render import Pixels, framed, render
 from wsdemo.shape_pipelines import TEMPERATURE, decode_shape, drawn_level
 from wsdemo.train.common import log, recipe_parser, start
 from wsdemo.train.release import load_model, save_neighbours
@@ -44,7 +44,7 @@ def draw_examples(model: WeightDiffusion) -> tuple[Tensor, Pixels]:
         chosen.append(candidates[best])
         mesh = meshes[best]
         empty = np.full((PICTURE, PICTURE, 3), 255, dtype=np.uint8)
-        pictures.append(empty if mesh is None else render(mesh, PICTURE))
+        pictures.append(empty if mesh is None else render(mesh, PICTURE, framed(mesh)))
     return torch.stack(chosen), np.stack(pictures)
 
 

@@ -18,7 +18,7 @@ from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_SEED
 from wsdemo.media.mesh_files import WRITABLE, mesh_bytes
 from wsdemo.media.meshes import Pose, statistics
-from wsdemo.media.render import choose_renderer, render, turntable
+from wsdemo.media.render import choose_renderer, framed, render, turntable
 from wsdemo.ui.events import (
     COMPUTE,
     QUICK,
@@ -41,7 +41,7 @@ def thumbnail(instance: Instance) -> Any:
         mesh = shapes.decode_instance(instance, shapes.PREVIEW)
     except WsdemoError:
         return Image.new("RGB", (THUMBNAIL, THUMBNAIL), (245, 245, 245))
-    return Image.fromarray(render(mesh, THUMBNAIL))
+    return Image.fromarray(render(mesh, THUMBNAIL, framed(mesh)))
 
 
 @zero_gpu
