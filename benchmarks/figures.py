@@ -44,7 +44,7 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
         )
         for weights in drawn:
             try:
-                mesh = decode_shape(weights, model.adapter, level=drawn_level(TEMPERATURE))
+                mesh = decode_shape(weights, model.adapter, level=drawn_level(name, TEMPERATURE))
                 picture = render(mesh, 160, framed(mesh))
             except WsdemoError:
                 picture = np.full((160, 160, 3), 255, dtype=np.uint8)
@@ -64,7 +64,7 @@ def example_meshes() -> None:
         condition = model.condition({n: n == category for n in model.attribute_names}, 1)
         options = {"guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
         (weights,) = model.draw(1, seed, **options)
-        level = drawn_level(TEMPERATURE)
+        level = drawn_level(name, TEMPERATURE)
         whole = decode_shape(weights, model.adapter, 128, largest=True, level=level)
         mesh = reduce_mesh(whole, 8_000)
         (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))

@@ -6,9 +6,11 @@
 References: all meshes that no model has seen (validation and test). As many samples, drawn
 without condition, ``--seeds`` times. Rows: the shipped model; the same at the app's temperature,
 with surfaces at its level, and at 0; the Gaussian prior alone (the network silenced); the fits of
-as many training shapes; and those training shapes themselves, the floor.
+as many training shapes; and those training shapes themselves, the floor. Rows that were measured
+with the same settings are kept, unless named by ``--fresh``.
 
-Asked for a category, as the app asks: how often PointNet-10 names that category.
+Drawn as the app draws: how many are in one piece, at its level and at 0, and how often PointNet-10
+names the category that was asked for.
 """
 
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import Silent, benchmark_parser, start, store_result
+from benchmarks.common import Silent, benchmark_parser, load_result, start, store_result
 from wsdemo.analysis.generation import frechet_distance
 from wsdemo.analysis.point_features import POINTS, point_features, shipped_features
 from wsdemo.analysis.shapes import (
@@ -28,7 +30,7 @@ from wsdemo.analysis.shapes import (
     standard_cloud,
 )
 from wsdemo.errors import WsdemoError
-from wsdemo.media.meshes import Floats, Mesh
+from wsdemo.media.meshes import Floats, Mesh, vertex_components
 from wsdemo.shape_pipelines import (
     TEMPERATURE,
     decode_shape,
@@ -81,16 +83,27 @@ def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def named(name: str, each: int = 6) -> dict[str, Any]:
-    """Of each category's samples, how many PointNet-10 gives that category."""
-    model, (network, known) = shape_diffusion(name), shipped_features()
-    right = {}
-    for k, wish in enumerate(model.attribute_names):
+def asked(name: str) -> dict[str, Any]:
+    """What the app draws, of every category: in one piece, and what PointNet-10 calls it."""
+    (network, known), wishes = shipped_features(), shape_diffusion(name).attribute_names
+    each = 6 if wishes else 16
+    found: dict[str, Any] = {"each": each, "count": 0, "whole": 0, "whole_at_zero": 0, "right": {}}
+    for k, wish in enumerate(wishes or (None,) * 4):
         drawn = list(sample_shapes(name, each, 500 + k, 30, category=wish))[-1].instances
-        meshes, _ = decoded(drawn, name, drawn_level(TEMPERATURE))
-        said = [network(torch.from_numpy(c[None, :POINTS]).float()) for c in clouds(meshes)]
-        right[wish] = sum(known[int(s.argmax())] == wish for s in said)
-    return {"each": each, "temperature": TEMPERATURE, "right": right}
+        meshes, _ = decoded(drawn, name, drawn_level(name, TEMPERATURE))
+        found["count"] += each
+        found["whole"] += sum(map(is_whole, meshes))
+        found["whole_at_zero"] += sum(map(is_whole, decoded(drawn, name)[0]))
+        if wish:
+            said = [network(torch.from_numpy(c[None, :POINTS]).float()) for c in clouds(meshes)]
+            found["right"][wish] = sum(known[int(s.argmax())] == wish for s in said)
+    return found
+
+
+def is_whole(mesh: Mesh) -> bool:
+    """Whether a mesh is one piece, but for pieces of under half a percent of its vertices."""
+    sizes = np.bincount(vertex_components(mesh))
+    return int((sizes > 0.005 * len(mesh.vertices)).sum()) == 1
 
 
 def main() -> None:
@@ -100,6 +113,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--count", type=int, default=None, help="references; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--fresh", nargs="+", default=[], help="rows to measure again")
     args = parser.parse_args()
     start(args)
     name = args.set
@@ -127,34 +141,48 @@ def main() -> None:
             found.append(compare(clouds(meshes), references, among) | {"empty": empty})
         return mean_of(found) if args.seeds > 1 else found[0]
 
-    rows = {"diffusion": drawn()}
-    rows["cool"] = drawn(TEMPERATURE, drawn_level(TEMPERATURE))
-    rows["cool_at_zero"] = drawn(TEMPERATURE)
-    print(rows, flush=True)
-    network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
-    rows["gaussian"] = drawn()
-    model.network = network
-    weights, names = load_fits(fits_folder(args.runs, name, model.adapter.config) / "train")
-    place = {n: i for i, n in enumerate(names)}
-    fits = weights[[place[n] for n in chosen if n in place]].float()
-    meshes, empty = decoded(fits, name)
-    rows["fits"] = compare(clouds(meshes), references, among) | {"empty": empty}
-    rows["real"] = compare(clouds([train[n] for n in chosen]), references, among) | {"empty": 0}
-    print(rows)
+    def gaussian() -> dict[str, Any]:
+        network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
+        row = drawn()
+        model.network = network
+        return row
+
+    def fits() -> dict[str, Any]:
+        weights, names = load_fits(fits_folder(args.runs, name, model.adapter.config) / "train")
+        place = {n: i for i, n in enumerate(names)}
+        meshes, empty = decoded(weights[[place[n] for n in chosen if n in place]].float(), name)
+        return compare(clouds(meshes), references, among) | {"empty": empty}
+
+    def real() -> dict[str, Any]:
+        return compare(clouds([train[n] for n in chosen]), references, among) | {"empty": 0}
+
+    measures = {
+        "diffusion": drawn,
+        "cool": lambda: drawn(TEMPERATURE, drawn_level(name, TEMPERATURE)),
+        "cool_at_zero": lambda: drawn(TEMPERATURE),
+        "gaussian": gaussian,
+        "fits": fits,
+        "real": real,
+    }
+    settings = {"steps": args.steps, "references": count, "seeds": args.seeds}
+    kept = load_result(f"{name}-generation").get("values", {})
+    rows = kept["rows"] if settings.items() <= kept.items() else {}
+    for label, measure in measures.items():
+        if label not in rows or label in args.fresh:
+            rows[label] = measure()
+            print(label, rows[label], flush=True)
     command = f"python -m benchmarks.shapes_generation {name} --data MESHES"
     if args.count is not None:
         command += f" --count {args.count}"
     if args.seeds != 3:
         command += f" --seeds {args.seeds}"
     values = {
-        "steps": args.steps,
-        "references": count,
+        **settings,
         "temperature": TEMPERATURE,
-        "level": drawn_level(TEMPERATURE),
-        "rows": rows,
+        "level": drawn_level(name, TEMPERATURE),
+        "rows": {label: rows[label] for label in measures},
     }
-    if model.attribute_names:
-        values["named"] = named(name)
+    values["asked"] = asked(name)
     store_result(f"{name}-generation", command, values)
 
 

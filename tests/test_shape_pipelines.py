@@ -124,7 +124,7 @@ def test_a_drawn_shape_has_its_surface_at_its_level_and_keeps_it_in_its_file(
 
 
 def test_only_what_is_drawn_cool_has_its_surface_further_out():
-    assert [shapes.drawn_level(t) for t in (1.5, 1.0, 0.5)] == [0, 0, 0.01]
+    assert [shapes.drawn_level("shapes", t) for t in (1.5, 1.0, 0.5)] == [0, 0, 0.01]
 
 
 def test_weights_that_are_not_finite_are_refused(adapter):

@@ -53,7 +53,7 @@ PREVIEW, FINE = 64, 128
 """Cells a side of a preview, and of a result."""
 TEMPERATURE = 0.75
 """Of what is drawn for people: at 1, as in all measurements, more samples fall to pieces."""
-COOLED_LEVEL = 0.02
+COOLED_LEVELS = {"airplane": 0.01, "shapes": 0.02}
 """How far out, for a temperature of 0, the surface of a drawn field lies, in a box of side 2. Below
 1 fields are drawn smoother than fitted ones are, and lose thin parts."""
 CHUNK = 8192
@@ -180,14 +180,14 @@ def shape_instance(
     return Instance(adapter, weights, "sdf", base, meta["hash"], FINE, {**measured, **placed})
 
 
-def drawn_level(temperature: float) -> float:
-    """The value at which a field drawn at a temperature has its surface: COOLED_LEVEL (1 − T)."""
-    return COOLED_LEVEL * max(0.0, 1 - temperature)
+def drawn_level(name: str, temperature: float) -> float:
+    """The value at which a field of a set, drawn at T, has its surface: COOLED_LEVELS (1 − T)."""
+    return COOLED_LEVELS[name] * max(0.0, 1 - temperature)
 
 
 def drawn_instance(name: str, adapter: Adapter, weights: Tensor, temperature: float) -> Instance:
     """Wraps weights (D,) that were drawn at a temperature as an instance."""
-    return shape_instance(name, adapter, weights, {"level": drawn_level(temperature)}, Pose())
+    return shape_instance(name, adapter, weights, {"level": drawn_level(name, temperature)}, Pose())
 
 
 def level_of(instance: Instance) -> float:

@@ -27,7 +27,7 @@ PICTURE = 192
 """Pixels a side of an example's picture."""
 
 
-def draw_examples(model: WeightDiffusion) -> tuple[Tensor, Pixels]:
+def draw_examples(name: str, model: WeightDiffusion) -> tuple[Tensor, Pixels]:
     """EXAMPLES instances (n, D), of each category in turn, and pictures (n, P, P, 3) of them."""
     names = model.attribute_names
     # One of each category, while there are categories.
@@ -38,7 +38,7 @@ def draw_examples(model: WeightDiffusion) -> tuple[Tensor, Pixels]:
     chosen: list[Tensor] = []
     pictures: list[Pixels] = []
     for candidates in drawn.split(CANDIDATES):
-        meshes = [decoded(weights, model) for weights in candidates]
+        meshes = [decoded(name, weights, model) for weights in candidates]
         wish = names[len(chosen) % len(names)] if names else "airplane"
         best = max(range(CANDIDATES), key=lambda i: likeness(meshes[i], wish))
         chosen.append(candidates[best])
@@ -48,10 +48,10 @@ def draw_examples(model: WeightDiffusion) -> tuple[Tensor, Pixels]:
     return torch.stack(chosen), np.stack(pictures)
 
 
-def decoded(weights: Tensor, model: WeightDiffusion) -> Mesh | None:
+def decoded(name: str, weights: Tensor, model: WeightDiffusion) -> Mesh | None:
     """The mesh of weights (D,), if they have a surface."""
     try:
-        return decode_shape(weights, model.adapter, level=drawn_level(TEMPERATURE))
+        return decode_shape(weights, model.adapter, level=drawn_level(name, TEMPERATURE))
     except WsdemoError as error:
         log(f"candidate left out: {error}")
         return None
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     start(args)
     model, folder = load_model(args.set, args)
     save_neighbours(args.set, model, folder, args.out)
-    instances, pictures = draw_examples(model)
+    instances, pictures = draw_examples(args.set, model)
     save_checkpoint(
         args.out / f"{args.set}-examples.safetensors",
         {
