@@ -192,7 +192,7 @@ def measure(faces: Path | None, meshes: Path | None, is_quick: bool, runs: Path)
 
 def reasons(name: str) -> str:
     """What is to be said of a stored table where its order is not the paper's."""
-    from benchmarks import report, report_weights
+    from benchmarks import report_faces, report_representations, report_weights
     from benchmarks.common import load_result
 
     if not is_whole(name):
@@ -200,14 +200,14 @@ def reasons(name: str) -> str:
     values = load_result(name)["values"]
     which, _, kind = name.partition("-")
     if kind == "representations":
-        return f"{which}: {report.REPRESENTATIONS[which]}"
+        return f"{which}: {report_representations.REPRESENTATIONS[which]}"
     if name == "clusters":
         return report_weights.clusters_against_paper(values)
     if name == "connectivity":
         return report_weights.connectivity_against_paper(values)
     rows = values["rows"]
     if which == "faces":
-        return report.face_order(rows)
+        return report_faces.face_order(rows)
     order = sorted(PAPER, key=lambda n: rows[n]["chamfer"])
     (best, _), (own, spread) = rows[order[0]]["chamfer"], rows["mlora-asym"]["chamfer"]
     far = "within" if own - best <= spread else "beyond"
@@ -221,7 +221,8 @@ def reasons(name: str) -> str:
 def tables(is_quick: bool = False) -> str:
     """Ours, with the paper's number in brackets, and reasons unless the data are made up."""
     from benchmarks.common import load_result
-    from benchmarks.report import PAPER_CHAMFER, PAPER_PSNR
+    from benchmarks.report_faces import PAPER_PSNR
+    from benchmarks.report_shapes import PAPER_CHAMFER
     from benchmarks.report_table import table
     from benchmarks.report_weights import PAPER_CLUSTERS
 

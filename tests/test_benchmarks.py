@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, connectivity, paper_a, report, report_weights
+from benchmarks import (
+    common,
+    connectivity,
+    paper_a,
+    report,
+    report_weights,
+)
+from benchmarks.report_representations import PAPER_RATIO, REPRESENTATIONS
 from wsdemo.train.faces_data import toy_faces
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,8 +43,8 @@ def test_the_page_of_results_is_what_the_report_writes_from_the_stored_figures()
 
 def test_every_table_of_representations_has_its_remarks():
     tables = [n for n in report.SECTIONS if n.endswith("-representations")]
-    assert {n.removesuffix("-representations") for n in tables} == set(report.REPRESENTATIONS)
-    assert set(report.PAPER_RATIO) == set(report.REPRESENTATIONS)
+    assert {n.removesuffix("-representations") for n in tables} == set(REPRESENTATIONS)
+    assert set(PAPER_RATIO) == set(REPRESENTATIONS)
 
 
 def stored(name: str) -> dict:

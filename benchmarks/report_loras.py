@@ -1,0 +1,93 @@
+"""Sections of docs/results.md on reading LoRAs."""
+
+from textwrap import fill
+from typing import Any
+
+from benchmarks.report_table import measured_by, table
+
+
+def loras(result: dict[str, Any]) -> str:
+    rows = []
+    for label, r in result["values"]["rows"].items():
+        if "refused" in r:
+            rows.append([label, f"refused: {r['refused']}", "", "", "", "", ""])
+            continue
+        rows.append([
+            label, r["family"], r["base"] or "–", str(r["modules"]),
+            ", ".join(map(str, r["ranks"])), "yes" if r["exact"] else "no",
+            f"{r['ratio']:.1f}",
+        ])  # fmt: skip
+    head = ["file", "read as", "base", "modules", "ranks", "exact", "time / load_file"]
+    return f"""## Reading real LoRA files
+
+{measured_by(result)}
+
+Public files under Apache-2.0 or MIT (pickles converted first), and key tables of larger files
+filled with random values, up to 120 million numbers: the largest have fewer modules here than their
+tables. Ranks of LoKr with whole factors are the columns that were kept. The last column is the time
+to read and measure a file against `safetensors.torch.load_file` alone, in one run; small files pay
+for the singular values. *Exact* is no where the scale is not in the file, the base's weights are
+needed (DoRA), or ranks were cut.
+
+{table(head, rows)}
+"""
+
+
+LOADING = {
+    "bytes_alone": "reading the bytes alone",
+    "load_file": "safetensors' load_file, which only maps the file",
+    "load_file_all_used": "the same, every number used once",
+    "load_file_float32": "the same, copied to float32",
+    "diffusers_load_lora_adapter": "diffusers' load_lora_adapter into a ready UNet",
+    "peft_new_model_and_state_dict": "PEFT, new adapter and its weights into a ready UNet",
+    "peft_state_dict_into_ready_model": "PEFT, weights into an adapter that is there",
+}
+
+
+def lora_loading(result: dict[str, Any]) -> str:
+    """Time and memory of reading a LoRA."""
+    v = result["values"]
+    rows = [
+        [said, f"{v['others'][name]['processor_ms']:.1f} ms", f"{r['processor_ms']:.2f}"]
+        for name, said in LOADING.items() if (r := v["wsdemo_divided_by"].get(name))
+    ]  # fmt: skip
+    large = v["large"]
+    peft, diffusers, ready = (
+        1 / v["wsdemo_divided_by"][name]["processor_ms"]
+        for name in (
+            "peft_new_model_and_state_dict",
+            "diffusers_load_lora_adapter",
+            "peft_state_dict_into_ready_model",
+        )
+    )
+    raw = v["wsdemo_divided_by"]["load_file"]["processor_ms"]
+    return f"""## Time and memory of reading a LoRA
+
+{measured_by(result)}
+
+`{v["file"]}`, {v["bytes"] / 2**20:.1f} MB, {v["modules"]} modules. From the file to passport and
+geometry wsdemo takes {v["wsdemo"]["processor_ms"]:.1f} ms of processor time, one thread, best of
+seven, in one run with:
+
+{table(["what", "takes", "wsdemo takes so many times as long"], rows)}
+
+A file of {large["gigabytes"]:.2f} GB ({LARGE}) is inspected in
+{large["peak_gigabytes"]:.2f} GB of memory and {large["seconds"]:.0f} s, start of Python included.
+
+{fill(loading_aims(peft, diffusers, ready, raw), 100)}
+"""
+
+
+def loading_aims(peft: float, diffusers: float, ready: float, raw: float) -> str:
+    """What was aimed at, and what came of it."""
+    return (
+        f"The aim of ten times faster than PEFT is {'met' if peft >= 10 else 'missed'} where PEFT"
+        f" has to build its adapter ({peft:.1f} times; diffusers {diffusers:.1f}); where the"
+        " adapter is there already, PEFT only copies numbers into place, and the ratio is"
+        f" {ready:.1f}. The aim of at most twice the time of load_file is"
+        f" {'met' if raw <= 2 else 'missed'} ({raw:.2f} times) on an idle machine; larger ranks"
+        " take longer, as their singular values do (the table above)."
+    )
+
+
+LARGE = "SDXL's 986 modules at rank 144, random values"
