@@ -88,12 +88,13 @@ def test_unusable_wishes_are_refused(arguments, message):
         list(shapes.sample_shapes(*arguments))
 
 
-def test_coarse_to_fine_equals_dense_on_a_trained_field(examples, adapter):
+@pytest.mark.parametrize("level", [0.0, 0.005])
+def test_coarse_to_fine_equals_dense_on_a_trained_field(examples, adapter, level):
     from wsdemo.media.surface import dense_grid, extract
 
-    field = shapes.field_of(examples[0], adapter)
+    field = shapes.field_of(examples[0], adapter, level)
     dense = extract(dense_grid(field, 64))
-    sparse = shapes.decode_shape(examples[0], adapter, 64)
+    sparse = shapes.decode_shape(examples[0], adapter, 64, level=level)
     assert len(dense.faces) == len(sparse.faces)
     np.testing.assert_allclose(dense.vertices, sparse.vertices, atol=1e-4)
 

@@ -44,6 +44,9 @@ from wsdemo.shape_pipelines import (
     shape_start,
 )
 
+OWN_RATES = {"lora-asym": 0.001}
+"""Adam's peak learning rates where meshes want another than pictures of the same kind."""
+
 
 @dataclass(frozen=True)
 class MeshInput:
@@ -187,7 +190,7 @@ def fit_mesh(
         steps=options.max_steps,
         points=4096,
         absolute=True,
-        learning_rate=FIT_RATES[adapter.config.kind],
+        learning_rate=OWN_RATES.get(options.representation, FIT_RATES[adapter.config.kind]),
         seconds=max(options.seconds / 2, options.seconds - spent),
         report_every=10,
     )
