@@ -158,6 +158,7 @@ def build() -> None:
             gallery = gr.Gallery(
                 value=pictures,
                 label="Shapes",
+                show_label=False,  # it would lie on the first of them
                 elem_id="shapes",
                 columns=4,
                 height=440,
