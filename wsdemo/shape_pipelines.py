@@ -52,7 +52,7 @@ SETS = ("airplane", "shapes")
 PREVIEW, FINE = 64, 128
 """Cells a side of a preview, and of a result."""
 TEMPERATURE = 0.75
-"""Of what is drawn for people: at 1, as in all measurements, more samples fall to pieces."""
+"""Of what is drawn for people: at 1, where it compares with the papers, more falls to pieces."""
 COOLED_LEVELS = {"airplane": 0.01, "shapes": 0.02}
 """How far out, for a temperature of 0, the surface of a drawn field lies, in a box of side 2. Below
 1 fields are drawn smoother than fitted ones are, and lose thin parts."""

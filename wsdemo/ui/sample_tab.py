@@ -152,6 +152,7 @@ def build() -> None:
             gallery = gr.Gallery(
                 value=gallery_pictures(shipped, GALLERY_SIZE),
                 label="Faces",
+                show_label=False,  # it would lie on the first of them
                 elem_id="faces",
                 columns=4,
                 height=440,
