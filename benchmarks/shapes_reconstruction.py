@@ -4,10 +4,10 @@
     python -m benchmarks.shapes_reconstruction shapes --data MESHES
 
 Meshes of the test split, fitted in batches from one shared start; the learning rate of each
-representation is chosen on validation meshes. The last row starts at the encoder's guess. A seed
-draws mask, start and points. mLoRA begins at its carried start; the last three rows at the spread
-one, from which the instances that ship were fitted. Surfaces are extracted at 128³. Finished rows
-are kept; a second call of the same counts continues.
+representation is chosen on up to 16 validation meshes, with every seed. The last row starts at the
+encoder's guess. A seed draws mask, start and points. mLoRA begins at its carried start; the last
+three rows at the spread one, from which the instances that ship were fitted. Surfaces are extracted
+at 128³. Finished rows are kept; a second call of the same counts continues.
 """
 
 import dataclasses
@@ -31,7 +31,8 @@ from wsdemo.train.shapes_data import SETS, Shapes, load_meshes, load_shapes, sig
 WEIGHTS = 27_000
 STEPS, POINTS = scaled(200, 4), 1024
 RESOLUTION = scaled(128, 32)
-RATES = scaled((0.001, 0.003, 0.01, 0.03, 0.1), (0.01,))
+RATES = scaled((0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0.01,))
+VALIDATION = scaled(16, 2)
 MEASURES = ("chamfer", "chamfer_2048", "fscore", "iou", "normals")
 NOTHING = {"chamfer": 1.0, "chamfer_2048": 1.0, "fscore": 0.0, "iou": 0.0, "normals": 0.0}
 """What a fit without any surface scores."""
@@ -58,6 +59,26 @@ def reconstruct(
     return torch.cat(parts), adapter, float(torch.cat(errors).mean())
 
 
+def spread_over(shapes: Shapes, count: int) -> Shapes:
+    """Every k-th of the list, which is in order of category within its source."""
+    count = min(count, len(shapes))
+    return shapes.pick(
+        sorted({round(i) for i in torch.linspace(0, len(shapes) - 1, count).tolist()})
+    )
+
+
+def best_rate(
+    name: str, config: AdapterConfig, validation: Shapes, seeds: int, encoder: bool
+) -> float:
+    """The rate of the smallest mean absolute error on the validation meshes."""
+
+    def error(rate: float) -> float:
+        own = [dataclasses.replace(config, seed=seed) for seed in range(seeds)]
+        return statistics.mean(reconstruct(name, c, validation, rate, encoder)[2] for c in own)
+
+    return min(RATES, key=error)
+
+
 def measure(weights: torch.Tensor, adapter: Adapter, meshes: list[Mesh]) -> list[dict[str, float]]:
     """Compares decoded weights (n, D) with their meshes."""
     rows = []
@@ -81,13 +102,10 @@ def main(arguments: list[str] | None = None) -> None:
     name, cache = args.set, args.runs / "shapes-samples"
     test = load_shapes(args.data, name, "test", cache)
     items = {m.name: m.mesh for m in load_meshes(args.data, SETS[name], "test")}
-    count = min(args.count or len(test), len(test))
-    # Every k-th of the list, which is in order of category within its source.
-    chosen = sorted({round(i) for i in torch.linspace(0, len(test) - 1, count).tolist()})
-    test = test.pick(chosen)
+    test = spread_over(test, args.count or len(test))
+    count = len(test)
     meshes = [items[n] for n in test.names]
-    validation = load_shapes(args.data, name, "validation", cache)
-    validation = validation.pick(range(min(8, len(validation))))
+    validation = spread_over(load_shapes(args.data, name, "validation", cache), VALIDATION)
     configs = equal_budget(shipped_base(f"{name}-base")[0].config, WEIGHTS)
     spread = {name: configs[name.split(",")[0]] for name in SPREAD}
     configs = {name: carried(config) for name, config in configs.items()} | spread
@@ -100,8 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
         if label in rows or label not in (args.only or configs):
             continue
         encoder = label == WITH_ENCODER
-        tried = {r: reconstruct(name, config, validation, r, encoder)[2] for r in RATES}
-        rate = min(tried, key=lambda r: tried[r])
+        rate = best_rate(name, config, validation, args.seeds, encoder)
         measured = []
         for seed in range(args.seeds):
             own = dataclasses.replace(config, seed=seed)

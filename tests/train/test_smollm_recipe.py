@@ -1,10 +1,13 @@
 """The SmolLM2 recipe's parts on a tiny random model of the same architecture."""
 
+import gzip
+
 import pytest
 import torch
 
+from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import adapt
-from wsdemo.train import smollm_loras
+from wsdemo.train import smollm_loras, smollm_texts
 
 transformers = pytest.importorskip("transformers")
 SOURCES = [f"source{i}" for i in range(10)]
@@ -42,12 +45,15 @@ def test_the_last_layers_continue_what_the_first_ones_computed(tmp_path):
     loss = smollm_loras.next_word_loss(expected, tokens)
     own = model(tokens, labels=tokens).loss
     assert float(loss.mean()) == pytest.approx(float(own), rel=1e-4)
-    h, is_answer = torch.randn(3, 12, 24), torch.zeros(3, 12, dtype=torch.bool)
-    for row, (first, last) in enumerate([(2, 5), (9, 12), (4, 8)]):
-        is_answer[row, first:last] = True
-    said = tail(h)[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    asked, is_answer = torch.randint(60, (3, 12)), torch.zeros(3, 12, dtype=torch.bool)
+    asked[:, :4] = asked[0, :4]
+    for row, end in enumerate([6, 12, 5]):
+        is_answer[row, 4:end] = True
+    h = smollm_loras.prefix(model, asked)
+    with torch.no_grad():
+        scores = smollm_loras.answer_scores(tail, h, asked, is_answer)
+        said = tail(h)[:, :-1].log_softmax(-1).gather(-1, asked[:, 1:, None]).squeeze(-1)
     whole = [said[i][is_answer[i, 1:]].mean() for i in range(3)]
-    scores = smollm_loras.answer_scores(tail, h, tokens, is_answer)
     torch.testing.assert_close(scores, torch.stack(whole))
     layers = adapt(tail, smollm_loras.TARGETS)
     assert len(layers) == 12
@@ -60,3 +66,29 @@ def test_loras_that_calibrate_have_sets_of_validation():
     }
     assert not sets["calibration"] & (sets["train"] | sets["test"])
     assert sets["calibration"] & sets["validation"]
+
+
+def test_the_sources_come_from_unpacked_packages_and_questions(tmp_path):
+    share, asked, out = tmp_path / "usr/share", tmp_path / "asked", tmp_path / "texts"
+    call = f"--packages {tmp_path} --questions {asked} --out {out}".split()
+    with pytest.raises(WsdemoError, match=r"devil\.dict\.dz"):
+        smollm_texts.main(call)
+    for place in ("dictd", "games/fortunes", "doc/anarchism/markdown"):
+        (share / place).mkdir(parents=True)
+    for name in smollm_texts.DICTIONARIES:
+        (share / f"dictd/{name}.dict.dz").write_bytes(gzip.compress(name.encode()))
+    for name in smollm_texts.FORTUNES:
+        (share / f"games/fortunes/{name}").write_text(name)
+    for name in ("secA1", "secA2"):
+        path = share / f"doc/anarchism/markdown/{name}.md.gz"
+        path.write_bytes(gzip.compress(name.encode()))
+    asked.mkdir()
+    for name in (*smollm_texts.BBQ, *smollm_texts.QUESTIONS):
+        (asked / f"bbq_{name}.jsonl").write_text(name)
+    (asked / "gsm8k_train.jsonl").write_text("gsm8k")
+    smollm_texts.main(call)
+    assert len([p for p in out.iterdir() if p.is_file()]) == 14
+    assert (out / "anarchism.txt").read_text() == "secA1\nsecA2"
+    assert {p.name for p in (out / "questions").iterdir()} == {
+        "bbq_religion.jsonl", "bbq_sexual_orientation.jsonl",
+    }  # fmt: skip

@@ -3,8 +3,9 @@
     python -m wsdemo.train.smollm_loras --model SMOLLM2 --texts TEXTS --workers 2
 
 ``--model``: a folder of SmolLM2-135M-Instruct in Hugging Face's format or as GGUF (then also
-needs the package gguf). ``--texts``: one .txt or .jsonl a source, and ``questions/*.jsonl`` of
-multiple-choice questions (context, question, choices, label). Needs transformers.
+needs the package gguf). ``--texts``: what ``smollm_texts`` writes, one .txt or .jsonl a source, and
+``questions/*.jsonl`` of multiple-choice questions (context, question, choices, label). Needs
+transformers.
 
 After Paper B's Qwen2-ARC-LoRA. Adapted are q_proj and v_proj of the last LAYERS layers; what
 the layers before them compute of every passage is computed once and kept. Probabilities are
@@ -205,13 +206,22 @@ class Tail(nn.Module):
         self.head.weight.data = cache["head"]
         self.requires_grad_(False)
 
-    def states(self, h: Tensor) -> Tensor:
-        """(n, T, width) prefixes → (n, T, width) what the head reads."""
+    def states(
+        self, h: Tensor, places: Tensor | None = None, attended: Tensor | None = None
+    ) -> Tensor:
+        """(n, T, width) prefixes → (n, T, width) what the head reads.
+
+        Args:
+            h: Prefixes.
+            places: (n, T) where each token stands; default: one behind the other.
+            attended: (n, 1, T, T) bool, which tokens each one sees; default: all before it.
+        """
         h = h.float()
-        places = torch.arange(h.shape[1])[None]
+        if places is None:
+            places = torch.arange(h.shape[1])[None]
         turned = self.turn(h, places)
         for layer in self.layers:
-            h = layer(h, attention_mask=None, position_ids=places, position_embeddings=turned)
+            h = layer(h, attention_mask=attended, position_ids=places, position_embeddings=turned)
         return self.norm(h)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -226,24 +236,31 @@ def next_word_loss(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def answer_scores(tail: Tail, h: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:
-    """(n,) mean log probability of an answer's tokens.
+    """(c,) mean log probability of the tokens of a question's answers.
+
+    The question is computed once: its answers stand behind it in one row and do not see each other.
 
     Args:
         tail: The last layers.
-        h: (n, T, width) prefixes of questions with an answer each, padded behind it.
-        tokens: (n, T).
-        is_answer: (n, T) which tokens are the answer's.
+        h: (c, T, width) prefixes of the question with an answer each, padded behind it.
+        tokens: (c, T).
+        is_answer: (c, T) which tokens are the answer's.
     """
-    ends = is_answer.int().cumsum(1).argmax(1) + 1
-    scores = torch.zeros(len(h))
-    for part in ends.argsort().split(12):  # of like length: what is padded is not computed
-        end = int(ends[part].max())
-        states, answers = tail.states(h[part, :end])[:, :-1], is_answer[part, 1:end]
-        logits = tail.head(states[answers]).log_softmax(-1)
-        found = torch.zeros(answers.shape)
-        found[answers] = logits.gather(-1, tokens[part, 1:end][answers][:, None].long()).squeeze(-1)
-        scores[part] = found.sum(1) / answers.sum(1)
-    return scores
+    start = int(is_answer[0].int().argmax())
+    spans = [(0, 0, start)]  # answer, begin, end; the question itself stands before the first
+    spans += [(j, start, start + int(n)) for j, n in enumerate(is_answer.sum(1))]
+    row = torch.cat([h[j, begin:end] for j, begin, end in spans])
+    places = torch.cat([torch.arange(begin, end) for _, begin, end in spans])
+    owner = torch.cat([torch.full((end - begin,), k) for k, (_, begin, end) in enumerate(spans)])
+    seen = ((owner == 0) | (owner == owner[:, None])).tril()
+    states = tail.states(row[None], places[None], seen[None, None])[0]
+    scores = []
+    for k, (j, begin, end) in enumerate(spans[1:], start=1):
+        own = (owner == k).nonzero().squeeze(1)
+        says = torch.cat([torch.tensor([start - 1]), own[:-1]])
+        logits = tail.head(states[says]).log_softmax(-1)
+        scores.append(logits.gather(-1, tokens[j, begin:end, None].long()).mean())
+    return torch.stack(scores)
 
 
 @torch.no_grad()
@@ -256,9 +273,9 @@ def measure(tail: Tail, cache: dict[str, Tensor], sources: list[str]) -> dict[st
     found = {}
     for i, name in enumerate(sources):
         found[f"loss {name}"] = round(float(next_word_loss(tail(h[i]), tokens[i]).mean()), 5)
-    scores = answer_scores(tail, cache["asked_prefix"], *(
-        cache[k].flatten(0, 1) for k in ("asked", "is_answer")))  # fmt: skip
-    best = scores.view(-1, 3).argmax(1)
+    h = cache["asked_prefix"].view(*cache["asked"].shape, -1)
+    asked = zip(h, cache["asked"], cache["is_answer"], strict=True)
+    best = torch.stack([answer_scores(tail, *question) for question in asked]).argmax(1)
     found["loss"] = round(sum(found[f"loss {s}"] for s in sources) / n, 5)
     found["accuracy"] = round(float((best == cache["labels"]).float().mean()), 5)
     return found
@@ -313,6 +330,7 @@ def write_manifest(folder: Path) -> None:
     """manifest.csv of every LoRA that is there."""
     rows = [json.loads(p.read_text()) for p in sorted(folder.glob("*/*/labels.json"))]
     columns = list(dict.fromkeys(k for row in rows for k in row))
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "manifest.csv").open("w", newline="") as out:
         writer = csv.DictWriter(out, columns)
         writer.writeheader()
