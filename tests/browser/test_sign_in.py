@@ -90,7 +90,7 @@ def visitor(browser, space):
 
 
 def open_tab(page):
-    page.get_by_role("tab", name="LoRA evaluator").click()
+    page.get_by_role("tab", name="LoRA evaluator").click(timeout=60_000)
     page.get_by_text("Private or gated repository").click()
 
 
