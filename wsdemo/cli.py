@@ -282,7 +282,8 @@ def build_parser() -> Parser:
     fit.add_argument(
         "--comparable",
         action="store_true",
-        help="a picture: fit as the training faces were, for map, edit and predict",
+        help="a picture: fit as the training faces were, for map, edit and predict; takes its own"
+        " start and 50 steps, whatever --start, --seconds and --target-psnr say",
     )
     fit.add_argument(
         "--start",

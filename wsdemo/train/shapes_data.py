@@ -163,8 +163,9 @@ def _sampled(job: tuple[Mesh, Path]) -> SdfSamples:
 
 
 def load_shapes(
-    data: Path | None, name: str, split: str, cache: Path, workers: int = 1, copies: bool = True
-) -> Shapes:
+    data: Path | None, name: str, split: str, cache: Path, workers: int = 1, copies: bool = True,
+    count: int | None = None,
+) -> Shapes:  # fmt: skip
     """Samples, or reads from the cache, the signed distances of a set's split.
 
     Args:
@@ -173,11 +174,13 @@ def load_shapes(
         split: ``train`` (with its stretched copies, unless told), ``validation`` or ``test``.
         cache: Folder of samples.
         workers: Processes.
+        copies: Whether there are stretched copies; they stand behind all meshes as they are.
+        count: The first so many; default: all.
     """
     categories = SETS[name]
     extra = COPIES[name] if copies and split == "train" else 0
     items = load_meshes(data, categories, split)
-    items = [stretched(item, copy) for copy in range(extra + 1) for item in items]
+    items = [stretched(item, copy) for copy in range(extra + 1) for item in items][:count]
     jobs = [(item.mesh, cache) for item in items]
     if workers > 1:
         os.environ["IGL_NUM_THREADS"] = "1"

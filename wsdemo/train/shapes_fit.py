@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
     if args.toy:
         shapes = toy_shapes(32)
     else:
-        shapes = load_shapes(args.data, args.set, args.split, args.runs / "shapes-samples")
+        cache = args.runs / "shapes-samples"
+        end = args.first + args.count if args.count else None
+        shapes = load_shapes(args.data, args.set, args.split, cache, count=end)
     given = sys.argv[1:] if arguments is None else arguments
     recipe = ["wsdemo.train.shapes_fit", *given]
     run_population(args.set, ShapeCollection(shapes), POPULATION, recipe, args, device)
