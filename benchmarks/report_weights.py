@@ -100,25 +100,34 @@ def connectivity_against_paper(v: dict[str, Any]) -> str:
     own = lowest.get("mlora-asym", [])
     reached = len(own) == len(λs)
 
-    def leads(i: int, key: str, sign: int) -> bool:
-        """Whether both mLoRA kinds are beyond all others by two standard errors."""
-        return all(
-            sign * (rows[other][key][i] - rows[mine][key][i])
-            > 2 * ((rows[other][f"{key}_sd"][i] ** 2 + rows[mine][f"{key}_sd"][i] ** 2)
-                   / v["faces"]) ** 0.5
-            for mine in ("mlora", "mlora-asym") for other in rows if not other.startswith("mlora")
-        )  # fmt: skip
+    def beyond(other: str, key: str, sign: int) -> str:
+        """The λ at which both mLoRA kinds are beyond another by two standard errors."""
+        clear = [
+            f"{λ:g}" for i, λ in enumerate(λs)
+            if all(
+                sign * (rows[other][key][i] - rows[mine][key][i])
+                > 2 * ((rows[other][f"{key}_sd"][i] ** 2 + rows[mine][f"{key}_sd"][i] ** 2)
+                       / v["faces"]) ** 0.5
+                for mine in ("mlora", "mlora-asym")
+            )
+        ]  # fmt: skip
+        return "every λ" if len(clear) == len(λs) else ", ".join(clear) or "none"
 
-    clear = [f"{λ:g}" for i, λ in enumerate(λs) if leads(i, "barrier", 1)]
-    alike = [f"{λ:g}" for i, λ in enumerate(λs) if leads(i, "cosine", -1)]
+    others = [name for name in rows if not name.startswith("mlora")]
+    clear = "; ".join(f"{n}: {beyond(n, 'barrier', 1)}" for n in others)
+    alike = "; ".join(f"{n}: {beyond(n, 'cosine', -1)}" for n in others)
+    growth = ", ".join(
+        f"{n} {r['barrier'][-1] / max(r['barrier'][0], 1e-9):.0f}" for n, r in rows.items()
+    )
     psnr = ", ".join(f"{n} {sum(r['psnr']) / len(λs):.1f}" for n, r in rows.items())
     where = "; ".join(f"{n} at λ = {', '.join(at)}" for n, at in lowest.items())
     return fill(
         f"Lowest barrier: {where}. That mLoRA-Asym's is lowest at every λ, as in the paper, is"
-        f" {'' if reached else 'not '}reached. Both mLoRA kinds are below all others by more than"
-        f" two standard errors over the faces at λ = {', '.join(clear) or 'none'}, and end at more"
-        f" alike weights than all others, by as much, at λ = {', '.join(alike) or 'none'}. Not all"
-        f" ends are equally good fits: their mean PSNR in dB is {psnr}.",
+        f" {'' if reached else 'not '}reached. The λ at which the barriers of both mLoRA kinds are"
+        f" more than two standard errors over the faces below that of {clear}. The same of weights"
+        f" that end more alike than those of {alike}. From"
+        f" λ = {λs[0]:g} to {λs[-1]:g} barriers grow by a factor of: {growth}. Not all ends are"
+        f" equally good fits: their mean PSNR in dB is {psnr}.",
         100,
     )
 
@@ -143,10 +152,10 @@ def connectivity(result: dict[str, Any]) -> str:
 m + √(1 − λ²) (ι₁ − m) + λ (ε − m), with ε another draw of the start and m the mean of all draws:
 zero for MLP and LoRA; for mLoRA the start has B A = 1, and the paper's mixing, without m, would
 scale it by up to 2 in between, where its barrier is then above LoRA's (``--zero-mean`` measures
-that). mLoRA begins at the spread start. LoRA-Asym is fitted at LoRA's rate of 0.01, where
-reconstruction finds 0.003 better. Mean ± sd over faces, one draw of ε. The barrier is the squared
-error of the midpoint above the mean of its two ends, times 1,000 (values in [-1, 1]; negative: the
-midpoint is better than the ends).
+that). mLoRA begins at the spread start. Rates as in the app: 0.03 for mLoRA, 0.003 for LoRA-Asym,
+0.01 for the others. Mean ± sd over faces, one draw of ε. The barrier is the squared error of the
+midpoint above the mean of its two ends, times 1,000 (values in [-1, 1]; negative: the midpoint is
+better than the ends).
 
 Barrier × 1,000:
 
