@@ -13,7 +13,7 @@ from wsdemo.checkpoints import load_checkpoint, save_checkpoint
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.answers import answer, dose_curve, model_index, rank_curve
-from wsdemo.lol.build import best_temperature, build_predictor, common_rank, compare_models
+from wsdemo.lol.build import build_predictor, common_rank, compare_models, platt_scaling
 from wsdemo.lol.collection import Collection, load_collection
 from wsdemo.lol.fitting import Task
 from wsdemo.lol.metrics import (
@@ -125,6 +125,7 @@ def test_a_file_that_is_no_predictor_is_refused(tmp_path, predictor):
         lambda meta, _: meta["tasks"][0]["config"].update(width="wide"),
         lambda meta, _: meta["tasks"][0].update(count=10**18),
         lambda meta, _: meta["tasks"][0].update(temperature=0.0),
+        lambda meta, _: meta["tasks"][0].update(shift=float("inf")),
         lambda meta, _: meta["tasks"][0]["task"].update(labels=[[1]]),
         lambda meta, _: meta["tasks"][0]["measured"].update(spearman_rho="high"),
         lambda meta, _: meta.update(tasks=[]),
@@ -259,10 +260,20 @@ def test_calibration_error_is_zero_for_true_chances_and_large_for_overconfidence
     assert expected_calibration_error(p, t) < 0.02
     assert expected_calibration_error((p > 0.5).float(), t) > 0.2
     sure = torch.logit(p.clamp(0.01, 0.99)) * 4
-    temperature = best_temperature(sure, t)
+    temperature, shift = platt_scaling(sure[:, None] + 2, t[:, None])
     assert temperature == pytest.approx(4, rel=0.1)
+    assert shift == pytest.approx(-0.5, abs=0.05)
     before, after = brier_score_loss(t, sure.sigmoid()), brier_score_loss(t, (sure / 4).sigmoid())
     assert after < before
+
+
+def test_calibration_stays_finite_where_labels_are_separated_missing_or_of_one_class():
+    logits = torch.tensor([[-3.0], [-2.0], [2.0], [3.0]])
+    labels = torch.tensor([[0.0], [0.0], [1.0], [float("nan")]])
+    for true in (labels, torch.ones(4, 1), 1 - labels):
+        temperature, shift = platt_scaling(logits, true)
+        assert 0.1 <= temperature <= 10
+        assert abs(shift) < 10
 
 
 def test_raw_models_are_built_for_a_rank_that_an_outlier_does_not_set():

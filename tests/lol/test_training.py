@@ -14,7 +14,7 @@ from wsdemo.checkpoints import load_checkpoint
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol import memory
-from wsdemo.lol.build import Row, best_row, build_predictor, caveat, compare_models
+from wsdemo.lol.build import Row, best_row, build_predictor, caveat, compare_models, recalibrated
 from wsdemo.lol.collection import Collection, short_name
 from wsdemo.lol.fitting import Task
 from wsdemo.lol.memory import affordable, parameter_count, training_bytes
@@ -227,14 +227,17 @@ def test_intervals_come_from_the_calibration_loras_and_the_card_says_so(tmp_path
     assert "calibrated on 30 LoRAs that served nothing else" in found.card
 
 
-def test_temperatures_come_from_the_calibration_loras():
+def test_probabilities_are_calibrated_on_the_calibration_loras_and_again_from_the_start():
     task = Task("sign", ("sign",), "binary")
     parts = {"train": labelled(120, 0), "validation": labelled(40, 1), "test": labelled(40, 2)}
     wrong = labelled(40, 3)
     wrong.labels["sign"] = 1 - wrong.labels["sign"]
     plain = dataclasses.replace(collection_of(**parts), tasks=(task,))
     rows = {"sign": compare_models(plain, task, ["gl-net"], 1)}
-    sure = build_predictor(plain, rows, "x", "x", "additive").tasks["sign"].temperature
+    found = build_predictor(plain, rows, "x", "x", "additive")
+    sure = found.tasks["sign"].temperature
+    again = recalibrated(found, plain).tasks["sign"]
+    assert (again.temperature, again.models) == (sure, found.tasks["sign"].models)
     other = dataclasses.replace(plain, splits={**parts, "calibration": wrong})
     unsure = build_predictor(other, rows, "x", "x", "additive").tasks["sign"].temperature
     assert unsure == pytest.approx(10)

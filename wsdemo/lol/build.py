@@ -2,21 +2,23 @@
 
 The choice is made by the validation LoRAs, among models whose answer cannot depend on how the
 same update was factored (GL-net, MLP+SVD, MLP+Dense) and that are small enough to ship. Intervals
-and temperatures are fitted on the calibration LoRAs, or on the validation LoRAs where there are
-none. The test LoRAs serve the report alone.
+and probabilities are calibrated on the calibration LoRAs, or on the validation LoRAs where there
+are none. The test LoRAs serve the report alone.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.collection import Collection, short_name
-from wsdemo.lol.fitting import Budget, Fitted, Task, task_loss, train_model
+from wsdemo.lol.fitting import Budget, Fitted, Task, train_model
 from wsdemo.lol.metrics import (
     binary_metrics,
     conformal_quantile,
@@ -211,15 +213,39 @@ def caveat(task: Task, row: Row, most_parameters: int = SHIPPED_PARAMETERS) -> s
     return ""
 
 
-def best_temperature(logits: Tensor, true: Tensor) -> float:
-    """The T > 0 that minimises the cross-entropy of logits / T on held-out LoRAs."""
-    candidates = torch.logspace(-1, 1, 81)
-    losses = [float(task_loss("binary", logits / t, true)) for t in candidates]
-    return float(candidates[losses.index(min(losses))])
+def platt_scaling(logits: Tensor, true: Tensor) -> tuple[float, float]:
+    """T > 0 and b for which logits / T + b say held-out yes-or-no labels best (Platt 1999).
+
+    They minimise the cross-entropy to Platt's smoothed targets, (n₊ + 1) / (n₊ + 2) for yes and
+    1 / (n₋ + 2) for no, so that they stay finite where the logits separate the labels.
+
+    Args:
+        logits: (n, k) of LoRAs that the models were not trained on.
+        true: (n, k) labels, NaN where not known.
+    """
+    known = true.isfinite()
+    x, y = logits[known].double(), true[known].double()
+    yes, no = float(y.sum()), float((1 - y).sum())
+    target = torch.where(y > 0.5, (yes + 1) / (yes + 2), 1 / (no + 2))
+    slope_and_shift = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # of log(1 / T) and b
+    optimizer = torch.optim.LBFGS(
+        [slope_and_shift], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        scaled = x * slope_and_shift[0].exp() + slope_and_shift[1]
+        value = F.binary_cross_entropy_with_logits(scaled, target)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    log_slope, shift = slope_and_shift.detach().tolist()
+    return min(max(math.exp(-log_slope), 0.1), 10.0), shift
 
 
 def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | None) -> TaskModels:
-    """The ensemble of a row with its temperature or interval, measured on the test LoRAs."""
+    """The ensemble of a row, calibrated, and measured on the test LoRAs."""
     first = row.fitted[0]
     models: list[LolModel] = [f.model for f in row.fitted]
     half = torch.zeros(len(task.labels))
@@ -231,15 +257,16 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
 
 
 def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
-    """Fits temperature or interval of an ensemble, and measures it on the test LoRAs."""
+    """Fits the probabilities or interval of an ensemble, and measures it on the test LoRAs."""
     task = found.task
+    found.temperature, found.shift = 1.0, 0.0
     held, test = collection.calibration.known(task), collection.splits["test"].known(task)
     out, true = found.outputs(held.pairs), held.targets(task)
     measured: dict[str, Any] = {
         "model": model, "calibration_loras": len(held.names), "test_loras": len(test.names)
     }  # fmt: skip
     if task.kind == "binary":
-        found.temperature = best_temperature(out, true)
+        found.temperature, found.shift = platt_scaling(out, true)
     else:
         half_widths = [conformal_quantile(e, COVERAGE) for e in (out - true).T]
         found.half_width = torch.tensor(half_widths)

@@ -29,7 +29,7 @@ MIN_LORAS = 20
 """Fewer cannot be split three ways and say anything."""
 SPLITS = ("train", "validation", "test")
 CALIBRATION = "calibration"
-"""A fourth split, which a table may name: intervals and temperatures are fitted on its LoRAs,
+"""A fourth split, which a table may name: intervals and probabilities are calibrated on its LoRAs,
 which serve nothing else. Without it the validation LoRAs serve for that too."""
 RESERVED = {"file", "split", "group", "name"}
 
@@ -58,7 +58,7 @@ class Collection:
 
     @property
     def calibration(self) -> LabelledLoras:
-        """The LoRAs on which intervals and temperatures are fitted."""
+        """The LoRAs on which intervals and probabilities are calibrated."""
         return self.splits[CALIBRATION if CALIBRATION in self.splits else "validation"]
 
 

@@ -70,6 +70,7 @@ class TaskModels:
         mean, std: (k,) of the training labels.
         half_width: (k,) of the 90 % interval, before a logarithm is undone. Regression only.
         temperature: Logits are divided by it. Binary only.
+        shift: Added to them then. Binary only.
         baseline: The MLP over raw factors, for comparison; None if it was not kept.
         baseline_config: Its configuration.
         measured: Figures of the test split, for the card.
@@ -87,13 +88,14 @@ class TaskModels:
     baseline_config: ModelConfig | None = None
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
     ranks: tuple[int, ...] = ()
+    shift: float = 0.0
 
     @torch.no_grad()
     def outputs(self, pairs: Pairs) -> Tensor:
         """(N, k) values (of the logarithm, where the task learns it) or calibrated logits."""
         total = torch.stack([m(pairs) for m in self.models]).mean(0)
         if self.task.kind == "binary":
-            return total / self.temperature
+            return total / self.temperature + self.shift
         return total * self.std + self.mean
 
     @torch.no_grad()

@@ -56,6 +56,7 @@ def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -
             "count": len(models.models),
             "baseline": dataclasses.asdict(baseline) if baseline else None,
             "temperature": models.temperature,
+            "shift": models.shift,
             "measured": without_nan(models.measured),
             "ranks": list(models.ranks),
         })  # fmt: skip
@@ -141,10 +142,17 @@ def _check_task(tensors: Mapping[str, Tensor], t: int, entry: Mapping[str, Any])
             raise ValueError(name)
     by_label = (measured.get(f"{k}_by_label", {}).values() for k in ("auc", "spearman_rho"))
     figures = [*itertools.chain(*by_label), measured.get("spearman_rho")]
-    numbers = [*(v for v in figures if v is not None), entry["temperature"]]
+    numbers = [
+        *(v for v in figures if v is not None),
+        entry["temperature"],
+        entry.get("shift", 0.0),
+    ]
     if not labels or not all(isinstance(label, str) for label in labels):
         raise ValueError("labels")
-    if not all(isinstance(v, int | float) for v in numbers) or not entry["temperature"] > 0:
+    if (
+        not all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
+        or not entry["temperature"] > 0
+    ):
         raise ValueError("figures")
     if not 1 <= int(entry["count"]) <= MAX_ENSEMBLE:
         raise ValueError("count")
@@ -176,6 +184,7 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
             tensors[f"{t}.std"].float(), tensors[f"{t}.half_width"].float(),
             float(entry["temperature"]), models[-1] if baseline else None, baseline,
             dict(entry["measured"]), tuple(int(r) for r in entry.get("ranks", ())),
+            float(entry.get("shift", 0.0)),
         )  # fmt: skip
     envelope = Envelope(
         tensors["envelope.features"].float(), tensors["envelope.mean"].float(),

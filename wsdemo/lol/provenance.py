@@ -44,7 +44,7 @@ def answered_badly(tasks: Sequence[str]) -> str:
 
 
 def calibration_sentence(collection: Collection) -> str:
-    """What intervals and temperatures were fitted on."""
+    """What intervals and probabilities were calibrated on."""
     if CALIBRATION in collection.splits:
         count = len(collection.calibration.names)
         return f"calibrated on {count} LoRAs that served nothing else"
