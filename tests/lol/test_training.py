@@ -236,8 +236,10 @@ def test_probabilities_are_calibrated_on_the_calibration_loras_and_again_from_th
     rows = {"sign": compare_models(plain, task, ["gl-net"], 1)}
     found = build_predictor(plain, rows, "x", "x", "additive")
     sure = found.tasks["sign"].temperature
-    again = recalibrated(found, plain).tasks["sign"]
-    assert (again.temperature, again.models) == (sure, found.tasks["sign"].models)
+    models = found.tasks["sign"].models
+    again = recalibrated(found, plain, {"train": 7, "test": 40})
+    assert again.card.startswith("LoRAs: 7 train, 40 test.")  # as told: that collection trained not
+    assert (again.tasks["sign"].temperature, again.tasks["sign"].models) == (sure, models)
     other = dataclasses.replace(plain, splits={**parts, "calibration": wrong})
     unsure = build_predictor(other, rows, "x", "x", "additive").tasks["sign"].temperature
     assert unsure == pytest.approx(10)

@@ -30,7 +30,7 @@ from wsdemo.lol.metrics import (
 from wsdemo.lol.models import MODELS, LolModel, ModelConfig
 from wsdemo.lol.pairs import regauge_pairs
 from wsdemo.lol.predictor import COVERAGE, Envelope, Predictor, TaskModels, always_adapted
-from wsdemo.lol.provenance import answered_badly, calibration_sentence, not_answered
+from wsdemo.lol.provenance import answered_badly, calibration_sentence, not_answered, provenance
 
 INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 """Models whose prediction is the same for every factorisation of an update."""
@@ -343,21 +343,23 @@ def build_predictor(
     bad = [t for t in silent if t in tasks]
     missing = [t for t in silent if t not in tasks]
     train, validation = collection.splits["train"], collection.splits["validation"]
+    counts = provenance(collection)["counts"]
     return Predictor(
         name, title, collection.base, kind, collection.signature, tuple(sorted(trained)), tasks,
         Envelope.fit(train.pairs, validation.pairs, [short_name(n) for n in train.names]),
-        card_text(collection, missing, bad, said),
+        card_text(collection, counts, missing, bad, said),
         always_adapted(train.pairs, collection.signature),
     )  # fmt: skip
 
 
 def card_text(
-    collection: Collection, missing: Sequence[str], bad: Sequence[str], said: Sequence[str] = ()
-) -> str:
+    collection: Collection, counts: Mapping[str, int], missing: Sequence[str],
+    bad: Sequence[str] = (), said: Sequence[str] = (),
+) -> str:  # fmt: skip
     """What a predictor's card says of its LoRAs, and of tasks ``missing`` or answered badly."""
-    counts = ", ".join(f"{len(v.names)} {k}" for k, v in collection.splits.items())
+    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
     card = [
-        f"LoRAs: {counts}. Base: {collection.base or 'not named'}.",
+        f"LoRAs: {listed}. Base: {collection.base or 'not named'}.",
         not_answered(missing),
         answered_badly(bad),
         f"Intervals and probabilities are {calibration_sentence(collection)}.",
@@ -369,26 +371,23 @@ def card_text(
 def recalibrated(
     predictor: Predictor,
     collection: Collection,
+    counts: Mapping[str, int],
     ranks_by_task: Mapping[str, Sequence[int]] | None = None,
 ) -> Predictor:
     """The models of a predictor, calibrated and measured again on a collection, not trained.
 
     Args:
-        predictor: Trained on the training LoRAs of the collection; its models are changed.
-        collection: With, perhaps, other LoRAs for calibration and for test.
+        predictor: Its models are changed; what it knows of its training LoRAs stays.
+        collection: Other LoRAs for calibration and for test; the rest of it is not read.
+        counts: Split → LoRAs that trained, chose, calibrate and measure it, for the card.
         ranks_by_task: As of ``build_predictor``.
     """
     for name, models in predictor.tasks.items():
         calibrate(models, collection, str(models.measured["model"]))
         if ranks_by_task is not None:
-            models.ranks = tuple(sorted({*collection.ranks, *ranks_by_task.get(name, ())}))
+            models.ranks = tuple(sorted({*predictor.ranks, *ranks_by_task.get(name, ())}))
     missing = [t.name for t in collection.tasks if t.name not in predictor.tasks]
-    return dataclasses.replace(
-        predictor,
-        ranks=tuple(sorted(collection.ranks)),
-        card=card_text(collection, missing, ()),
-        required=always_adapted(collection.splits["train"].pairs, collection.signature),
-    )
+    return dataclasses.replace(predictor, card=card_text(collection, counts, missing))
 
 
 def is_useful(models: TaskModels, collection: Collection) -> bool:

@@ -235,13 +235,17 @@ def main(arguments: list[str] | None = None) -> None:
 def recalibrate(
     path: Path, collection: Collection, ranks: Mapping[str, Sequence[int]] | None
 ) -> None:
-    """Calibrates and measures a predictor again; the comparison stays as it was measured."""
+    """Calibrates and measures a predictor again; what trained and compared it stays as it was."""
     _, meta = load_checkpoint(path)
     kept = ("toy", "seeds", "comparison", "by_fit")
     extra: dict[str, Any] = {k: meta[k] for k in kept if k in meta}
-    extra["comparison_counts"] = meta.get("comparison_counts", meta["counts"])
-    predictor = recalibrated(load_predictor(path), collection, ranks)
-    save_predictor(path, predictor, extra | provenance(collection))
+    before, about = meta.get("comparison_counts", meta["counts"]), provenance(collection)
+    about["counts"] |= {split: before[split] for split in ("train", "validation")}
+    about["chosen_by"] = sorted({*meta["chosen_by"], *about["chosen_by"]})
+    about["notes"] = meta["notes"]
+    collection = dataclasses.replace(collection, notes=tuple(meta["notes"]))
+    predictor = recalibrated(load_predictor(path), collection, about["counts"], ranks)
+    save_predictor(path, predictor, extra | about | {"comparison_counts": before})
     report_measured(predictor)
 
 
