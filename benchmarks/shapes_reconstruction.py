@@ -31,7 +31,7 @@ from wsdemo.train.shapes_data import SETS, Shapes, load_meshes, load_shapes, sig
 WEIGHTS = 27_000
 STEPS, POINTS = scaled(200, 4), 1024
 RESOLUTION = scaled(128, 32)
-RATES = scaled((0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0.01,))
+RATES = scaled((0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0.01,))
 VALIDATION = scaled(16, 2)
 MEASURES = ("chamfer", "chamfer_2048", "fscore", "iou", "normals")
 NOTHING = {"chamfer": 1.0, "chamfer_2048": 1.0, "fscore": 0.0, "iou": 0.0, "normals": 0.0}

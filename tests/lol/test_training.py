@@ -238,7 +238,7 @@ def test_probabilities_are_calibrated_on_the_calibration_loras_and_again_from_th
     sure = found.tasks["sign"].temperature
     models = found.tasks["sign"].models
     again = recalibrated(found, plain, {"train": 7, "test": 40})
-    assert again.card.startswith("LoRAs: 7 train, 40 test.")  # as told: that collection trained not
+    assert again.card.startswith("LoRAs: 7 train, 40 test.")  # as told, not the collection's
     assert (again.tasks["sign"].temperature, again.tasks["sign"].models) == (sure, models)
     other = dataclasses.replace(plain, splits={**parts, "calibration": wrong})
     unsure = build_predictor(other, rows, "x", "x", "additive").tasks["sign"].temperature
