@@ -18,7 +18,7 @@ from wsdemo.train.shapes_data import SETS
 SPECS = {
     "mlora-asym": (8, 0.03, 0.03),
     "mlora": (8, 0.03, 0.03),
-    "lora-asym": (8, 0.005, 0.01),
+    "lora-asym": (8, 0.005, 0.003),
     "mlp": (39, 0.01, 0.01),
 }
 """Rank (MLP: width) that gives about 11,000 weights, and the rate of its fits to faces, shapes."""
