@@ -257,7 +257,10 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
 
 
 def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
-    """Fits the probabilities or interval of an ensemble, and measures it on the test LoRAs."""
+    """Fits probabilities, or values and intervals, of an ensemble, and measures it on test LoRAs.
+
+    Values are shifted by the mean error on the calibration LoRAs, as logits are by Platt's b.
+    """
     task = found.task
     found.temperature, found.shift = 1.0, 0.0
     held, test = collection.calibration.known(task), collection.splits["test"].known(task)
@@ -268,7 +271,9 @@ def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
     if task.kind == "binary":
         found.temperature, found.shift = platt_scaling(out, true)
     else:
-        half_widths = [conformal_quantile(e, COVERAGE) for e in (out - true).T]
+        shift = (true - out).mean(0)
+        found.mean = found.mean + shift
+        half_widths = [conformal_quantile(e, COVERAGE) for e in (out + shift - true).T]
         found.half_width = torch.tensor(half_widths)
     out, true = found.outputs(test.pairs), test.targets(task)
     measured |= task_metrics(task, out, true, found.std)

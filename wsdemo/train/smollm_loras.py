@@ -46,7 +46,7 @@ LENGTH = 48
 POOLS = {"train": (0, 100), "validation": (100, 118), "test": (118, 136), "loss": (136, 140)}
 """Passages of a source by split; on the last ones losses are measured."""
 QUESTIONS = 24
-COUNTS = {"train": 640, "validation": 90, "calibration": 100, "test": 160}
+COUNTS = {"train": 640, "validation": 90, "calibration": 200, "test": 160}
 UNSEEN = {"calibration": "validation"}
 """Splits that share sets and passages with another, which training has not seen."""
 SIZES = (8, 16, 32, 64)
