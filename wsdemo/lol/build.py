@@ -28,7 +28,7 @@ from wsdemo.lol.metrics import (
     reliability,
 )
 from wsdemo.lol.models import MODELS, LolModel, ModelConfig
-from wsdemo.lol.pairs import regauge_pairs
+from wsdemo.lol.pairs import Pairs, regauge_pairs
 from wsdemo.lol.predictor import COVERAGE, Envelope, Predictor, TaskModels, always_adapted
 from wsdemo.lol.provenance import answered_badly, calibration_sentence, not_answered, provenance
 
@@ -347,11 +347,12 @@ def build_predictor(
         )
     bad = [t for t in silent if t in tasks]
     missing = [t for t in silent if t not in tasks]
-    train, validation = collection.splits["train"], collection.splits["validation"]
+    train = collection.splits["train"]
+    held_out = [part.pairs for s, part in collection.splits.items() if s not in ("train", "test")]
     counts = provenance(collection)["counts"]
     return Predictor(
         name, title, collection.base, kind, collection.signature, tuple(sorted(trained)), tasks,
-        Envelope.fit(train.pairs, validation.pairs, [short_name(n) for n in train.names]),
+        Envelope.fit(train.pairs, Pairs.join(held_out), [short_name(n) for n in train.names]),
         card_text(collection, counts, missing, bad, said),
         always_adapted(train.pairs, collection.signature),
     )  # fmt: skip
@@ -382,7 +383,8 @@ def recalibrated(
     """The models of a predictor, calibrated and measured again on a collection, not trained.
 
     Args:
-        predictor: Its models are changed; what it knows of its training LoRAs stays.
+        predictor: Its models are changed; what it knows of its training LoRAs stays, but it
+            accepts LoRAs as far from those as the ones that calibrate it.
         collection: Other LoRAs for calibration and for test; the rest of it is not read.
         counts: Split → LoRAs that trained, chose, calibrate and measure it, for the card.
         ranks_by_task: As of ``build_predictor``.
@@ -392,7 +394,11 @@ def recalibrated(
         if ranks_by_task is not None:
             models.ranks = tuple(sorted({*predictor.ranks, *ranks_by_task.get(name, ())}))
     missing = [t.name for t in collection.tasks if t.name not in predictor.tasks]
-    return dataclasses.replace(predictor, card=card_text(collection, counts, missing))
+    return dataclasses.replace(
+        predictor,
+        card=card_text(collection, counts, missing),
+        envelope=predictor.envelope.widened(collection.calibration.pairs),
+    )
 
 
 def is_useful(models: TaskModels, collection: Collection) -> bool:

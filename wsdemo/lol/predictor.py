@@ -19,7 +19,8 @@ COVERAGE = 0.9
 NEIGHBOURS = 5
 """The envelope is the distance to this many-th nearest training LoRA."""
 MARGIN = 1.25
-"""Abstain beyond this many times the largest such distance among validation LoRAs."""
+"""Abstain beyond this many times the largest such distance among held-out LoRAs, those that chose
+and calibrated the predictor."""
 USUAL = 3.0
 """Standard deviations of the training labels on either side of their mean that a bar shows."""
 
@@ -182,14 +183,18 @@ class Envelope:
     names: tuple[str, ...]
 
     @classmethod
-    def fit(cls, train: Pairs, validation: Pairs, names: Sequence[str]) -> "Envelope":
-        """Measures the training LoRAs; the threshold comes from the validation LoRAs."""
+    def fit(cls, train: Pairs, held_out: Pairs, names: Sequence[str]) -> "Envelope":
+        """Measures the training LoRAs; the threshold comes from held-out ones."""
         raw = spectrum_features(train)
         mean, std = raw.mean(0), raw.std(0).clamp(min=0.05)
         features = ((raw - mean) / std).half().float()
-        own = cls(features, mean, std, 0.0, tuple(names))
-        distances = own.distances(validation).kthvalue(min(NEIGHBOURS, len(names)), 1).values
-        return dataclasses.replace(own, threshold=MARGIN * float(distances.max()))
+        return cls(features, mean, std, 0.0, tuple(names)).widened(held_out)
+
+    def widened(self, held_out: Pairs) -> "Envelope":
+        """The same with a threshold of at least MARGIN times the largest of these distances."""
+        distances = self.distances(held_out).kthvalue(min(NEIGHBOURS, len(self.names)), 1).values
+        own = max(self.threshold, MARGIN * float(distances.max()))
+        return dataclasses.replace(self, threshold=own)
 
     def distances(self, pairs: Pairs) -> Tensor:
         """(N, M) root-mean-square distance to every training LoRA."""
