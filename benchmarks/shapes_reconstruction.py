@@ -4,10 +4,11 @@
     python -m benchmarks.shapes_reconstruction shapes --data MESHES
 
 Meshes of the test split, fitted in batches from one shared start; the learning rate of each
-representation is chosen on up to 16 validation meshes, with every seed. The last row starts at the
-encoder's guess. A seed draws mask, start and points. mLoRA begins at its carried start; the last
-three rows at the spread one, from which the instances that ship were fitted. Surfaces are extracted
-at 128³. Finished rows are kept; a second call of the same counts continues.
+representation is chosen by the error near the surface of up to 16 validation meshes, with every
+seed. The last row starts at the encoder's guess. A seed draws mask, start and points. mLoRA begins
+at its carried start; the last three rows at the spread one, from which the instances that ship were
+fitted. Surfaces are extracted at 128³. Finished rows are kept; a second call of the same counts
+continues.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ NOTHING = {"chamfer": 1.0, "chamfer_2048": 1.0, "fscore": 0.0, "iou": 0.0, "norm
 def reconstruct(
     name: str, config: AdapterConfig, shapes: Shapes, rate: float, encoder: bool
 ) -> tuple[torch.Tensor, Adapter, float]:
-    """Fits shapes; returns their weights, the adapter, and the mean absolute error."""
+    """Fits shapes; returns their weights, the adapter, and the mean error near the surface."""
     own = (config.representation, config.rank, config.seed, config.start)
     adapter = shape_adapter(name, *own)
     fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate, absolute=True)
@@ -54,8 +55,8 @@ def reconstruct(
         ε = fit_to_end(adapter, points, targets, fitting, generator, origin)
         parts.append(ε)
         with torch.no_grad():
-            some = adapter.features(points[:, -8192:])
-            errors.append((adapter.decode(ε, some) - targets[:, -8192:]).abs().mean((1, 2)))
+            near = adapter.features(points[:, :8192])  # what all measures of the surface depend on
+            errors.append((adapter.decode(ε, near) - targets[:, :8192]).abs().mean((1, 2)))
     return torch.cat(parts), adapter, float(torch.cat(errors).mean())
 
 
@@ -70,7 +71,7 @@ def spread_over(shapes: Shapes, count: int) -> Shapes:
 def best_rate(
     name: str, config: AdapterConfig, validation: Shapes, seeds: int, encoder: bool
 ) -> float:
-    """The rate of the smallest mean absolute error on the validation meshes."""
+    """The rate of the smallest mean absolute error near the surface of the validation meshes."""
 
     def error(rate: float) -> float:
         own = [dataclasses.replace(config, seed=seed) for seed in range(seeds)]

@@ -22,8 +22,8 @@ from wsdemo.lol.build import (
     common_rank,
     compare_models,
     model_config,
-    task_metrics,
 )
+from wsdemo.lol.calibration import task_metrics
 from wsdemo.lol.card import predictor_card
 from wsdemo.lol.collection import Collection, load_collection
 from wsdemo.lol.memory import affordable

@@ -13,7 +13,8 @@ from wsdemo.checkpoints import load_checkpoint, save_checkpoint
 from wsdemo.cli import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.answers import answer, dose_curve, model_index, rank_curve
-from wsdemo.lol.build import build_predictor, common_rank, compare_models, platt_scaling
+from wsdemo.lol.build import build_predictor, common_rank, compare_models
+from wsdemo.lol.calibration import platt_scaling
 from wsdemo.lol.collection import Collection, load_collection
 from wsdemo.lol.fitting import Task
 from wsdemo.lol.metrics import (

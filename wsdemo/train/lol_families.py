@@ -30,7 +30,8 @@ from wsdemo.checkpoints import load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
-from wsdemo.lol.build import Row, build_predictor, compare_models, recalibrated, task_metrics
+from wsdemo.lol.build import Row, build_predictor, compare_models, recalibrated
+from wsdemo.lol.calibration import task_metrics
 from wsdemo.lol.collection import Collection, load_collection, read_labels
 from wsdemo.lol.fitting import LabelledLoras, Task
 from wsdemo.lol.models import MODELS
