@@ -68,7 +68,7 @@ class TaskModels:
         task: What they predict.
         config: Of the models.
         models: The ensemble; predictions are means over it.
-        mean, std: (k,) of the training labels.
+        mean, std: (k,) of the training labels, the mean shifted by calibration.
         half_width: (k,) of the 90 % interval, before a logarithm is undone. Regression only.
         temperature: Logits are divided by it. Binary only.
         shift: Added to them then. Binary only.
