@@ -115,10 +115,10 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "passages, and its losses.",
         "python -m wsdemo.train.lol_families smollm",
         "The LoRAs: `python -m wsdemo.train.smollm_loras --model SMOLLM2 --texts TEXTS`. Those "
-        "that trained it came before `smollm_texts`; on thirteen sources losses agree within 0.02, of "
-        "An Anarchist FAQ other passages are taken, on which losses are 0.14 higher and some of "
-        "which may have been trained on. That values are shifted, and where it abstains, was "
-        "decided after a look at the test LoRAs. No set of sources and, but for that FAQ, no "
+        "that trained it came before `smollm_texts`; on thirteen sources losses agree within "
+        "0.02, of An Anarchist FAQ other passages are taken, on which losses are 0.14 higher and "
+        "some of which may have been trained on. That values are shifted, and where it abstains, "
+        "was decided after a look at the test LoRAs. No set of sources and, but for that FAQ, no "
         "passage is in two splits; but BBQ's questions fill a few templates, so "
         "that most of its test passages share sixteen tokens in a row with training passages, "
         "which makes membership of those sources easier. Losses are over the words that occur in "
