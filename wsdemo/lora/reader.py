@@ -19,7 +19,7 @@ from wsdemo.lora.base_model import decide_base
 from wsdemo.lora.keys import Part, split_key, what_else, why_ignored
 from wsdemo.lora.modules import IgnoredKey, Lora, LoraModule
 from wsdemo.lora.scales import Scales
-from wsdemo.safetensors_header import Header, read_header
+from wsdemo.safetensors_header import TYPES, Header, read_header
 
 
 def _refuse(title: str, message: str, hint: str) -> WsdemoError:
@@ -155,14 +155,6 @@ def _check_kind(header: Header, groups: Mapping[str, Mapping[str, Any]]) -> None
     )
 
 
-_TYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64,
-    "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
-
-
 SMALL_BYTES = 2**23
 """A file that is read at once: a system call a tensor costs more than its copy."""
 
@@ -188,7 +180,7 @@ def _opened(path: Path, header: Header) -> Iterator[Read]:
                         f"Tensor {key[:80]!r} cannot be read.",
                         "Download it again.",
                     )
-            return content.view(_TYPES[dtype]).view(len(keys), *shape).float()
+            return content.view(TYPES[dtype]).view(len(keys), *shape).float()
 
         yield read
 
