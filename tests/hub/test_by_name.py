@@ -13,7 +13,7 @@ from wsdemo.checkpoints import DIRECTORY
 from wsdemo.cli.main import main
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui.lora import hub_row
-from wsdemo.ui.lora.predict_section import use_predictor
+from wsdemo.ui.lora.own_predictor import use_predictor
 
 
 def test_the_command_line_takes_a_repository(loopback, capsys):

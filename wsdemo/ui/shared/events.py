@@ -27,6 +27,8 @@ except ImportError:
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
 """Long work takes turns: two fits at once would each take twice as long."""
 QUICK = {"concurrency_id": "quick", "concurrency_limit": 2}
+SLOW = {"concurrency_id": "slow", "concurrency_limit": 2}
+"""Downloads and batches, which may take minutes and must not hold up the quick ones."""
 
 
 def _shown(error: WsdemoError) -> gr.Error:
