@@ -154,7 +154,7 @@ def _name_modules(found: Groups) -> None:
         if not name:
             continue
         found.beside[i] = Beside(own.key, own.what, own.why, name)
-        if own.what == "other":
+        if own.what == "other" or bare_name(own.key) == f"{name}.weight":
             unknown.append(own.key)
     if unknown:
         shown = ", ".join(repr(key[:80]) for key in unknown[:3])
