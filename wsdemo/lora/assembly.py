@@ -135,7 +135,7 @@ class Assembly:
         for name in sorted(groups):
             roles = groups[name]
             tensors = {role: self._header.tensors[key] for role, (key, _) in roles.items()}
-            form = choose(name, {role: own[1] for role, own in tensors.items()}, self._settings)
+            form = choose(name, tensors, self._settings)
             if form is None:
                 self._add_half(name, roles)
                 continue
@@ -199,10 +199,10 @@ class Assembly:
             _numbers(parts, role, len(names)) for role in ("alpha", "ranknum", "scale")
         )
         self.alphas.update(alpha for alpha in alphas if alpha is not None)
-        roles = tuple(parts)
+        rule = self._scales.rule(tuple(parts))
         return [
             self._scales.of(
-                name, next(iter(places.values()))[0], roles, factors.stored_rank, alpha, count
+                name, next(iter(places.values()))[0], rule, factors.stored_rank, alpha, count
             )
             if scale is None
             else scale

@@ -11,8 +11,8 @@ from wsdemo.lora.factors import Factors
 from wsdemo.lora.forms import blocks, dense, experts, pairs, products
 from wsdemo.lora.settings import Settings
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Role → shape of a module's tensors."""
+Stored = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Role → type and shape of a module's tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +83,7 @@ _FORMS = (
 )  # fmt: skip
 """In order: a module that allows several is read by the first; its other tensors are ignored."""
 _PAIR = next(form for form in _FORMS if form.needs == {"A", "B"})
+_KOHYA = next(form for form in _FORMS if form.needs == {"down", "up"})
 _MLX = next(form for form in _FORMS if form.needs == {"mlx_a", "mlx_b"})
 _MLX_EMBEDDING = _stacked(pairs.mlx_embedding, "mlx_a", "mlx_b")
 _GGUF_EMBEDDING = _stacked(pairs.gguf_embedding, "A", "B")
@@ -101,23 +102,22 @@ def form_of(roles: tuple[str, ...]) -> Form | None:
     return next((form for form in _FORMS if form.fits(roles)), None)
 
 
-def choose(name: str, shapes: Shapes, settings: Settings) -> Form | str | None:
+def choose(name: str, stored: Stored, settings: Settings) -> Form | str | None:
     """The way to read a module.
 
     Returns:
         The form; a text that says why it cannot be read as it is; or None if its roles make no
         pair.
     """
-    form = form_of(tuple(shapes))
+    form = form_of(tuple(stored))
     if form is _PAIR:
-        return _of_pair(name, shapes["A"], shapes["B"], settings)
+        return _of_pair(name, stored["A"][1], stored["B"][1], settings)
     if form is _MLX:
-        a, b = shapes["mlx_a"], shapes["mlx_b"]
+        a, b = stored["mlx_a"][1], stored["mlx_b"][1]
         if len(b) == 3 and len(a) in (2, 3):
             return _MLX_SEPARATE if len(a) == 3 else _MLX_FLAT
         return _MLX_EMBEDDING if _EMBEDDING_NAME.search(name) else _MLX
-    if form is not None and form.needs == {"down", "up"} and _are_experts(shapes["down"],
-                                                                          shapes["up"]):
+    if form is _KOHYA and _are_experts(stored["down"][1], stored["up"][1]):
         return _KOHYA_SEPARATE
     return form
 
