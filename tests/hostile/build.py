@@ -228,7 +228,8 @@ ODD: dict[str, bytes] = {
     ),
     "an empty tensor beside a pair": save({**PAIR, "stray": torch.ones(0)}),
     "a module of rank 0 beside a pair": save(
-        {**PAIR, "unet.b.lora_A.weight": torch.ones(0, 16), "unet.b.lora_B.weight": torch.ones(24, 0)}
+        {**PAIR, "unet.b.lora_A.weight": torch.ones(0, 16),
+         "unet.b.lora_B.weight": torch.ones(24, 0)}
     ),
     "metadata that claim to be mLoRA": save(PAIR, {"wsdemo": '{"representation": "mlora"}'}),
     "an adapter configuration that is no JSON": save(PAIR, {"lora_adapter_metadata": "{{{"}),

@@ -1,4 +1,4 @@
-"""Every form in which programs store an update, written by its formula, gives U Vᵀ; and its scale."""
+"""Every form that programs store an update in gives the U Vᵀ of its formula, and its scale."""
 
 import json
 import math
@@ -247,7 +247,8 @@ SCALES = {
         {"l.q.lora_a": A.T, "l.q.lora_b": B.T}, {"lora_parameters": {"rank": R, "scale": 20.0}},
         None, 20.0, True),
     "an anchored pattern that is for another module": (
-        {"base_model.model.l.q_proj.lora_A.weight": A, "base_model.model.l.q_proj.lora_B.weight": B},
+        {"base_model.model.l.q_proj.lora_A.weight": A,
+         "base_model.model.l.q_proj.lora_B.weight": B},
         {**PEFT, "alpha_pattern": {"^q_proj": 32}}, None, 2.0, True),
     "a pattern of alternatives": (
         {"base_model.model.l.9.q_proj.lora_A.weight": A,
@@ -328,11 +329,13 @@ def test_a_whole_difference_of_a_matrix_is_read_and_can_be_copied(tmp_path):
 TWO = {
     "two adapters": {
         "base_model.model.q.lora_A.style.weight": A, "base_model.model.q.lora_B.style.weight": B,
-        "base_model.model.q.lora_A.subject.weight": A, "base_model.model.q.lora_B.subject.weight": B,
+        "base_model.model.q.lora_A.subject.weight": A,
+        "base_model.model.q.lora_B.subject.weight": B,
     },
     "two adapters of other modules": {
         "base_model.model.q.lora_A.style.weight": A, "base_model.model.q.lora_B.style.weight": B,
-        "base_model.model.v.lora_A.subject.weight": A, "base_model.model.v.lora_B.subject.weight": B,
+        "base_model.model.v.lora_A.subject.weight": A,
+        "base_model.model.v.lora_B.subject.weight": B,
     },
 }  # fmt: skip
 
@@ -458,7 +461,10 @@ def test_one_pair_for_each_of_many_experts_is_read(tmp_path):
         for expert in range(128):
             for part in ("gate_proj", "up_proj", "down_proj"):
                 name = f"base_model.model.layers.{layer}.mlp.experts.{expert}.{part}.lora_"
-                tensors |= {f"{name}A.weight": torch.ones(1, 2), f"{name}B.weight": torch.ones(2, 1)}
+                tensors |= {
+                    f"{name}A.weight": torch.ones(1, 2),
+                    f"{name}B.weight": torch.ones(2, 1),
+                }
     lora = read(tmp_path, tensors, {"peft_type": "LORA", "r": 1, "lora_alpha": 1})
     assert len(lora.modules) == 4 * 128 * 3
     assert measure(lora).frobenius == pytest.approx(2 * math.sqrt(4 * 128 * 3))

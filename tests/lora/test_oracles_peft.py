@@ -1,4 +1,4 @@
-"""Every form that PEFT writes: ΔW by its own merge equals U Vᵀ to 1e-5; what is refused, by name."""
+"""Every form that PEFT writes: its own merge gives U Vᵀ to 1e-5; the rest is refused by name."""
 
 import warnings
 

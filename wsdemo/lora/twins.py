@@ -39,7 +39,8 @@ def count_once(groups: Groups, header: Header, read: Read) -> None:
         for name, roles in groups.modules.items():
             if form_of(tuple(roles)):
                 by_name.setdefault(_plain(name), []).append(name)
-    same, differing = [], []
+    same: list[tuple[str, str]] = []
+    differing: list[tuple[str, str]] = []
     for names in by_name.values():
         for other in names[1:]:
             is_same = _equal(groups.modules[names[0]], groups.modules[other], header, read)
@@ -134,9 +135,7 @@ def _update(roles: Roles, read: Read) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _is_stack(
-    groups: Groups, fused: str, parts: Sequence[str], header: Header, read: Read
-) -> bool:
+def _is_stack(groups: Groups, fused: str, parts: Sequence[str], header: Header, read: Read) -> bool:
     """Whether the rows of a fused update are those of its parts, one below the other."""
     whole = _update(groups.modules[fused], read)
     pieces = [_update(groups.modules[part], read) for part in parts]

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class NpzFile:
         return flat.view(shape)
 
 
-def _head(file: zipfile.ZipExtFile, key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _head(file: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, order and type of an array; the file then stands at its content."""
     try:
         start = io.BytesIO(file.read(6 + 2))
