@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from wsdemo.fields.base import BaseField, FieldConfig, FrozenBase
+from wsdemo.runtime import choose_threads
 
-# Small problems: a second thread costs more than it brings, most of all on a busy machine.
-torch.set_num_threads(1)
+choose_threads(1)  # also in the processes that tests start
 
 SMALL = FieldConfig(width=16, frequencies=6, blocks=1, latent_dim=4, mapping_width=8)
 

@@ -54,6 +54,8 @@ MAX_EXPANDED_NUMBERS = 2**29
 MAX_EXACT_SIDE = 1024
 """Rows or columns of a matrix whose singular values are computed exactly: in about a second."""
 MAX_SEED = 2**31 - 1
+MAX_THREADS = 256
+"""Of one calculation; what is gained by more than four is little."""
 MAX_MESH_BYTES = 80 * 2**20
 """A mesh file; a scan of a million faces in binary PLY takes 20 MB."""
 MAX_UNPACKED_BYTES = 64 * 2**20

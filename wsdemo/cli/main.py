@@ -16,7 +16,7 @@ from wsdemo import __version__
 from wsdemo.cli.files import MESH, PICTURE, WEIGHTS, existing, make_folder, output, unwritable
 from wsdemo.cli.verbs import add_lol_verbs, add_map_verbs
 from wsdemo.errors import WsdemoError
-from wsdemo.runtime import tune_allocator
+from wsdemo.runtime import choose_threads, tune_allocator
 
 Result = dict[str, Any]
 
@@ -360,6 +360,7 @@ def main(arguments: list[str] | None = None) -> int:
     as_json = "--json" in given
     try:
         tune_allocator()
+        choose_threads()
         args = build_parser().parse_args(given)
         result: Result = args.run(args)
     except (WsdemoError, OSError) as caught:
