@@ -21,6 +21,17 @@ def make_base(config: FieldConfig = SMALL, seed: int = 0) -> FrozenBase:
     return field.freeze(z).to("cpu", torch.float64)
 
 
+class Clock:
+    """A clock in place of a module's ``time``, on which every look takes the same time."""
+
+    def __init__(self, tick: float) -> None:
+        self.tick, self.now = tick, 100.0
+
+    def monotonic(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
 @pytest.fixture
 def base() -> FrozenBase:
     return make_base()

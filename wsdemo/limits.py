@@ -26,6 +26,8 @@ MAX_GUIDANCE = 8.0
 MAX_TEMPERATURE = 1.5
 MAX_FIT_SECONDS = 120.0
 """One visitor's fit on a shared machine."""
+MAX_FIT_STEPS = 100_000
+"""Of a fit whose length is given in steps: an hour or two."""
 MAX_LORA_BYTES = 2 * 2**30
 """A LoRA file; the largest real ones, of rank 128 on FLUX, have 1.3 GB."""
 MAX_CONFIG_BYTES = 2**20

@@ -120,8 +120,9 @@ def run_fit(args: argparse.Namespace) -> Result:
         args.rank,
         args.seed,
         args.seconds,
+        args.steps,
         args.target_psnr,
-        start=args.start,
+        args.start,
         is_comparable=args.comparable,
     )
     if args.representation.startswith("mlp"):
@@ -132,6 +133,8 @@ def run_fit(args: argparse.Namespace) -> Result:
         print(text, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     assert last is not None
+    for note in last.notes:
+        print(note, file=sys.stderr)
     size = last.instance.save(out)
     return {
         "domain": last.instance.domain,
@@ -140,7 +143,9 @@ def run_fit(args: argparse.Namespace) -> Result:
         "weights": last.instance.adapter.weight_count,
         "bytes": size,
         "seconds": last.seconds,
+        "measuring_seconds": last.measuring_seconds,
         "steps": last.step,
+        "notes": [*notes, *last.notes],
         "file": str(out),
     }
 
@@ -281,6 +286,9 @@ def build_parser() -> Parser:
     fit.add_argument("--base", choices=["shapes", "airplane"], default="shapes", help="for a mesh")
     fit.add_argument(
         "--seconds", type=float, default=5.0, help="of fitting; an MLP's start comes on top"
+    )
+    fit.add_argument(
+        "--steps", type=int, default=None, help="instead: so many steps, the same bytes every time"
     )
     fit.add_argument(
         "--comparable",
