@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wsdemo.files import write_whole
 from wsdemo.runtime import choose_threads, tune_allocator
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -45,12 +46,11 @@ def load_result(name: str) -> dict[str, Any]:
 
 def store_result(name: str, command: str, values: dict[str, Any]) -> None:
     """Writes a result with the command and the machine that made it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
     machine = (
         f"{platform.machine()}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
     )
     content = {"command": command, "machine": machine, "values": values}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(RESULTS / f"{name}.json", json.dumps(content, indent=1) + "\n")
 
 
 class Silent(nn.Module):

@@ -15,6 +15,7 @@ from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.canonical import canonicalise, regauge
 from wsdemo.fields.signal import image_to_signal
+from wsdemo.generate import diffusion
 from wsdemo.limits import MAX_INSTANCE_BYTES, MAX_MLP_WIDTH
 from wsdemo.maps import weight_map as maps
 from wsdemo.media.images import Crop, open_picture, to_square
@@ -235,3 +236,10 @@ def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_
     _, found = asked(face_fitting.FitOptions(steps=1200), path)
     assert found.abstained
     assert "--comparable" in found.reason
+
+
+def test_the_prior_of_a_model_is_hashed_once(monkeypatch):
+    model = pipelines.face_diffusion()
+    pipelines.neighbours_of(model, pipelines.NEIGHBOURS)
+    monkeypatch.setattr(diffusion, "tensors_hash", lambda *_: pytest.fail("hashed again"))
+    pipelines.neighbours_of(model, pipelines.NEIGHBOURS)

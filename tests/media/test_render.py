@@ -1,5 +1,6 @@
 """Rendering: two renderers, one picture; the choice is open."""
 
+import threading
 import time
 import tracemalloc
 
@@ -75,16 +76,12 @@ def test_the_choice_of_renderer_says_why(monkeypatch):
     assert choose_renderer("software") == ("software", "as wished")
     with pytest.raises(WsdemoError, match="vulkan"):
         choose_renderer("vulkan")
-    choose_renderer.cache_clear()
     monkeypatch.setattr(opengl, "problem", lambda: "no driver")
-    try:
-        name, why = choose_renderer("auto")
-        assert name == "software"
-        assert "no driver" in why
-        with pytest.raises(WsdemoError, match="no driver"):
-            choose_renderer("egl")
-    finally:
-        choose_renderer.cache_clear()
+    name, why = choose_renderer("auto")
+    assert name == "software"
+    assert "no driver" in why
+    with pytest.raises(WsdemoError, match="no driver"):
+        choose_renderer("egl")
 
 
 def heap(count: int) -> Mesh:
@@ -108,3 +105,26 @@ def test_how_many_triangles_are_drawn_at_once_does_not_show(monkeypatch):
     wanted = render(heap(40), 64, renderer="software")
     monkeypatch.setattr(rendering, "CHUNK", 1)
     np.testing.assert_array_equal(render(heap(40), 64, renderer="software"), wanted)
+
+
+def test_a_driver_that_hangs_fails_one_picture_at_most_and_not_the_next(monkeypatch):
+    asked, release = [], threading.Event()
+
+    def hang(*_):
+        asked.append(1)
+        release.wait(30)
+
+    monkeypatch.setattr(opengl, "_WORKER", opengl._Worker())
+    monkeypatch.setattr(opengl, "_SECONDS", 0.01)
+    monkeypatch.setattr(opengl, "_first_problem", lambda: None)
+    monkeypatch.setattr(opengl, "_draw", hang)
+    wanted = render(ball(), 32, renderer="software")
+    assert choose_renderer("auto")[0] == "egl"
+    np.testing.assert_array_equal(render(ball(), 32), wanted)
+    np.testing.assert_array_equal(render(ball(), 32), wanted)
+    assert len(asked) == 1
+    assert "hangs" in choose_renderer("auto")[1]
+    with pytest.raises(WsdemoError, match="hangs"):
+        render(ball(), 32, renderer="egl")
+    assert opengl._WORKER._thread.daemon  # or the process could not end
+    release.set()

@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wsdemo.files import whole
 from wsdemo.runtime import choose_threads, default_device, tune_allocator
 
 
@@ -110,9 +110,8 @@ class Run:
     def save(self) -> None:
         """Writes the state, whole or not at all."""
         state = {name: part.state_dict() for name, part in self._parts.items()}
-        temporary = self.path.with_suffix(".tmp")
-        torch.save({"step": self.step, "seconds": self.seconds, **state}, temporary)
-        os.replace(temporary, self.path)
+        with whole(self.path) as file:
+            torch.save({"step": self.step, "seconds": self.seconds, **state}, file)
         self._saved = time.monotonic()
 
 

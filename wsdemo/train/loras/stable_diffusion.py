@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.generate.captions import PROMPTS
 from wsdemo.runtime import choose_threads, default_device
 
@@ -225,8 +226,8 @@ def write_toy_models(folder: Path) -> None:
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     ends = ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = [*letters, *(c + "</w>" for c in letters), *ends]
-    (words / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(vocabulary)}))
-    (words / "merges.txt").write_text("#version: 0.2\n")
+    write_whole(words / "vocab.json", json.dumps({w: i for i, w in enumerate(vocabulary)}))
+    write_whole(words / "merges.txt", "#version: 0.2\n")
     tokenizer = transformers.CLIPTokenizer(
         str(words / "vocab.json"), str(words / "merges.txt"), model_max_length=77
     )

@@ -18,7 +18,7 @@ from wsdemo.lora.modules import Lora
 from wsdemo.lora.passport import module_rows, passport
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui.lora import hub_row, predict_section
-from wsdemo.ui.shared.events import QUICK, download_file, guarded
+from wsdemo.ui.shared.events import QUICK, READING, download_file, guarded
 from wsdemo.ui.shared.text import text_of
 
 INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
@@ -195,7 +195,8 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
     """How alike two LoRAs are."""
     if a is None or b is None:
         raise WsdemoError("Two files are needed", "One of them is missing.", "Drop two LoRAs.")
-    found = compare(read_lora(Path(a)), read_lora(Path(b)))
+    loras = [read_lora(Path(a)), read_lora(Path(b))]
+    found = compare(*loras)
     size = f"the second is {found.ratio:.3g} times as large"
     if not math.isfinite(found.ratio):
         size = "the first changes nothing"
@@ -203,7 +204,7 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
         f"Cosine of the two updates **{found.cosine:.4f}** over {len(found.modules):,} shared "
         f"modules; {size}. Only in the first: "
         f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
-        f" {found.ancestry}"
+        f" {found.ancestry}{_doubts(*loras)}"
     )
     rows = [(short(m.name), m.cosine, m.output_angle, m.input_angle) for m in found.modules]
     return text, gr.Dataframe(pd.DataFrame(rows, columns=COMPARED).round(4), visible=True)
@@ -301,12 +302,14 @@ def build() -> None:
 
     example.input(predict_section.example_file, example, file, api_visibility="private", **QUICK)
     outputs = [words, heat, rows, csv, facts]
-    file.change(inspect, [file, config], outputs, api_name="inspect_lora", **QUICK)
-    config.change(inspect, [file, config], outputs, api_visibility="private", **QUICK)
-    smaller.click(shrink, [file, config, energy], [resized, said], api_name="resize_lora", **QUICK)
-    gauge.click(turn, [file, config, seed], [turned, told], api_name="regauge_lora", **QUICK)
+    file.change(inspect, [file, config], outputs, api_name="inspect_lora", **READING)
+    config.change(inspect, [file, config], outputs, api_visibility="private", **READING)
+    smaller.click(
+        shrink, [file, config, energy], [resized, said], api_name="resize_lora", **READING
+    )
+    gauge.click(turn, [file, config, seed], [turned, told], api_name="regauge_lora", **READING)
     together.click(
         combine, [first, second, one, other, style], [merged, verdict], api_name="merge_loras",
-        **QUICK,
+        **READING,
     )  # fmt: skip
-    against.click(both, [first, second], [verdict, angles], api_name="compare_loras", **QUICK)
+    against.click(both, [first, second], [verdict, angles], api_name="compare_loras", **READING)

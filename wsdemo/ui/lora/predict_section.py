@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError
+from wsdemo.limits import KEPT_PREDICTORS, MAX_BATCH, MAX_CONFIG_BYTES
 from wsdemo.lol.data.pairs import Pairs, pack
 from wsdemo.lol.predictor.answers import answer, ask, model_index
 from wsdemo.lol.predictor.files import load_predictor
@@ -22,14 +23,15 @@ from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui.lora import predict_panel
 from wsdemo.ui.lora.hub_row import given_token, token_field
-from wsdemo.ui.shared.events import QUICK, download_file, guarded, guarded_stream
+from wsdemo.ui.shared.events import BATCH, HUB, READING, download_file, guarded, guarded_stream
 from wsdemo.ui.shared.text import text_of
 
 EXAMPLES = "lora-examples"
-MAX_BATCH = 200
-"""LoRAs of one batch drop."""
 PASSPORT = ("family", "base", "modules", "ranks", "norm", "exact", "predictor", "reason")
 """Columns of a batch between the file's name and the predictions."""
+HEEDS_CONFIG = {"PEFT", "AdaLoRA", "MLX"}
+"""Of the families that a file's name for itself lists (a DoRA is "DoRA + PEFT", or "+ kohya"),
+those whose scale is in adapter_config.json."""
 WIDTHS = ["210px", "130px", "170px", "110px", "90px", "90px", "70px", "120px", "300px"]
 """Of the name and of those."""
 
@@ -67,19 +69,25 @@ def truth(lora: Lora) -> str:
     return ""
 
 
-Own = tuple[Predictor, ...] | None
-"""A visitor's own predictors, asked before the shipped ones."""
+Own = tuple[str, ...] | None
+"""Files of a visitor's own predictors, asked before the shipped ones. Not the predictors: of all
+visitors together only KEPT_PREDICTORS are held in memory."""
+
+
+@lru_cache(maxsize=KEPT_PREDICTORS)
+def _own_predictor(path: str) -> Predictor:
+    return load_predictor(Path(path))
 
 
 def _predictors(own: Own) -> tuple[Predictor, ...]:
-    return (*(own or ()), *shipped_predictors())
+    return (*(_own_predictor(path) for path in own or ()), *shipped_predictors())
 
 
 @guarded
 def use_predictor(
     text: str | None, path: str | None, token: str | None, login: gr.OAuthToken | None = None
 ) -> tuple[Own, str]:
-    """A predictor from a dropped file or the Hub → the visitor's own, and what it knows.
+    """A predictor from a dropped file or the Hub → the visitor's own file, and what it knows.
 
     ``login`` is filled in by gradio from its type, as in hub_row.
     """
@@ -90,12 +98,13 @@ def use_predictor(
             "Which one?", "A file and a name are given.", "Empty one of the two fields."
         )
     if path is not None:
-        predictor = load_predictor(Path(path))
+        file = path
     else:  # never a path of the server's
-        predictor = hub_predictor((text or "").strip(), given_token(token, login))
+        file = str(hub_predictor((text or "").strip(), given_token(token, login)))
+    predictor = _own_predictor(file)
     labels = ", ".join(predict_panel.shown(label) for _, label in labels_of(predictor))
     told = f"Asked first from now on: {text_of(predictor.title)}, which predicts {labels}"
-    return (predictor,), f"{text_of(told, 600)}."
+    return (file,), f"{text_of(told, 600)}."
 
 
 def _asked(own: Own, read: Any) -> tuple[Lora, Predictor, Pairs]:
@@ -146,12 +155,19 @@ def settings(config: str | None) -> dict[str, Any] | None:
     """The adapter_config.json that a visitor dropped, if any.
 
     Raises:
-        WsdemoError: It is none.
+        WsdemoError: It is none, or too large to be one.
     """
     if config is None:
         return None
+    size = Path(config).stat().st_size
+    if size > MAX_CONFIG_BYTES:
+        raise WsdemoError(
+            "File too large",
+            f"adapter_config.json has {size:,} bytes; {MAX_CONFIG_BYTES:,} are allowed.",
+            "Take it from the adapter's folder.",
+        )
     try:
-        found = json.loads(Path(config).read_text(encoding="utf-8")[: 2**20])
+        found = json.loads(Path(config).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise WsdemoError(
             "Not a configuration",
@@ -186,13 +202,13 @@ def batch_row(path: Path, own: Own = (), config: dict[str, Any] | None = None) -
     Args:
         path: The file.
         own: The visitor's own predictors.
-        config: PEFT's adapter_config.json, which files of other programs do not heed.
+        config: PEFT's adapter_config.json (or MLX's), which files of other programs do not heed.
 
     Raises:
         WsdemoError: It is refused.
     """
     lora, geometry = read_and_measure(path)
-    if lora.family != "PEFT":
+    if not HEEDS_CONFIG & set(lora.family.split(" + ")):
         config = None
     if config is not None:  # it holds the scale
         lora, geometry = read_and_measure(path, config)
@@ -335,14 +351,14 @@ def build(file: gr.File, config: gr.File, opened: Any) -> None:
         lora, predictor, _ = _asked(mine, lambda: opened(path, settings))
         return predict_panel.gauge_html(predictor, lora, int(seed or 0))
 
-    private: dict[str, Any] = {"api_visibility": "private", **QUICK}
+    private: dict[str, Any] = {"api_visibility": "private", **READING}
     asked = [file, config, own]
-    file.change(predict, asked, outputs, api_name="predict_lora", **QUICK)
+    file.change(predict, asked, outputs, api_name="predict_lora", **READING)
     config.change(predict, asked, outputs, **private)
     gr.on(
         [use.click, reference.submit], use_predictor, [reference, dropped, token], [own, using],
-        **private,
+        **(private | HUB),
     ).success(predict, asked, outputs, **private)  # fmt: skip
     label.input(explain, [*asked, label], [evidence, doses], **private)
     gauge.click(turn, [*asked, gauge_seed], exhibit, **private)
-    files.change(batch, [files, own], [table, csv, counted], api_name="predict_many", **QUICK)
+    files.change(batch, [files, own], [table, csv, counted], api_name="predict_many", **BATCH)
