@@ -1,5 +1,9 @@
 """Fixtures: small fields in float64, with the arithmetic exact enough to test equalities."""
 
+import contextlib
+import time
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -19,6 +23,16 @@ def make_base(config: FieldConfig = SMALL, seed: int = 0) -> FrozenBase:
         bias.data.normal_(0, 0.3, generator=g)
     z = torch.randn(config.latent_dim, generator=g)
     return field.freeze(z).to("cpu", torch.float64)
+
+
+@contextlib.contextmanager
+def little_work(seconds: float = 5.0) -> Iterator[None]:
+    """Fails what takes more seconds of a core, which other processes do not lengthen."""
+    before = time.process_time()
+    try:
+        yield
+    finally:
+        assert time.process_time() - before < seconds
 
 
 class Clock:

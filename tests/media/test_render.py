@@ -1,12 +1,12 @@
 """Rendering: two renderers, one picture; the choice is open."""
 
 import threading
-import time
 import tracemalloc
 
 import numpy as np
 import pytest
 
+from tests.conftest import little_work
 from tests.media.shapes import ball, box, torus
 from wsdemo.errors import WsdemoError
 from wsdemo.media import opengl
@@ -91,14 +91,13 @@ def heap(count: int) -> Mesh:
 
 def test_many_large_triangles_take_little_memory_and_time():
     tracemalloc.start()
-    started = time.monotonic()
     try:
-        render(heap(100), 256, renderer="software")
+        with little_work(20):
+            render(heap(100), 256, renderer="software")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 100 * 2**20
-    assert time.monotonic() - started < 20
 
 
 def test_how_many_triangles_are_drawn_at_once_does_not_show(monkeypatch):

@@ -1,10 +1,9 @@
 """Signed distances: exact on simple solids, unmoved by holes, flips and inversion."""
 
-import time
-
 import numpy as np
 import pytest
 
+from tests.conftest import little_work
 from tests.media.shapes import ball, box, torus, torus_field
 from wsdemo.errors import WsdemoError
 from wsdemo.media import sdf
@@ -97,10 +96,9 @@ def test_meshes_whose_distances_take_minutes_are_refused_at_once():
     assert near_faces(ball()) < 40
     check_work(ball())
     check_work(heap(200))
-    started = time.monotonic()
-    with pytest.raises(WsdemoError, match="of its triangles reach an average point"):
+    refused = pytest.raises(WsdemoError, match="of its triangles reach an average point")
+    with refused, little_work():
         check_work(heap(20_000))
-    assert time.monotonic() - started < 5
 
 
 def test_what_may_take_long_is_timed(monkeypatch):
