@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
-from tests.lora.files import families, peft_folder, write
 from tests.lol.synthetic import write_collection
+from tests.lora.files import families, peft_folder, write
 from tests.media.shapes import box
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.cli.main import main
