@@ -5,20 +5,23 @@ from pathlib import Path
 import pytest
 import torch
 
-<<<<<<< HEAD:tests/domains/test_pipelines.py
 from tests.conftest import Clock
-=======
 from wsdemo.analysis.reconstruction import psnr
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_faces.py
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.domains import fitting, instances
 from wsdemo.domains.domain import FitOptions, Original
 from wsdemo.domains.faces import FACES, render_faces
 from wsdemo.domains.fitting import fit_original
 from wsdemo.domains.instances import between, make_instance
-from wsdemo.domains.models import adapter_of, diffusion_of, encoder_of, nearest_training
+from wsdemo.domains.models import (
+    adapter_of,
+    diffusion_of,
+    encoder_of,
+    nearest_training,
+    neighbours_of,
+)
 from wsdemo.errors import WsdemoError
-from wsdemo.fields import fit as fitting
+from wsdemo.fields import fit
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
 from wsdemo.fields.gauges import canonicalise, regauge
 from wsdemo.fields.signal import image_to_signal
@@ -118,20 +121,14 @@ def test_the_target_is_reached_by_the_picture_that_is_shown(weights, adapter):
         options = FitOptions(seconds=60, target_psnr=27.0)
         last = list(fit_original(FACES, Original(face), options))[-1]
         assert last.psnr >= 27
-        assert last.step < fitting.MOST_STEPS
+        assert last.step < fit.MOST_STEPS
 
 
 def test_the_carried_start_shows_more_of_a_photo_and_mixes_with_its_like_alone():
     photo = Path(instances.__file__).parent.parent / "ui" / "examples" / "astronaut.png"
     face = FACES.open(FACES, photo).value
     fits = {
-<<<<<<< HEAD:tests/domains/test_pipelines.py
-        start: list(face_fitting.fit_picture(face, FitOptions(steps=80, start=start)))
-=======
-        start: list(
-            fit_original(FACES, Original(face), FitOptions(seconds=60, max_steps=80, start=start))
-        )
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_faces.py
+        start: list(fit_original(FACES, Original(face), FitOptions(steps=80, start=start)))
         for start in ("spread", "carried")
     }
     spread, carried = fits["spread"][-1], fits["carried"][-1]
@@ -152,42 +149,36 @@ def test_the_start_of_an_mlp_does_not_take_the_time_of_its_fit(weights, adapter,
         clock.now += 100
         return made
 
-<<<<<<< HEAD:tests/domains/test_pipelines.py
-    monkeypatch.setattr(face_fitting, "face_adapter", slow)
-    monkeypatch.setattr(face_fitting, "time", clock)
-    monkeypatch.setattr(fitting, "time", clock)
-    face = pipelines.render_faces(weights[3:4], adapter)[0]
-    last = list(face_fitting.fit_picture(face, FitOptions("mlp", 4, seconds=1.0)))[-1]
-=======
     monkeypatch.setattr(fitting, "adapter_of", slow)
+    monkeypatch.setattr(fitting, "time", clock)
+    monkeypatch.setattr(fit, "time", clock)
     face = render_faces(weights[3:4], adapter)[0]
     last = list(fit_original(FACES, Original(face), FitOptions("mlp", 4, seconds=1.0)))[-1]
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_faces.py
     assert last.step > 3
-    assert last.seconds == pytest.approx(1.0, abs=0.1)
+    assert last.instance.measured["seconds"] == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_fit_of_so_many_steps_gives_the_same_bytes_and_one_in_time_says_when_it_had_too_few(
     weights, adapter, monkeypatch
 ):
-    face = pipelines.render_faces(weights[3:4], adapter)[0]
+    face = render_faces(weights[3:4], adapter)[0]
     files = []
     for tick in (0.001, 7.0):  # however busy the machine
         clock = Clock(tick)
-        monkeypatch.setattr(face_fitting, "time", clock)
         monkeypatch.setattr(fitting, "time", clock)
-        last = list(face_fitting.fit_picture(face, FitOptions(steps=12)))[-1]
+        monkeypatch.setattr(fit, "time", clock)
+        last = list(fit_original(FACES, Original(face), FitOptions(steps=12)))[-1]
         assert last.step == 12
         assert not last.notes  # it was asked for
         files.append(last.instance.to_bytes())
-        last = list(face_fitting.fit_picture(face, FitOptions(is_comparable=True)))[-1]
+        last = list(fit_original(FACES, Original(face), FitOptions(is_comparable=True)))[-1]
         files.append(last.instance.to_bytes())
     assert files[:2] == files[2:]
-    last = list(face_fitting.fit_picture(face, FitOptions(seconds=100)))[-1]
-    assert last.step < face_fitting.ENOUGH_STEPS
+    last = list(fit_original(FACES, Original(face), FitOptions(seconds=100)))[-1]
+    assert last.step < FACES.enough_steps
     assert f"Only {last.step} steps" in last.notes[0]
     enough = FitOptions(seconds=100, target_psnr=5.0)
-    assert not list(face_fitting.fit_picture(face, enough))[-1].notes
+    assert not list(fit_original(FACES, Original(face), enough))[-1].notes
 
 
 def test_every_rank_that_may_be_fitted_gives_a_file_that_may_be_opened():
@@ -252,17 +243,12 @@ def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_
     assert last.step == FACES.comparable.steps
     assert not found.abstained
     assert len(found.predictions) == 40
-<<<<<<< HEAD:tests/domains/test_pipelines.py
-    _, found = asked(face_fitting.FitOptions(steps=1200), path)
-=======
-    _, found = asked(FitOptions(seconds=120, max_steps=1200), path)
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_faces.py
+    _, found = asked(FitOptions(steps=1200), path)
     assert found.abstained
     assert "--comparable" in found.reason
 
 
 def test_the_prior_of_a_model_is_hashed_once(monkeypatch):
-    model = pipelines.face_diffusion()
-    pipelines.neighbours_of(model, pipelines.NEIGHBOURS)
+    neighbours_of(FACES)
     monkeypatch.setattr(diffusion, "tensors_hash", lambda *_: pytest.fail("hashed again"))
-    pipelines.neighbours_of(model, pipelines.NEIGHBOURS)
+    neighbours_of(FACES)

@@ -7,7 +7,7 @@ import torch
 from tests.conftest import Clock
 from tests.media.shapes import ball, box, torus
 from wsdemo.analysis.shapes import compare_meshes
-from wsdemo.domains import shape_fitting, shapes
+from wsdemo.domains import fitting, shape_fitting, shapes
 from wsdemo.domains.domain import FitOptions, Original
 from wsdemo.domains.faces import FACES
 from wsdemo.domains.fitting import fit_original
@@ -23,11 +23,8 @@ from wsdemo.domains.registry import domain_named
 from wsdemo.domains.sampling import sample
 from wsdemo.domains.shapes import AIRPLANE, SHAPES
 from wsdemo.errors import WsdemoError
-<<<<<<< HEAD:tests/domains/test_shape_pipelines.py
-from wsdemo.fields import fit as fitting
-=======
+from wsdemo.fields import fit
 from wsdemo.maps.walk import walk
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_shapes.py
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh, statistics
 
@@ -161,11 +158,7 @@ def test_a_sample_has_a_nearest_training_shape_and_a_training_shape_is_its_own(e
 def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
     mesh = Mesh(box(8, 4, 3).vertices + np.array([100, -7, 3]), box().faces)
     given = source(tmp_path, mesh)
-<<<<<<< HEAD:tests/domains/test_shape_pipelines.py
-    reports = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=150)))
-=======
-    reports = list(fit_original(SHAPES, given, FitOptions(seconds=6)))
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_shapes.py
+    reports = list(fit_original(SHAPES, given, FitOptions(steps=150)))
     assert [r.is_last for r in reports] == [False] * (len(reports) - 1) + [True]
     last = reports[-1]
     assert last.instance.measured["iou"] > 0.7
@@ -183,13 +176,12 @@ def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
 
 def test_a_fit_leaves_no_specks_far_from_the_surface(tmp_path):
     given = source(tmp_path, ball())
-<<<<<<< HEAD:tests/domains/test_shape_pipelines.py
-    options = ShapeFitOptions(steps=200)
-    *_, before, last = shape_fitting.fit_mesh(given, options)
+    options = FitOptions(steps=200)
+    *_, before, last = fit_original(SHAPES, given, options)
     assert (before.is_measuring, before.is_last) == (True, False)
-    assert statistics(last.mesh)["parts"] == 1
-    assert np.abs(last.mesh.vertices).max() < 0.95
-    assert last.reference is given.mesh
+    assert statistics(last.shown)["parts"] == 1
+    assert np.abs(last.shown.vertices).max() < 0.95
+    assert last.reference is given.value.mesh
     assert last.instance.measured["steps"] == 200
     assert 0 < last.measuring_seconds < last.seconds
 
@@ -198,24 +190,15 @@ def test_a_fit_of_a_mesh_keeps_its_time_or_its_steps(tmp_path, monkeypatch):
     given, files = source(tmp_path, ball()), []
     for tick in (0.01, 0.5):
         clock = Clock(tick)
-        monkeypatch.setattr(shape_fitting, "time", clock)
         monkeypatch.setattr(fitting, "time", clock)
-        last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=5)))[-1]
+        monkeypatch.setattr(fit, "time", clock)
+        last = list(fit_original(SHAPES, given, FitOptions(steps=5)))[-1]
         assert not last.notes
         files.append(last.instance.to_bytes())
     assert files[0] == files[1]
-    *_, last = shape_fitting.fit_mesh(given, ShapeFitOptions(seconds=20))
+    *_, last = fit_original(SHAPES, given, FitOptions(seconds=20))
     assert last.instance.measured["seconds"] == pytest.approx(20, rel=0.1)
     assert f"Only {last.instance.measured['steps']:.0f} steps" in last.notes[0]
-=======
-    options = FitOptions(seconds=60, max_steps=200)
-    *_, before, last = fit_original(SHAPES, given, options)
-    assert (before.is_measuring, before.is_last) == (True, False)
-    assert statistics(last.shown)["parts"] == 1
-    assert np.abs(last.shown.vertices).max() < 0.95
-    assert last.reference is given.value.mesh
-    assert last.instance.measured["seconds"] < last.seconds
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_shapes.py
 
 
 def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
@@ -223,15 +206,9 @@ def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
         np.concatenate([ball(0.6).vertices, ball(0.2).vertices + np.array([1.2, 0, 0])]),
         np.concatenate([ball().faces, ball().faces + len(ball().vertices)]),
     )
-<<<<<<< HEAD:tests/domains/test_shape_pipelines.py
-    options = ShapeFitOptions(steps=100, largest=True)
-    last = list(shape_fitting.fit_mesh(source(tmp_path, apart), options))[-1]
-    assert statistics(last.mesh)["parts"] == 1
-=======
-    options = FitOptions(seconds=60, max_steps=100, detail={"largest": True})
+    options = FitOptions(steps=100, detail={"largest": True})
     last = list(fit_original(SHAPES, source(tmp_path, apart), options))[-1]
     assert statistics(last.shown)["parts"] == 1
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_shapes.py
     assert last.instance.measured["iou"] < 0.99
 
 
@@ -241,17 +218,10 @@ def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     flip = rng.random(len(faces)) < 0.1
     faces[flip] = faces[flip][:, ::-1]
     given = source(tmp_path, Mesh(mesh.vertices, faces))
-<<<<<<< HEAD:tests/domains/test_shape_pipelines.py
-    assert any("winding number" in line for line in given.describe())
-    last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=150)))[-1]
-    whole = source(tmp_path, mesh, "w.ply").mesh
-    assert compare_meshes(whole, last.mesh)["iou"] > 0.75
-=======
     assert any("winding number" in line for line in given.notes)
-    last = list(fit_original(SHAPES, given, FitOptions(seconds=6)))[-1]
+    last = list(fit_original(SHAPES, given, FitOptions(steps=150)))[-1]
     whole = source(tmp_path, mesh, "w.ply").value.mesh
     assert compare_meshes(whole, last.shown)["iou"] > 0.75
->>>>>>> 884ce455308ac4b9713429da8152e895b91d8678:tests/domains/test_shapes.py
 
 
 def test_a_sheet_becomes_a_shell_and_that_is_said(tmp_path):

@@ -36,7 +36,7 @@ def inputs(tmp_path_factory):
             instance.save(folder / f"{name}-{i}.safetensors")
     write(folder / "lora.safetensors", families()["kohya"][0], {})
     peft_folder(folder / "peft", {"r": 3, "lora_alpha": 3})
-    torch.save({k: v for k, v in families()["kohya"][0].items()}, folder / "lora.pt")
+    torch.save(families()["kohya"][0], folder / "lora.pt")
     write_collection(folder / "many", count=60)
     return folder
 
