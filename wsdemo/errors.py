@@ -23,3 +23,13 @@ class WsdemoError(Exception):
     def as_dict(self) -> dict[str, str]:
         """Returns the three texts under the keys of the command line's JSON."""
         return {"title": self.title, "message": self.message, "hint": self.hint}
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raises WsdemoError unless low ≤ value ≤ high."""
+    if not low <= value <= high:
+        raise WsdemoError(
+            "Value out of range",
+            f"{name} is {value:g}; expected {low:g} to {high:g}.",
+            f"Choose a {name} in that range.",
+        )
