@@ -1,7 +1,7 @@
 """Whoever waits for something quick does not wait for what takes long."""
 
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.shared.events import COMPUTE, QUICK
+from wsdemo.ui.shared.events import COMPUTE, QUICK, READING
 
 APART = (
     ("many.batch", "report.inspect"),
@@ -10,7 +10,7 @@ APART = (
     ("own_predictor.use_predictor", "prediction.predict"),
     ("hub_row.fetch", "report.inspect"),
     ("hub_row.look", "pairing.both"),
-    ("shape_fit_tab.fit", "shape_fit_tab.look"),
+    ("fit_tab.fit_one", "fit_tab.look_at"),
 )
 """Pairs of handlers of which none waits for the other: ``module.function``."""
 SLOW = {"report", "prediction", "pairing", "convert", "many", "own_predictor", "hub_row"}
@@ -27,7 +27,7 @@ def test_slow_jobs_do_not_hold_up_quick_ones_nor_each_other():
     assert quick
     of_loras = {name for name in quick if name.split(".")[0] in SLOW}
     assert not of_loras
-    assert "shape_fit_tab.look" not in quick
+    assert READING["concurrency_id"] in queues["fit_tab.look_at"]  # meshes
     for one, other in APART:
         assert not queues[one] & queues[other], (one, other)
-    assert queues["shape_fit_tab.fit"] == {COMPUTE["concurrency_id"]}
+    assert queues["fit_tab.fit_one"] == {COMPUTE["concurrency_id"]}
