@@ -25,12 +25,8 @@ REFUSED, INTERRUPTED, UNREAD, TERMINATED = 2, 130, 141, 143
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Ended(BaseException):
-    """A signal asks the command to end. No Exception: no handler of errors may keep it."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+class Terminated(BaseException):
+    """SIGTERM asks the command to end. No Exception: no handler of errors may keep it."""
 
 
 def run_command(command: Callable[[], Result], as_json: bool) -> int:
@@ -47,15 +43,17 @@ def run_command(command: Callable[[], Result], as_json: bool) -> int:
                 sys.stdout.flush()
                 raise
             return _unread()
-        except (Ended, KeyboardInterrupt) as ended:
-            status = ended.status if isinstance(ended, Ended) else INTERRUPTED
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except Terminated:
+            status = TERMINATED
         except Exception as error:
             if not asked:
                 return _refused(_explained(error), as_json)
             status = asked[0]  # an extension that was interrupted while it was imported
     word = "Interrupted" if status == INTERRUPTED else "Terminated"
     message = "It was asked to end; no file is half written."
-    return _refused(WsdemoError(word, message, "Start it again."), as_json, status)
+    return _refused(WsdemoError(word, message), as_json, status)
 
 
 def unwritable(error: OSError) -> WsdemoError:
@@ -97,7 +95,8 @@ def _refused(error: WsdemoError, as_json: bool, status: int = REFUSED) -> int:
         if as_json:
             print(json.dumps({"error": error.as_dict()}), flush=True)
         else:
-            print(f"{error.title}: {error.message}\n{error.hint}", file=sys.stderr, flush=True)
+            lines = [f"{error.title}: {error.message}", error.hint]
+            print("\n".join(line for line in lines if line), file=sys.stderr, flush=True)
     except BrokenPipeError:
         _unread()
     return status
@@ -124,7 +123,7 @@ def _signals() -> Iterator[list[int]]:
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         asked.append(128 + number)
-        raise Ended(128 + number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     # Whoever started it may want a signal ignored: a job in the background of a script.
