@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from wsdemo.weight_map import point_instance, weight_map
 
 from tests.media.shapes import torus
 from wsdemo.cli import main as cli
@@ -16,6 +15,7 @@ from wsdemo.cli.files import MESH
 from wsdemo.domains.instances import open_instance
 from wsdemo.fields.fit import MOST_STEPS
 from wsdemo.fields.instance import Instance
+from wsdemo.maps.weight_map import point_instance, weight_map
 from wsdemo.media.images import open_picture
 from wsdemo.media.mesh_files import WRITABLE, mesh_bytes, open_mesh
 
