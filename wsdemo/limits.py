@@ -79,6 +79,11 @@ MAX_LOHA_PRODUCTS = 2**34
 """Multiplications to build a LoHa's matrix, n m r: they take about two seconds."""
 MAX_EXPANDED_NUMBERS = 2**29
 """Numbers of all factors of a file beyond those that it stores: 2 GB where they are kept."""
+MAX_HELD_FACTORS = 512 * 2**20
+"""Bytes of the factors of a LoRA that is kept at hand for what is done with it next; a larger one
+is read again where its factors are needed."""
+MAX_HELD_READINGS = 2**30
+"""Bytes of all LoRAs that an app keeps at hand; the one looked at least recently goes first."""
 MAX_EXACT_SIDE = 1024
 """Rows or columns of a matrix whose singular values are computed exactly: in about a second."""
 MAX_SEED = 2**31 - 1

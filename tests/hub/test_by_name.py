@@ -14,7 +14,8 @@ from wsdemo.cli.main import main
 from wsdemo.lol.predictor import files as predictor_files
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui.lora import hub_row
-from wsdemo.ui.lora.predict_section import _own_predictor, use_predictor
+from wsdemo.ui.lora.own_predictor import use_predictor
+from wsdemo.ui.lora.prediction import own_predictor
 
 
 def test_the_command_line_takes_a_repository(loopback, capsys):
@@ -90,7 +91,7 @@ def test_the_page_takes_a_predictor_by_name_and_no_path(loopback, tmp_path):
     body = (DIRECTORY / "lol-face-fields.safetensors").read_bytes()
     loopback.files["acme/predictor"] = {"predictor.safetensors": body}
     (own,), told = use_predictor("acme/predictor", None, "")
-    assert _own_predictor(own).name == "lol-face-fields"
+    assert own_predictor(own).name == "lol-face-fields"
     assert "Smiling" in told
     (tmp_path / "predictor.safetensors").write_bytes(body)
     with pytest.raises(gr.Error, match="owner/name"):

@@ -4,16 +4,16 @@ from wsdemo.ui.blocks import build_blocks
 from wsdemo.ui.shared.events import COMPUTE, QUICK
 
 APART = (
-    ("predict_section.batch", "lora_tab.inspect"),
-    ("predict_section.batch", "predict_section.predict"),
-    ("predict_section.batch", "hub_row.fetch"),
-    ("predict_section.use_predictor", "predict_section.predict"),
-    ("hub_row.fetch", "lora_tab.inspect"),
-    ("hub_row.look", "lora_tab.both"),
+    ("many.batch", "report.inspect"),
+    ("many.batch", "prediction.predict"),
+    ("many.batch", "hub_row.fetch"),
+    ("own_predictor.use_predictor", "prediction.predict"),
+    ("hub_row.fetch", "report.inspect"),
+    ("hub_row.look", "pairing.both"),
     ("shape_fit_tab.fit", "shape_fit_tab.look"),
 )
 """Pairs of handlers of which none waits for the other: ``module.function``."""
-SLOW = {"lora_tab", "predict_section", "hub_row"}
+SLOW = {"report", "prediction", "pairing", "convert", "many", "own_predictor", "hub_row"}
 """Modules whose handlers read what visitors bring, or download it."""
 
 
@@ -26,7 +26,7 @@ def test_slow_jobs_do_not_hold_up_quick_ones_nor_each_other():
     quick = {name for name, own in queues.items() if QUICK["concurrency_id"] in own}
     assert quick
     of_loras = {name for name in quick if name.split(".")[0] in SLOW}
-    assert of_loras <= {"predict_section.example_file"}
+    assert not of_loras
     assert "shape_fit_tab.look" not in quick
     for one, other in APART:
         assert not queues[one] & queues[other], (one, other)

@@ -20,7 +20,7 @@ from wsdemo.fields.instance import Instance
 from wsdemo.maps.walk import shares_of, walk_by_representation
 from wsdemo.maps.walk import walk as walk_steps
 from wsdemo.maps.weight_map import point_instance, weight_map
-from wsdemo.ui.lora.predict_panel import curve_svg
+from wsdemo.ui.shared.curve import curve_svg
 from wsdemo.ui.shared.events import guarded
 from wsdemo.ui.shared.text import text_of
 
