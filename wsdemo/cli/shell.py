@@ -7,7 +7,6 @@ traceback. Whatever ends a command, files are whole or as they were (wsdemo/file
 """
 
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -18,11 +17,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from wsdemo.errors import WsdemoError, refuse_lack_of_memory
+from wsdemo.errors import WsdemoError
+from wsdemo.files import explained
 
 Result = dict[str, Any]
 REFUSED, INTERRUPTED, UNREAD, TERMINATED = 2, 130, 141, 143
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Terminated(BaseException):
@@ -49,36 +48,11 @@ def run_command(command: Callable[[], Result], as_json: bool) -> int:
             status = TERMINATED
         except Exception as error:
             if not asked:
-                return _refused(_explained(error), as_json)
+                return _refused(explained(error), as_json)
             status = asked[0]  # an extension that was interrupted while it was imported
     word = "Interrupted" if status == INTERRUPTED else "Terminated"
     message = "It was asked to end; no file is half written."
     return _refused(WsdemoError(word, message), as_json, status)
-
-
-def unwritable(error: OSError) -> WsdemoError:
-    """What to say when the system refuses a file."""
-    where = error.filename or "a file"
-    if error.errno in _FULL:
-        return WsdemoError(
-            "No room for a file",
-            f"{where}: {error.strerror}. An older file of that name is as it was.",
-            "Free some space, or choose another disk with --out.",
-        )
-    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")
-
-
-def _explained(error: Exception) -> WsdemoError:
-    """The refusal that an error stands for; a bug goes on."""
-    if isinstance(error, WsdemoError):
-        return error
-    if isinstance(error, OSError) and error.errno is not None:
-        return unwritable(error)
-    try:
-        refuse_lack_of_memory(error)
-    except WsdemoError as lack:
-        return lack
-    raise error
 
 
 def _show(result: Result, as_json: bool) -> None:
