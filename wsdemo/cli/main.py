@@ -249,6 +249,12 @@ def build_parser() -> Parser:
             "--largest", action="store_true", help="shapes: keep the largest piece only"
         )
 
+    def up_option(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--up", choices=["auto", "y", "z"], default="auto",
+            help="a mesh's vertical axis; auto: z for STL and 3MF, else y, and it is said",
+        )  # fmt: skip
+
     def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -279,6 +285,7 @@ def build_parser() -> Parser:
     fit = verb("fit", run_fit, "Turn a picture or a mesh into weights.")
     fit.add_argument("input", type=Path, metavar="PICTURE|MESH")
     fit.add_argument("--base", choices=["shapes", "airplane"], default="shapes", help="for a mesh")
+    up_option(fit)
     fit.add_argument(
         "--seconds", type=float, default=5.0, help="of fitting; an MLP's start comes on top"
     )
@@ -314,6 +321,7 @@ def build_parser() -> Parser:
     render.add_argument("--size", type=int, default=512, help="pixels a side")
     render.add_argument("--azimuth", type=float, default=35.0, help="degrees")
     render.add_argument("--elevation", type=float, default=20.0, help="degrees")
+    up_option(render)
     render.add_argument("--renderer", default="auto", choices=["auto", "egl", "software"])
     render.add_argument("--out", type=Path, default=None, help="PNG file")
 

@@ -78,13 +78,14 @@ def run_walk(args: argparse.Namespace) -> Result:
         return {"domain": "image", "loss": "mean squared difference of pixels in [0, 1]",
                 "steps": steps, "files": [s["file"] for s in steps]}  # fmt: skip
     from wsdemo.domains.shape_fitting import walk_shapes
+    from wsdemo.domains.shape_pipelines import pose_between
     from wsdemo.media.mesh_files import mesh_bytes
 
     for i, step in enumerate(walk_shapes(a, b, args.steps)):
         out.mkdir(parents=True, exist_ok=True)
         file = out / f"step-{i:02d}.glb"
         if step.mesh is not None:
-            file.write_bytes(mesh_bytes(step.mesh, "glb"))
+            file.write_bytes(mesh_bytes(pose_between(a, b, step.share).undo(step.mesh), "glb"))
         steps.append({
             "share": step.share, "file": str(file) if step.mesh is not None else None,
             "to_first": None if step.mesh is None else step.to_first,

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.fields.instance import Instance
-from wsdemo.media.mesh_files import READABLE, mesh_bytes, precision_note
+from wsdemo.media.formats.foreign import names_a_mesh
+from wsdemo.media.mesh_files import mesh_bytes, precision_note
 
 Result = dict[str, Any]
 
 
 def is_mesh(path: Path) -> bool:
-    """Whether a file is a mesh by its name."""
-    return path.suffix.lower().removeprefix(".") in READABLE
+    """Whether a file is a mesh by its name, of a format that is read or not."""
+    return names_a_mesh(path.name)
 
 
 def write_shape(instance: Instance, path: Path, resolution: int, largest: bool) -> Result:
@@ -67,9 +68,10 @@ def run_sample(args: argparse.Namespace, folder: Path) -> Result:
 
 def run_fit(args: argparse.Namespace, out: Path) -> Result:
     """``fit MESH``: turns a mesh into weights."""
+    from wsdemo.analysis.shapes import FSCORE_RADIUS, FSCORE_SHARE
     from wsdemo.domains import shape_fitting
 
-    source = shape_fitting.load_mesh(args.input)
+    source = shape_fitting.load_mesh(args.input, args.up)
     notes = source.describe()
     for line in notes:
         print(line, file=sys.stderr)
@@ -90,8 +92,13 @@ def run_fit(args: argparse.Namespace, out: Path) -> Result:
         "domain": last.instance.domain,
         "chamfer": m["chamfer"],
         "fscore": m["fscore"],
+        "fscore_within": FSCORE_RADIUS * source.pose.scale,
+        "fscore_within_share": FSCORE_SHARE,
+        "units": "chamfer: squared, the longest side being 1.8; fscore_within: the file's units;"
+        " fscore_within_share: of the longest side",
         "iou": m["iou"],
         "normals": m["normals"],
+        "up": source.pose.up,
         "weights": last.instance.adapter.weight_count,
         "bytes": size,
         "mesh_bytes": args.input.stat().st_size,
@@ -109,25 +116,28 @@ def run_render(args: argparse.Namespace, out: Path) -> Result:
 
     from wsdemo.domains.pipelines import check_range
     from wsdemo.limits import MAX_RENDER_SIDE, MIN_RENDER_SIDE
-    from wsdemo.media.camera import Camera
+    from wsdemo.media.camera import Camera, all_seeing
     from wsdemo.media.mesh_files import open_mesh
-    from wsdemo.media.meshes import normalise
+    from wsdemo.media.meshes import normalise, upright
     from wsdemo.media.render import choose_renderer, render
 
     started = time.monotonic()
     check_range("size", args.size, MIN_RENDER_SIDE, MAX_RENDER_SIDE)
     check_range("azimuth", args.azimuth, -360, 360)
     check_range("elevation", args.elevation, -90, 90)
-    mesh, report = open_mesh(args.input)
-    camera = Camera(args.azimuth, args.elevation)
+    raw, report = open_mesh(args.input)
+    turned, axis, said = upright(raw, args.up, report.kind)
+    mesh = normalise(turned)[0]
+    camera = all_seeing(mesh, Camera(args.azimuth, args.elevation))
     chosen, reason = choose_renderer(args.renderer)
-    picture = render(normalise(mesh)[0], args.size, camera, args.renderer)
+    picture = render(mesh, args.size, camera, args.renderer)
     Image.fromarray(picture).save(out, format="PNG")
     return {
         "file": str(out),
         "renderer": chosen,
         "reason": reason,
         "faces": report.faces,
-        "notes": list(report.notes),
+        "up": axis,
+        "notes": [*report.notes, *said],
         "seconds": time.monotonic() - started,
     }

@@ -1,7 +1,7 @@
 """Meshes → weights and back: reading, fitting live, comparing, walking between two shapes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,12 +26,13 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse
 from wsdemo.fields.instance import Instance
-from wsdemo.fields.signal import TRUNCATION, grid_to_inputs, sdf_to_signal
+from wsdemo.fields.signal import grid_to_inputs, sdf_to_signal
 from wsdemo.limits import MAX_FIT_SECONDS, MAX_SEED
-from wsdemo.media.camera import Camera, Pixels
+from wsdemo.media.camera import Pixels, all_seeing
 from wsdemo.media.mesh_files import MeshReport, open_mesh
-from wsdemo.media.meshes import Mesh, Pose, normalise, surface_points
-from wsdemo.media.render import render, shade
+from wsdemo.media.meshes import Mesh, Pose, normalise, surface_points, upright
+from wsdemo.media.remesh import eased
+from wsdemo.media.render import facets, render, shade
 from wsdemo.media.sdf import (
     GRID,
     SdfSamples,
@@ -39,11 +40,10 @@ from wsdemo.media.sdf import (
     check_work,
     grid_points,
     sample_sdf,
-    signed_distance,
     solidity,
     surface_distance,
 )
-from wsdemo.media.surface import Values, extract, sparse_grid
+from wsdemo.media.solids import as_solid, shell_surface
 
 OWN_RATES = {"lora-asym": 0.001}
 """Adam's peak learning rates where meshes want another than pictures of the same kind."""
@@ -58,18 +58,20 @@ class MeshInput:
         pose: Where it stood.
         report: What its file held.
         solid: Whether it bounds a solid, and how much of it is thin.
+        notes: How it was made the boundary of a solid.
     """
 
     mesh: Mesh
     pose: Pose
     report: MeshReport
     solid: Solidity
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
         """What a person should know about how the mesh was read."""
         r = self.report
         tight = "watertight" if r.is_watertight else "not watertight"
-        lines = [f"{r.kind.upper()}: {r.faces:,} faces, {r.parts} parts, {tight}.", *r.notes]
+        lines = [f"{r.kind.upper()}: {r.faces:,} faces, {r.parts} parts, {tight}.", *r.notes, *self.notes]
         if self.solid.shell > 0:
             lines.append(
                 "It is a sheet that encloses nothing: fitted as a shell"
@@ -85,20 +87,29 @@ class MeshInput:
         return lines
 
 
-def load_mesh(path: Path) -> MeshInput:
-    """Reads, normalises and judges a mesh file.
+def load_mesh(path: Path | Sequence[Path], up: str = "auto") -> MeshInput:
+    """Reads, turns upright, normalises and judges a mesh file; see ``media.solids``.
+
+    Args:
+        path: The file, or several that belong together, or a zip of them.
+        up: Its vertical axis, ``y`` or ``z``; ``auto``: as its format has it.
 
     Raises:
         WsdemoError: See ``open_mesh``; also a mesh without any extent, or of so many large
             triangles across each other that distances to it would take minutes.
     """
     raw, report = open_mesh(path)
+    raw, axis, said = upright(raw, up, report.kind)
     low, high = raw.vertices.min(0), raw.vertices.max(0)
     if not float((high - low).max()) > 0:
         raise WsdemoError("Empty mesh", "All its points coincide.", "Give another mesh.")
     mesh, pose = normalise(raw)
+    mesh, eased_note = eased(mesh)
     check_work(mesh)
-    return MeshInput(mesh, pose, report, solidity(mesh))
+    mesh, shell, notes = as_solid(mesh)
+    thin = solidity(mesh).thin_share
+    notes = (*said, *([eased_note] if eased_note else []), *notes)
+    return MeshInput(mesh, replace(pose, up=axis), report, Solidity(shell, thin), notes)
 
 
 @dataclass(frozen=True)
@@ -144,15 +155,8 @@ class ShapeFitStep:
 
 
 def reference_surface(source: MeshInput) -> Mesh:
-    """What a fit is compared with: the mesh itself, or the shell around a sheet."""
-    if source.solid.shell == 0:
-        return source.mesh
-
-    def field(points: Values) -> Values:
-        exact = signed_distance(source.mesh, points.astype(np.float64), source.solid.shell)
-        return exact.clip(-TRUNCATION, TRUNCATION).astype(np.float32)
-
-    return extract(sparse_grid(field, FINE, TRUNCATION)[0])
+    """What a fit is compared with: the boundary of the solid, or the shell around a sheet."""
+    return shell_surface(source.mesh) if source.solid.shell > 0 else source.mesh
 
 
 def _fit_points(samples: SdfSamples) -> tuple[Tensor, Tensor]:
@@ -277,9 +281,11 @@ FAR_OFF = 0.036
 
 def overlay(mesh: Mesh, reference: Mesh, size: int) -> Pixels:
     """(size, size, 3) picture of a mesh, from clay where it lies on a reference to red."""
-    camera = Camera()
-    off = np.clip(surface_distance(reference, mesh.vertices) / FAR_OFF, 0, 1)[:, None]
-    clay = shade(mesh, camera).astype(np.float64)
-    red = shade(mesh, camera, colour=(0.86, 0.16, 0.14)).astype(np.float64)
-    colours = (clay * (1 - off) + red * off).round().astype(np.uint8)
-    return render(mesh, size, camera, colours=colours)
+    camera = all_seeing(mesh)
+    off = np.clip(surface_distance(reference, mesh.vertices) / FAR_OFF, 0, 1)
+    shown = facets(mesh, camera)
+    share = off[shown.source, None]
+    clay = shade(shown, camera).astype(np.float64)
+    red = shade(shown, camera, colour=(0.86, 0.16, 0.14)).astype(np.float64)
+    colours = (clay * (1 - share) + red * share).round().astype(np.uint8)
+    return render(shown.mesh, size, camera, colours=colours)

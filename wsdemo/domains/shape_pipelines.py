@@ -177,6 +177,8 @@ def shape_instance(
     _, meta = shipped_base(base)
     placed = {f"centre_{axis}": c for axis, c in zip("xyz", pose.centre, strict=True)}
     placed["scale"] = pose.scale
+    if pose.up == "z":
+        placed["z_up"] = 1.0
     return Instance(adapter, weights, "sdf", base, meta["hash"], FINE, {**measured, **placed})
 
 
@@ -200,7 +202,16 @@ def pose_of(instance: Instance) -> Pose:
     m = instance.measured
     if "scale" not in m:
         return Pose()
-    return Pose((m["centre_x"], m["centre_y"], m["centre_z"]), m["scale"])
+    centre = (m["centre_x"], m["centre_y"], m["centre_z"])
+    return Pose(centre, m["scale"], "z" if m.get("z_up") else "y")
+
+
+def pose_between(a: Instance, b: Instance, share: float) -> Pose:
+    """Where a point of the straight path from one instance to another stands: at the first's place
+    at 0, at the second's at 1; sizes mix geometrically. Upright as the first is."""
+    p, q = pose_of(a), pose_of(b)
+    x, y, z = ((1 - share) * s + share * t for s, t in zip(p.centre, q.centre, strict=True))
+    return Pose((x, y, z), p.scale ** (1 - share) * q.scale**share, p.up)
 
 
 # ---- sampling -----------------------------------------------------------------
