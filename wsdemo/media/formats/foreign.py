@@ -100,9 +100,7 @@ def _foreign(kind: str) -> WsdemoError:
     what, advice = FOREIGN[kind]
     return WsdemoError(
         "Mesh format not read",
-        f"Found {what}; meshes are read as {', '.join(READABLE)}.".replace("glb", "GLB").replace(
-            "gltf", "glTF"
-        ),
+        f"Found {what}; meshes are read as GLB, glTF, OBJ, PLY, STL, OFF and 3MF.",
         advice,
     )
 
