@@ -19,7 +19,6 @@ from wsdemo.media.formats.stl import read_stl
 from wsdemo.media.formats.threemf import read_3mf
 from wsdemo.media.mesh_sources import Source, find_mesh
 from wsdemo.media.mesh_writing import WRITABLE, mesh_bytes, precision_note
-from wsdemo.media.remesh import reduce_mesh, without_doubles
 from wsdemo.media.meshes import (
     Floats,
     Ints,
@@ -32,6 +31,7 @@ from wsdemo.media.meshes import (
     used_vertices,
     vertex_components,
 )
+from wsdemo.media.remesh import reduce_mesh, without_doubles
 
 __all__ = [
     "READABLE", "WRITABLE", "MeshReport", "check_mesh", "mesh_bytes", "open_mesh",

@@ -73,7 +73,9 @@ def _cut(faces: Ints, new: Ints) -> Ints:
     """(F', 3) triangles of (F, 3) faces with new vertices on some of their edges (−1: none)."""
     count = (new >= 0).sum(1)
     # Turned so that with one new vertex edge 0-1 has it, and with two edge 2-0 has none.
-    turn = np.where(count == 1, (new >= 0).argmax(1), (np.where(count == 2, (new < 0).argmax(1), 2) + 1) % 3)
+    turn = np.where(
+        count == 1, (new >= 0).argmax(1), (np.where(count == 2, (new < 0).argmax(1), 2) + 1) % 3
+    )
     column = (np.arange(3) + turn[:, None]) % 3
     f, n = np.take_along_axis(faces, column, 1), np.take_along_axis(new, column, 1)
     (a, b, c), (ab, bc, ca) = f.T, n.T

@@ -12,7 +12,15 @@ import igl
 import numpy as np
 from numpy.typing import NDArray
 
-from wsdemo.media.meshes import Floats, Ints, Mesh, edge_uses, face_normals, surface_points, used_part
+from wsdemo.media.meshes import (
+    Floats,
+    Ints,
+    Mesh,
+    edge_uses,
+    face_normals,
+    surface_points,
+    used_part,
+)
 from wsdemo.media.sdf import SHELL, THIN, surface_distance, winding_numbers
 from wsdemo.media.surface import Values, extract, sparse_grid
 
@@ -52,7 +60,9 @@ def boundary(mesh: Mesh) -> Boundary:
     notes: list[str] = []
     faces, patch, turned = _consistent(mesh.faces, face_normals(mesh)[1])
     if turned:
-        notes.append(f"Faces that looked the other way than their neighbours were turned: {turned:,}.")
+        notes.append(
+            f"Faces that looked the other way than their neighbours were turned: {turned:,}."
+        )
     mesh = Mesh(mesh.vertices, faces)
     sign = _body_signs(mesh, patch)
     wanted = _wanted_signs(mesh, patch, sign, notes)
@@ -149,7 +159,9 @@ def _body_signs(mesh: Mesh, patch: Ints) -> Ints:
     area = np.bincount(patch, areas)
     middle = np.stack([np.bincount(patch, areas * ((a + b + c) / 3)[:, i]) for i in range(3)], 1)
     middle = (middle / np.maximum(area, 1e-30)[:, None])[patch]
-    volume = np.bincount(patch, np.einsum("ij,ij->i", a - middle, np.cross(b - middle, c - middle)) / 6)
+    volume = np.bincount(
+        patch, np.einsum("ij,ij->i", a - middle, np.cross(b - middle, c - middle)) / 6
+    )
     sign = np.where(np.abs(volume) > 1e-6 * area**1.5, np.sign(volume), 0).astype(np.int64)
     sign[is_open] = 0
     largest = np.argsort(-area, kind="stable")

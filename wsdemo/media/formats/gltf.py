@@ -157,7 +157,9 @@ def _walk(file: Gltf) -> tuple[dict[int, Floats], list[str]]:
     while open_nodes:
         index, above = open_nodes.pop()
         if index in worlds or index < 0:
-            raise refuse("Mesh unreadable", "A node of the scene has two parents, or contains itself.")
+            raise refuse(
+                "Mesh unreadable", "A node of the scene has two parents, or contains itself."
+            )
         node = nodes[index]
         if node.get("extensions", {}).get("KHR_node_visibility", {}).get("visible") is False:
             hidden += 1
@@ -200,7 +202,9 @@ def _read(file: Gltf, placed: list[Placed], worlds: dict[int, Floats], notes: li
                 continue
             vertices, faces = _primitive(file, primitive, weights)
             if "skin" in place.node and "JOINTS_0" in primitive["attributes"]:
-                parts.append((_skinned(file, place.node["skin"], primitive, vertices, worlds), faces))
+                parts.append(
+                    (_skinned(file, place.node["skin"], primitive, vertices, worlds), faces)
+                )
                 continue
             for matrix in place.world @ _copies(file, place.node):
                 moved = vertices @ matrix[:3, :3].T + matrix[:3, 3]

@@ -10,9 +10,7 @@ TOLERANCE = 1e-9
 """Sine of the angle by which a corner may turn inwards and still count as straight."""
 
 
-def triangulate(
-    vertices: Floats, corners: Ints, counts: Ints, notes: tuple[str, ...] = ()
-) -> Raw:
+def triangulate(vertices: Floats, corners: Ints, counts: Ints, notes: tuple[str, ...] = ()) -> Raw:
     """Splits polygons into triangles, in order.
 
     Args:

@@ -65,8 +65,12 @@ class Archive:
             )
         if not models:
             found = ", ".join(sorted(entries))[:80] or "nothing"
-            what = "sliced G-code, no models" if any(n.endswith(".gcode") for n in entries) else found
-            raise refuse("Empty mesh", f"The archive holds {what}; expected a file that ends in .model.")
+            what = (
+                "sliced G-code, no models" if any(n.endswith(".gcode") for n in entries) else found
+            )
+            raise refuse(
+                "Empty mesh", f"The archive holds {what}; expected a file that ends in .model."
+            )
         self._tags = 0
         self._parsed: dict[str, Elements] = {}
         self.root = self._main(models)
@@ -89,7 +93,9 @@ class Archive:
                 f"{name[:60]!r} in the archive is damaged or encrypted ({type(error).__name__}).",
             ) from error
         if len(content) > limit:
-            raise refuse("Mesh too large", f"{name[:60]!r} unpacks to over {limit:,} bytes.", SIMPLER)
+            raise refuse(
+                "Mesh too large", f"{name[:60]!r} unpacks to over {limit:,} bytes.", SIMPLER
+            )
         return content
 
     def elements(self, name: str) -> Elements:
