@@ -10,7 +10,7 @@ Metadata, one JSON object under the key ``wsdemo``:
      "measured": {"psnr": 31.2, …}}
 
 and ``"canonical": true`` if the factors are not those that were fitted but canonical ones
-(fields/canonical.py): the same field from weights that lie elsewhere.
+(fields/gauges.py): the same field from weights that lie elsewhere.
 
 Coordinates are pixel centres in [-1, 1], x to the right and y down; values are RGB in
 [-1, 1], clamped and mapped to 0-255 by round((v + 1) · 127.5).
@@ -37,7 +37,6 @@ from wsdemo.limits import MAX_INSTANCE_BYTES
 from wsdemo.safetensors_header import read_header
 
 VERSION = 1
-DOMAINS = ("image", "sdf")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Instance:
     Attributes:
         adapter: Representation and base.
         weights: (D,) float32.
-        domain: ``image`` or ``sdf``.
+        domain: The kind that its base is of: ``image``, ``sdf``.
         base_name: Name of the base's checkpoint.
         base_hash: Hash of its tensors.
         size: Pixels a side of the fitted picture.
@@ -120,7 +119,7 @@ def read_instance(path: Path, load_base: BaseLoader) -> Instance:
         )
     if meta["domain"] != base_meta["domain"]:
         raise _refuse(
-            f"Its domain is {meta['domain']!r}, its base is of domain {base_meta['domain']!r}.",
+            f"It says domain {meta['domain'][:20]!r}; its base is of {base_meta['domain']!r}.",
             "Download the file again.",
         )
     adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))
@@ -170,4 +169,4 @@ def _metadata(text: str | None) -> dict[str, Any]:
             f"Its wsdemo metadata are malformed ({type(error).__name__}).",
             "Give a file that Fit or Sample wrote.",
         ) from error
-    return checked_metadata(meta, VERSION, DOMAINS)
+    return checked_metadata(meta, VERSION)

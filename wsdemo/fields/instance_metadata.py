@@ -1,4 +1,4 @@
-"""The metadata of an instance file, field by field: each is there, of its type, and within bounds."""
+"""The metadata of an instance file, field by field: there, of its type, and within bounds."""
 
 import math
 from collections.abc import Sequence
@@ -73,13 +73,12 @@ def _one_of(table: Any, path: str, allowed: Sequence[Any]) -> Any:
     return value
 
 
-def checked_metadata(meta: Any, version: int, domains: Sequence[str]) -> dict[str, Any]:
+def checked_metadata(meta: Any, version: int) -> dict[str, Any]:
     """Checks the parsed metadata of an instance.
 
     Args:
         meta: What the JSON holds.
         version: Of the format.
-        domains: Those that there are.
 
     Returns:
         The metadata with whole numbers as int and measured ones as float.
@@ -91,8 +90,7 @@ def checked_metadata(meta: Any, version: int, domains: Sequence[str]) -> dict[st
         raise _wrong("wsdemo", meta, "a JSON object")
     _one_of(meta, "kind", ("instance",))
     _one_of(meta, "version", (version,))
-    _one_of(meta, "domain", tuple(domains))
-    for path in ("base.name", "base.hash", "adapter.representation"):
+    for path in ("domain", "base.name", "base.hash", "adapter.representation"):
         _text(meta, path)
     canonical = _field(meta, "canonical", False)
     if not isinstance(canonical, bool):

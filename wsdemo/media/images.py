@@ -1,4 +1,4 @@
-"""Squares of pictures in, as tensors; pictures out as PNG. Reading files: media/picture_files.py."""
+"""Squares of pictures in, as tensors; pictures out as PNG. Reading files: picture_files.py."""
 
 import io
 import math

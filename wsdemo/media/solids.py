@@ -1,4 +1,4 @@
-"""What of a mesh bounds a solid, part by part: turned outward, sheets made plates, inner faces gone.
+"""What of a mesh bounds a solid, part by part: turned outward, sheets plates, inner faces gone.
 
 A field has one sign a point, so a mesh must say of each point whether it is inside. Files say it
 badly: a part is inside out, a sheet stands beside a body, faces lie hidden where parts meet. Here a
@@ -229,10 +229,10 @@ def _containers(mesh: Mesh, patch: Ints, bodies: Ints) -> list[tuple[int, int]]:
         low, high = boxes[inner]
         points = surface_points(pieces[inner], 64, 0)[0]
         for outer in reversed(order[:rank]):
-            if (boxes[outer][0] <= low).all() and (boxes[outer][1] >= high).all():
-                if (np.abs(winding_numbers(pieces[outer], points)) > 0.5).all():
-                    found.append((inner, outer))
-                    break
+            is_around = (boxes[outer][0] <= low).all() and (boxes[outer][1] >= high).all()
+            if is_around and (np.abs(winding_numbers(pieces[outer], points)) > 0.5).all():
+                found.append((inner, outer))
+                break
     return found
 
 
