@@ -4,17 +4,18 @@ import builtins
 import io
 import json
 import struct
-import time
 import zipfile
 
 import numpy as np
 import pytest
 import trimesh
 
+from tests.conftest import little_work
 from tests.media.shapes import ball, box, torus
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import KEPT_MESH_FACES, MAX_MESH_FACES
-from wsdemo.media import mesh_files
+from wsdemo.media import mesh_files, mesh_sources
+from wsdemo.media.formats import gltf
 from wsdemo.media.mesh_files import (
     READABLE,
     WRITABLE,
@@ -93,9 +94,9 @@ BAD = {
     "empty file.obj": ("", "Empty|No faces|unreadable"),
     "text.stl": ("hello, this is no mesh at all", "No faces|unreadable|Empty"),
     "garbage.ply": (bytes(range(256)) * 40, "unreadable"),
-    "cut off.glb": (mesh_bytes(ball(), "glb")[:500], "unreadable"),
+    "cut off.glb": (mesh_bytes(ball(), "glb")[:500], "cut off"),
     "not glTF.glb": ("<html>404 not found</html>", "does not begin like a GLB"),
-    "length lies.glb": (b"glTF" + struct.pack("<II", 2, 2**31) + b"\xff" * 40, "unreadable"),
+    "length lies.glb": (b"glTF" + struct.pack("<II", 2, 2**31) + b"\xff" * 40, "cut off"),
     "empty scene.glb": (glb({"asset": {"version": "2.0"}, "scenes": [{}]}), "no geometry"),
     "nested.gltf": ('{"a":' * 3000 + "1" + "}" * 3000, "unreadable|malformed"),
     "external.gltf": (
@@ -123,7 +124,7 @@ BAD = {
     "missing vertices.off": ("OFF\n3 4 0\n0 0 0\n1 0 0\n0 1 0\n" + "3 0 1 99\n" * 4,
                              "not there|unreadable"),
     "no zip.3mf": ("PK no zip", "no intact zip"),
-    "bomb.3mf": (bomb(), "unpacks to 401 MB"),
+    "bomb.3mf": (bomb(), "unpack to 401 MB"),
     "pickle.pkl": (b"\x80\x04.", "expected glb"),
     "no suffix": (b"", "expected glb"),
 }  # fmt: skip
@@ -132,10 +133,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_get_a_clear_message_within_seconds(name, tmp_path):
     content, message = BAD[name]
-    started = time.monotonic()
-    with pytest.raises(WsdemoError) as caught:
+    with pytest.raises(WsdemoError) as caught, little_work():
         open_mesh(written(tmp_path, content, name))
-    assert time.monotonic() - started < 5
     assert caught.value.hint
     import re
 
@@ -180,9 +179,8 @@ def test_a_huge_texture_in_a_glb_is_not_decoded(tmp_path):
 
 def test_large_meshes_are_reduced_and_that_is_said():
     big = trimesh.creation.icosphere(8)  # 1.3 million faces
-    started = time.monotonic()
-    mesh, report = check_mesh(np.asarray(big.vertices), np.asarray(big.faces), "ply")
-    assert time.monotonic() - started < 15
+    with little_work(15):
+        mesh, report = check_mesh(np.asarray(big.vertices), np.asarray(big.faces), "ply")
     assert len(mesh.faces) <= KEPT_MESH_FACES
     assert "Reduced from 1,310,720" in report.notes[0]
     assert statistics(mesh)["volume"] == pytest.approx(4 / 3 * np.pi, rel=0.01)
@@ -195,7 +193,7 @@ def test_more_faces_than_are_read_are_refused():
 
 
 def test_files_beyond_the_limit_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(mesh_files, "MAX_MESH_BYTES", 10)
+    monkeypatch.setattr(mesh_sources, "MAX_MESH_BYTES", 10)
     with pytest.raises(WsdemoError, match="are allowed"):
         open_mesh(written(tmp_path, exported(box(), "stl"), "b.stl"))
 
@@ -273,7 +271,7 @@ def test_instances_of_a_scene_are_counted_before_they_are_copied(tmp_path, monke
     tree, body = description(mesh_bytes(ball(), "glb"))
     tree["nodes"] = [{"mesh": 0} for _ in range(5000)]
     tree["scenes"] = [{"nodes": list(range(5000))}]
-    monkeypatch.setattr(trimesh, "load", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(gltf, "_read", lambda *_: pytest.fail("it was read"))
     with pytest.raises(WsdemoError, match="6,400,000 faces"):
         open_mesh(written(tmp_path, glb(tree, body), "many.glb"))
 
@@ -282,7 +280,7 @@ def test_a_scene_that_contains_itself_is_refused(tmp_path):
     tree, body = description(mesh_bytes(ball(), "glb"))
     tree["nodes"] = [{"mesh": 0, "children": [1]}, {"mesh": 0, "children": [0]}]
     tree["scenes"] = [{"nodes": [0]}]
-    with pytest.raises(WsdemoError, match="Reading it as GLB failed"):
+    with pytest.raises(WsdemoError, match="contains itself"):
         open_mesh(written(tmp_path, glb(tree, body), "ring.glb"))
 
 
@@ -291,7 +289,7 @@ def test_a_scene_that_contains_itself_is_refused(tmp_path):
     [
         ("KHR_draco_mesh_compression", "compressed by Draco"),
         ("EXT_meshopt_compression", "compressed by meshopt"),
-        ("EXT_mesh_gpu_instancing", "stored in a special way"),
+        ("ACME_voxels", "stored in a special way"),
     ],
 )
 def test_required_extensions_that_are_not_read_are_named(extension, words, tmp_path):

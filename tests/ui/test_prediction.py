@@ -1,6 +1,8 @@
 """The evaluator's handlers without a browser: examples, many files, texts from files."""
 
+import gc
 import json
+import weakref
 from csv import reader as csv_rows
 from pathlib import Path
 
@@ -8,14 +10,19 @@ import gradio as gr
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from tests.hostile.build import BAD
-from tests.lora.files import families, write
+from tests.lora.files import families, peft_folder, write
+from wsdemo.checkpoints import DIRECTORY
+from wsdemo.cli.main import main
+from wsdemo.errors import WsdemoError
+from wsdemo.limits import KEPT_PREDICTORS
 from wsdemo.lora.geometry import measure
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
 from wsdemo.lora.reading import Reading
-from wsdemo.ui.lora import examples, many, pairing, prediction
+from wsdemo.ui.lora import examples, many, own_predictor, pairing, prediction, readings
 from wsdemo.ui.shared.text import text_of
 
 
@@ -156,3 +163,66 @@ def test_texts_from_files_stay_texts(text):
     assert "<img" not in safe
     for mark in "[]()`|#":
         assert safe.count(mark) == safe.count("\\" + mark)
+
+
+def sparse(path, size):
+    """A file that says it has ``size`` bytes and takes none."""
+    with path.open("ab") as file:
+        file.truncate(size)
+    return path
+
+
+def test_a_configuration_of_gigabytes_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    config = sparse(tmp_path / "adapter_config.json", 2 * 2**30)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(WsdemoError, match="2,147,483,648 bytes; 1,048,576 are allowed"):
+        readings.settings(str(config))
+
+
+def test_a_predictor_of_gigabytes_is_refused_before_it_is_read(tmp_path):
+    entry = {"dtype": "U8", "shape": [2**31], "data_offsets": [0, 2**31]}
+    header = json.dumps({"x": entry, "__metadata__": {"wsdemo": '{"kind": "predictor"}'}}).encode()
+    path = tmp_path / "predictor.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    sparse(path, 8 + len(header) + 2**31)
+    with pytest.raises(gr.Error, match="a predictor may have 512 MB"):
+        own_predictor.use_predictor("", str(path), "")
+
+
+def test_of_visitors_predictors_only_some_are_held(tmp_path):
+    body = (DIRECTORY / "lol-face-fields.safetensors").read_bytes()
+    held = []
+    for i in range(KEPT_PREDICTORS + 2):
+        path = tmp_path / f"{i}.safetensors"
+        path.write_bytes(body)
+        own, _ = own_predictor.use_predictor("", str(path), "")
+        assert own == (str(path),)  # what the visitor's state holds
+        held.append(weakref.ref(prediction.predictors_of(own)[0]))
+    gc.collect()
+    assert sum(reference() is not None for reference in held) == KEPT_PREDICTORS
+
+
+@pytest.mark.parametrize("name", ["AdaLoRA", "DoRA", "MLX"])
+def test_the_configuration_of_a_batch_serves_all_families_whose_scale_it_holds(name, tmp_path):
+    config: dict = {"base_model_name_or_path": "acme/base", "lora_alpha": 8, "r": 3, "use_dora": 1}
+    config["lora_parameters"] = {"scale": 10.0}
+    if name == "DoRA":
+        path, _ = peft_folder(tmp_path, {}, 3)
+        tensors = load_file(path)
+        for key in [key for key in tensors if "lora_B" in key]:
+            tensors[key.replace("lora_B.weight", "lora_magnitude_vector")] = torch.ones(12)
+    else:
+        tensors = families()[name][0]
+    path = write(tmp_path / "alone" / "x.safetensors", tensors, {})
+    row = many.batch_row(path, (), config)
+    assert row["family"].startswith(name)
+    assert row["base"] == "acme/base"
+    assert row["norm"] == pytest.approx(measure(read_lora(path, config)).frobenius, rel=1e-3)
+
+
+def test_comparing_says_which_scales_were_assumed(tmp_path, capsys):
+    path = str(write(tmp_path / "a.safetensors", families()["double prefix"][0], {}))
+    said, _ = pairing.both(path, path)
+    assert "the scale is taken as 1" in said
+    assert main(["compare", path, path, "--json"]) == 0
+    assert "the scale is taken as 1" in json.loads(capsys.readouterr().out)["warnings"][0]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.files import write_whole
 from wsdemo.lol.predictor.card import draw_reliability
 
 FACES = """8,000 aligned CelebA faces (numbers 1 to 8,000 of a 9,000 subset at 89x109), cropped and
@@ -180,7 +181,7 @@ EXTENDED = {
     "shapes": " The run began with a budget of 15 minutes and was extended to the one stated "
     "after six, so a new run will not give the same bytes.",
 }
-for _set in ("airplane", "shapes"):
+for _set in EXTENDED:
     TEXTS[f"{_set}-base"] = (
         f"The base field of the set {_set}: what its instances adapt.",
         f"python -m wsdemo.train.shapes.base {_set} --data MESHES",
@@ -266,7 +267,7 @@ def card(name: str, folder: Path) -> str:
 def main() -> None:
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         name = path.stem.rstrip("0123456789").rstrip("-")
-        (DIRECTORY / f"{name}.md").write_text(card(name, DIRECTORY))
+        write_whole(DIRECTORY / f"{name}.md", card(name, DIRECTORY))
 
 
 if __name__ == "__main__":

@@ -70,10 +70,10 @@ class TaskModels:
         task: What they predict.
         config: Of the models.
         models: The ensemble; predictions are means over it.
-        mean, std: (k,) of the training labels, the mean shifted by calibration.
+        mean, std: (k,) of the training labels.
         half_width: (k,) of the 90 % interval, before a logarithm is undone. Regression only.
         temperature: Logits are divided by it. Binary only.
-        shift: Added to them then. Binary only.
+        shift: Added to them then; of a regression, (k,), to the values.
         baseline: The MLP over raw factors, for comparison; None if it was not kept.
         baseline_config: Its configuration.
         measured: Figures of the test split, for the card.
@@ -91,7 +91,7 @@ class TaskModels:
     baseline_config: ModelConfig | None = None
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
     ranks: tuple[int, ...] = ()
-    shift: float = 0.0
+    shift: float | Tensor = 0.0
 
     @torch.no_grad()
     def outputs(self, pairs: Pairs) -> Tensor:
@@ -99,7 +99,7 @@ class TaskModels:
         total = torch.stack([m(pairs) for m in self.models]).mean(0)
         if self.task.kind == "binary":
             return total / self.temperature + self.shift
-        return total * self.std + self.mean
+        return total * self.std + self.mean + self.shift
 
     @torch.no_grad()
     def baseline_outputs(self, pairs: Pairs) -> Tensor:

@@ -10,7 +10,7 @@ from wsdemo.lora.comparison import compare
 from wsdemo.lora.geometry import measure
 from wsdemo.lora.modules import Lora
 from wsdemo.ui.lora.readings import reading_of
-from wsdemo.ui.shared.events import QUICK, download_file, guarded
+from wsdemo.ui.shared.events import READING, download_file, guarded
 from wsdemo.ui.shared.text import text_of
 
 
@@ -77,6 +77,8 @@ def build(file: gr.File, config: gr.File) -> None:
             turned = gr.File(label="Re-gauged", interactive=False, visible=False)
             turned_told = gr.Markdown()
     smaller.click(
-        shrink, [file, config, energy], [resized, smaller_told], api_name="resize_lora", **QUICK
+        shrink, [file, config, energy], [resized, smaller_told], api_name="resize_lora", **READING
     )
-    gauge.click(turn, [file, config, seed], [turned, turned_told], api_name="regauge_lora", **QUICK)
+    gauge.click(
+        turn, [file, config, seed], [turned, turned_told], api_name="regauge_lora", **READING
+    )

@@ -4,7 +4,7 @@ import gradio as gr
 
 from wsdemo.ui.lora import convert, hub_row, many, own_predictor, pairing, prediction, report
 from wsdemo.ui.lora.examples import example_choices, example_file
-from wsdemo.ui.shared.events import QUICK
+from wsdemo.ui.shared.events import QUICK, READING
 
 INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
 loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured here, without its
@@ -52,4 +52,4 @@ def build() -> None:
         many.build(own)
     with gr.Tab("Your own predictor"):
         chosen = own_predictor.build(own)
-    chosen.success(prediction.predict, inputs, outputs, api_visibility="private", **QUICK)
+    chosen.success(prediction.predict, inputs, outputs, api_visibility="private", **READING)

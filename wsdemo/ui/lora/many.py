@@ -8,17 +8,17 @@ import gradio as gr
 import pandas as pd
 
 from wsdemo.errors import WsdemoError
+from wsdemo.limits import MAX_BATCH
 from wsdemo.lol.predictor.answers import ask
 from wsdemo.lora.reading import Reading, read
 from wsdemo.ui.lora import prediction_html
 from wsdemo.ui.lora.prediction import Own, predictors_of
 from wsdemo.ui.lora.readings import settings
-from wsdemo.ui.shared.events import SLOW, download_file, guarded_stream
+from wsdemo.ui.shared.events import BATCH, download_file, guarded_stream
 
-WITH_CONFIG = ("PEFT", "DoRA", "AdaLoRA", "LoHa", "LoKr")
-"""In the names of formats that take their scale from an adapter_config.json."""
-MAX_BATCH = 200
-"""LoRAs of one batch drop."""
+HEEDS_CONFIG = {"PEFT", "AdaLoRA", "MLX"}
+"""Of the families that a file's name for itself lists (a DoRA is "DoRA + PEFT", or "+ kohya"),
+those whose scale is in adapter_config.json."""
 PASSPORT = ("family", "base", "modules", "ranks", "norm", "exact", "predictor", "reason")
 """Columns of a batch between the file's name and the predictions."""
 WIDTHS = ["210px", "130px", "170px", "110px", "90px", "90px", "70px", "120px", "300px"]
@@ -32,7 +32,7 @@ def _first_sentence(text: str) -> str:
 def _read(path: Path, config: dict[str, Any] | None) -> Reading:
     """A file of a batch, with the batch's configuration if its format heeds one."""
     reading = read(path)
-    if config is None or not any(form in reading.lora.family for form in WITH_CONFIG):
+    if config is None or not HEEDS_CONFIG & set(reading.lora.family.split(" + ")):
         return reading
     return read(path, config)  # it holds the scale
 
@@ -138,4 +138,4 @@ def build(own: gr.State) -> None:
         elem_id="batch-table",
     )
     csv = gr.DownloadButton("Download as CSV", visible=False)
-    files.change(batch, [files, own], [table, csv, counted], api_name="predict_many", **SLOW)
+    files.change(batch, [files, own], [table, csv, counted], api_name="predict_many", **BATCH)

@@ -1,16 +1,12 @@
 """Sub-tab: a predictor of the visitor's own, asked before the shipped ones."""
 
-from pathlib import Path
-
 import gradio as gr
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.predictor.files import load_predictor
-from wsdemo.lol.predictor.predictor import Predictor
 from wsdemo.lol.predictor.shipped import hub_predictor, shipped_predictors
 from wsdemo.ui.lora.hub_row import given_token, token_field
-from wsdemo.ui.lora.prediction import labels_of
-from wsdemo.ui.shared.events import SLOW, guarded
+from wsdemo.ui.lora.prediction import Own, labels_of, own_predictor
+from wsdemo.ui.shared.events import HUB, guarded
 from wsdemo.ui.shared.text import text_of
 
 INTRO = """`python -m wsdemo lol train --loras DIR --labels labels.csv --out my-predictor/` makes a
@@ -21,8 +17,8 @@ numbers need about 60 LoRAs. Given here, it is asked before the shipped ones."""
 @guarded
 def use_predictor(
     text: str | None, path: str | None, token: str | None, login: gr.OAuthToken | None = None
-) -> tuple[tuple[Predictor, ...], str]:
-    """A predictor from a dropped file or the Hub → the visitor's own, and what it knows.
+) -> tuple[Own, str]:
+    """A predictor from a dropped file or the Hub → the visitor's own file, and what it knows.
 
     ``login`` is filled in by gradio from its type, as in hub_row.
     """
@@ -33,12 +29,13 @@ def use_predictor(
             "Which one?", "A file and a name are given.", "Empty one of the two fields."
         )
     if path is not None:
-        predictor = load_predictor(Path(path))
+        file = path
     else:  # never a path of the server's
-        predictor = hub_predictor((text or "").strip(), given_token(token, login))
+        file = str(hub_predictor((text or "").strip(), given_token(token, login)))
+    predictor = own_predictor(file)
     labels = ", ".join(title for title, _ in labels_of(predictor))
     told = f"Asked first from now on: {text_of(predictor.title)}, which predicts {labels}"
-    return (predictor,), f"{text_of(told, 600)}."
+    return (file,), f"{text_of(told, 600)}."
 
 
 def build(own: gr.State) -> gr.events.Dependency:
@@ -58,5 +55,5 @@ def build(own: gr.State) -> gr.events.Dependency:
     using = gr.Markdown(elem_id="predictor-status")
     return gr.on(
         [use.click, reference.submit], use_predictor, [reference, dropped, token], [own, using],
-        api_visibility="private", **SLOW,
+        api_visibility="private", **HUB,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from wsdemo.lora.geometry import measure
 from wsdemo.lora.modules import Lora
 from wsdemo.ui.lora.convert import doubts
 from wsdemo.ui.lora.readings import reading_of
-from wsdemo.ui.shared.events import QUICK, download_file, guarded
+from wsdemo.ui.shared.events import READING, download_file, guarded
 
 MERGED_ENERGY = 0.99999
 """Ranks that hold this share of a merged update are kept."""
@@ -88,6 +88,6 @@ def build() -> None:
     )
     together.click(
         combine, [first, second, one, other, style], [merged, verdict], api_name="merge_loras",
-        **QUICK,
+        **READING,
     )  # fmt: skip
-    against.click(both, [first, second], [verdict, angles], api_name="compare_loras", **QUICK)
+    against.click(both, [first, second], [verdict, angles], api_name="compare_loras", **READING)

@@ -1,26 +1,41 @@
 """Part of the report: what the predictors say of the dropped file, and why."""
 
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from wsdemo.errors import WsdemoError
+from wsdemo.limits import KEPT_PREDICTORS
 from wsdemo.lol.predictor.answers import Grounds, ask, model_index
+from wsdemo.lol.predictor.files import load_predictor
 from wsdemo.lol.predictor.predictor import Predictor
 from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.reading import Reading
 from wsdemo.ui.lora import prediction_html
 from wsdemo.ui.lora.examples import truth
 from wsdemo.ui.lora.readings import reading_of
-from wsdemo.ui.shared.events import QUICK, guarded
+from wsdemo.ui.shared.events import READING, guarded
 
-Own = tuple[Predictor, ...] | None
-"""A visitor's own predictors, asked before the shipped ones."""
+Own = tuple[str, ...] | None
+"""Files of a visitor's own predictors, asked before the shipped ones. Not the predictors: of all
+visitors together only KEPT_PREDICTORS are held in memory."""
+
+
+@lru_cache(maxsize=KEPT_PREDICTORS)
+def own_predictor(path: str) -> Predictor:
+    """A visitor's own predictor.
+
+    Raises:
+        WsdemoError: As ``load_predictor``.
+    """
+    return load_predictor(Path(path))
 
 
 def predictors_of(own: Own) -> tuple[Predictor, ...]:
     """All predictors that are asked, in their order."""
-    return (*(own or ()), *shipped_predictors())
+    return (*(own_predictor(path) for path in own or ()), *shipped_predictors())
 
 
 def grounds_of(reading: Reading, own: Own) -> Grounds:
@@ -119,8 +134,8 @@ def build(file: gr.File, config: gr.File, own: gr.State) -> tuple[list[Any], lis
                 card = gr.Code(language="yaml", label="model-index", interactive=False)
     outputs = [verdict, true, label, evidence, doses, more, card, exhibit]
     inputs = [file, config, own]
-    private: dict[str, Any] = {"api_visibility": "private", **QUICK}
-    file.change(predict, inputs, outputs, api_name="predict_lora", **QUICK)
+    private: dict[str, Any] = {"api_visibility": "private", **READING}
+    file.change(predict, inputs, outputs, api_name="predict_lora", **READING)
     config.change(predict, inputs, outputs, **private)
     label.input(explain, [*inputs, label], [evidence, doses], **private)
     gauge.click(turn, [*inputs, gauge_seed], exhibit, **private)

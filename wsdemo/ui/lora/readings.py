@@ -85,9 +85,9 @@ def settings(config: str | None) -> dict[str, Any] | None:
     place = Path(config)
     if place.stat().st_size > MAX_CONFIG_BYTES:
         raise WsdemoError(
-            "Not a configuration",
-            f"adapter_config.json has {place.stat().st_size:,} bytes; at most"
-            f" {MAX_CONFIG_BYTES:,} are read.",
+            "File too large",
+            f"adapter_config.json has {place.stat().st_size:,} bytes; {MAX_CONFIG_BYTES:,} are"
+            " allowed.",
             "Take it from the adapter's folder.",
         )
     try:

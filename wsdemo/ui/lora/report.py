@@ -13,7 +13,7 @@ from wsdemo.lora.passport import module_rows, passport
 from wsdemo.lora.reading import Reading
 from wsdemo.ui.lora.network import network_html
 from wsdemo.ui.lora.readings import reading_of
-from wsdemo.ui.shared.events import QUICK, download_file, guarded
+from wsdemo.ui.shared.events import READING, download_file, guarded
 from wsdemo.ui.shared.text import text_of
 
 SHOWN_IGNORED = 12
@@ -148,5 +148,5 @@ def build_facts(file: gr.File, config: gr.File, card: gr.HTML) -> None:
             csv = gr.DownloadButton("Download as CSV")
             facts = gr.DownloadButton("Download as JSON")
     outputs = [card, words, network, rows, csv, facts]
-    file.change(inspect, [file, config], outputs, api_name="inspect_lora", **QUICK)
-    config.change(inspect, [file, config], outputs, api_visibility="private", **QUICK)
+    file.change(inspect, [file, config], outputs, api_name="inspect_lora", **READING)
+    config.change(inspect, [file, config], outputs, api_visibility="private", **READING)
