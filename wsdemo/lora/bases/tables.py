@@ -82,6 +82,7 @@ class Base:
 
     Attributes:
         key: Name of its file.
+        order: Where it stands in a list of names: the likelier first.
         name: As passports show it.
         family: Name of the family that it belongs to; its own if it has none.
         words: Parts of texts that speak of it, in lower case.
@@ -95,6 +96,7 @@ class Base:
     """
 
     key: str
+    order: int
     name: str
     family: str
     words: tuple[str, ...]
@@ -106,7 +108,7 @@ class Base:
     shapes: Mapping[str, tuple[int, ...]]
     rules: Mapping[str, Mapping[str, tuple[str, ...]]]
 
-    @property
+    @cached_property
     def is_open(self) -> bool:
         """Whether numbers of blocks and shapes are left open: a language model's table."""
         return any("{" in name for name in self.shapes)
@@ -325,6 +327,7 @@ def parse_table(key: str, text: str) -> Base:
     }
     return Base(
         key,
+        found["order"],
         found["name"],
         found.get("family", found["name"]),
         tuple(found.get("words", ())),
@@ -349,4 +352,5 @@ def all_tables() -> dict[str, Base]:
 @lru_cache(1)
 def bases() -> tuple[Base, ...]:
     """The tables of base models, without those of the text encoders of pipelines."""
-    return tuple(b for b in all_tables().values() if b.component != "text_encoder")
+    found = (b for b in all_tables().values() if b.component != "text_encoder")
+    return tuple(sorted(found, key=lambda base: base.order))
