@@ -120,14 +120,18 @@ class BaseModel:
     """What the adapter was made for.
 
     Attributes:
-        name: The best guess; empty if there is no evidence.
+        name: What the strongest source says; empty if none says anything.
         evidence: Where it was read, strongest first: (source, what it says).
         disagreement: Says so if the sources contradict each other.
+        candidates: Keys of the tables that its keys and shapes allow, the likeliest first.
+        sizes_fit: Whether the shapes are those of these tables.
     """
 
     name: str
     evidence: tuple[tuple[str, str], ...] = ()
     disagreement: str = ""
+    candidates: tuple[str, ...] = ()
+    sizes_fit: bool = False
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def recognise(names: Sequence[str], shapes: Mapping[str, Shape]) -> Recognised:
     for base, heads in _heads():
         if not any(pattern.startswith(heads) for pattern in wanted):
             continue
-        if not wanted.keys() & base.patterns.keys():
+        if not wanted.keys() & base.patterns.keys() or not _has_needed(base, wanted):
             continue
         found = {i for i in main if base.find(parsed[i].flat)}
         if found:
@@ -109,6 +109,11 @@ def recognise(names: Sequence[str], shapes: Mapping[str, Shape]) -> Recognised:
         unknown=len(main) - most,
         programs=_programs(found_bases[0], parsed, kept[0].found) if found_bases else (),
     )
+
+
+def _has_needed(base: Base, wanted: Iterable[str]) -> bool:
+    needs = [flattened(n) for n in base.needs]
+    return not needs or any(n in pattern for pattern in wanted for n in needs)
 
 
 def _alike(parsed: Iterable[Spelled]) -> Counter[str]:

@@ -88,6 +88,7 @@ class Base:
         words: Parts of texts that speak of it, in lower case.
         members: Models that share its layers' names → words that speak of them.
         component: Diffusers' part of the pipeline; empty for a model that is none.
+        needs: Parts of names of which one has to be there, or it is not this base.
         encoders: Keys of the tables of its text encoders, in order.
         source: Where the facts are from.
         spellings: Of all programs; of each program the first is what is written.
@@ -102,6 +103,7 @@ class Base:
     words: tuple[str, ...]
     members: Mapping[str, Sequence[str]]
     component: str
+    needs: tuple[str, ...]
     encoders: tuple[str, ...]
     source: Mapping[str, Any]
     spellings: tuple[Spelling, ...]
@@ -333,6 +335,7 @@ def parse_table(key: str, text: str) -> Base:
         tuple(found.get("words", ())),
         found.get("members", {}),
         found.get("component", ""),
+        tuple(found.get("needs", ())),
         tuple(found.get("encoders", ())),
         found["source"],
         tuple(_spellings(found["spellings"])),
