@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.modules import KeptTensor
-from wsdemo.safetensors_header import TYPES, read_header
+from wsdemo.lora.containers.finding import opened_alone
+from wsdemo.lora.modules import KeptTensor, Lora, LoraModule
 
 
 def read_kept(tensors: Iterable[KeptTensor]) -> dict[str, Tensor]:
@@ -17,29 +16,43 @@ def read_kept(tensors: Iterable[KeptTensor]) -> dict[str, Tensor]:
     Raises:
         WsdemoError: A file is gone, damaged, or no longer what it was.
     """
-    found: dict[str, Tensor] = {}
     by_path: dict[Path, list[KeptTensor]] = {}
     for tensor in tensors:
         by_path.setdefault(tensor.path, []).append(tensor)
+    found: dict[str, Tensor] = {}
     for path, own in by_path.items():
-        found |= _read(path, own)
+        with opened_alone(path) as container:
+            for tensor in own:
+                if container.header.tensors.get(tensor.key) != (tensor.dtype, tensor.shape):
+                    raise _changed(path, tensor.key)
+                found[tensor.key] = container.raw([tensor.key])[0]
     return found
 
 
-def _read(path: Path, tensors: Iterable[KeptTensor]) -> dict[str, Tensor]:
-    found = {}
-    header = read_header(path)
-    with path.open("rb") as file:
-        for tensor in tensors:
-            if header.tensors.get(tensor.key) != (tensor.dtype, tensor.shape):
-                raise WsdemoError(
-                    "The file has changed",
-                    f"{path.name} no longer holds {tensor.key[:80]!r} as it did.",
-                    "Read it again.",
-                )
-            start, stop = header.places[tensor.key]
-            content = torch.empty(stop - start, dtype=torch.uint8)
-            file.seek(start)
-            file.readinto(content.numpy())
-            found[tensor.key] = content.view(TYPES[tensor.dtype]).view(tensor.shape)
+def read_stored(lora: Lora, module: LoraModule) -> dict[str, Tensor]:
+    """Key → tensor of a module's own, in stored type and shape: for a copy without conversion.
+
+    Raises:
+        WsdemoError: As read_kept.
+    """
+    found: dict[str, Tensor] = {}
+    by_path: dict[Path, list[str]] = {}
+    if lora.source is None:
+        return found
+    for key in module.keys:
+        by_path.setdefault(lora.places.get(key, lora.source), []).append(key)
+    for path, keys in by_path.items():
+        with opened_alone(path) as container:
+            for key in keys:
+                if key not in container.header.tensors:
+                    raise _changed(path, key)
+                found[key] = container.raw([key])[0]
     return found
+
+
+def _changed(path: Path, key: str) -> WsdemoError:
+    return WsdemoError(
+        "The file has changed",
+        f"{path.name} no longer holds {key[:80]!r} as it did.",
+        "Read it again.",
+    )

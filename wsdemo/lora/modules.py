@@ -1,5 +1,6 @@
 """What every LoRA is here: pairs U, V per module, scale folded in, never multiplied out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class LoraModule:
         note: How it was converted, if it was no plain pair; empty if it was.
         kept: Share of ‖ΔW‖² that U Vᵀ holds; below 1 where columns were cut.
         is_certain: Whether nothing but columns is missing: no assumed scale, no DoRA, no second
-            update of the module.
+            update of the module, no base that was changed with it.
         magnitude: (n,) DoRA's magnitudes, reported but not applied.
         is_embedding: Whether ΔW is that of an embedding, (entries, width).
         keys: Its tensors as the file spells them, α and magnitude included. Experts that are
@@ -152,7 +153,10 @@ class Lora:
         left_out: Modules whose update could not be read, or of which there is only a half.
         kept: The tensors in ``ignored``, with their place: together with those of the modules'
             ``keys`` they are all tensors of the file.
-        source: The path that was read: a file, a folder, or the index of a sharded adapter.
+        source: The file that was read: of a folder the one in it, of a sharded adapter its index
+            or the shard that was named.
+        places: Key → shard; empty if ``source`` holds everything.
+        doubts: Why the file as a whole is not exact, whatever its modules are.
     """
 
     family: str
@@ -168,15 +172,18 @@ class Lora:
     left_out: int = 0
     kept: tuple[KeptTensor, ...] = ()
     source: Path | None = None
+    places: Mapping[str, Path] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     @property
     def is_exact(self) -> bool:
         """Whether every module was read, and each is the update itself.
 
-        Tensors that are no update of a weight (heads, biases, norms) are in ``ignored`` and do
-        not count.
+        Tensors that are no update of a weight (heads, biases, norms) are in ``kept`` and do not
+        count; a key that is not known, beside a module, and a setting that changes what the
+        factors mean do.
         """
-        return self.left_out == 0 and all(m.is_exact for m in self.modules)
+        return not self.doubts and self.left_out == 0 and all(m.is_exact for m in self.modules)
 
     @property
     def trainer(self) -> dict[str, str]:
