@@ -13,7 +13,7 @@ from torch import Tensor
 from wsdemo.lora.bases.recognise import encoder_of, recognise
 from wsdemo.lora.bases.spelled import spelled
 from wsdemo.lora.bases.tables import Base, Entry, Piece, Spelling, all_tables, bases
-from wsdemo.lora.convert import truncated
+from wsdemo.lora.decomposition import truncated
 from wsdemo.lora.modules import Lora, LoraModule
 
 
