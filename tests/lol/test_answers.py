@@ -22,7 +22,8 @@ from wsdemo.lol.predictor.predictor import (
     odd_ranks,
 )
 from wsdemo.lol.predictor.shipped import shipped_predictors
-from wsdemo.lora.arithmetic import merge, save_lora
+from wsdemo.lora.merging import merge
+from wsdemo.lora.writing import save_lora
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
 

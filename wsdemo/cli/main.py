@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from wsdemo import __version__
 from wsdemo.cli.files import MESH, PICTURE, WEIGHTS, existing, make_folder, output, unwritable
+from wsdemo.cli.lora_verbs import add_lora_verbs
 from wsdemo.cli.verbs import add_lol_verbs, add_map_verbs
 from wsdemo.errors import WsdemoError
 from wsdemo.runtime import tune_allocator
@@ -212,8 +213,15 @@ def run_lora(args: argparse.Namespace) -> Result:
 
         args.input = lora_file(str(args.input))
         return cli_lora.run_inspect(args)
-    run = cli_lora.run_resize if args.verb == "resize" else cli_lora.run_regauge
-    return run(args, output(args.out, WEIGHTS, existing(args.input)))
+    if args.verb == "extract":
+        files = [existing(args.tuned), existing(args.base)]
+        return cli_lora.run_extract(args, output(args.out, WEIGHTS, *files))
+    runs = {
+        "resize": cli_lora.run_resize,
+        "regauge": cli_lora.run_regauge,
+        "export": cli_lora.run_export,
+    }
+    return runs[args.verb](args, output(args.out, WEIGHTS, existing(args.input)))
 
 
 def run_mcp(args: argparse.Namespace) -> Result:
@@ -321,28 +329,7 @@ def build_parser() -> Parser:
     canonical.add_argument("input", type=Path, metavar="INSTANCE")
     canonical.add_argument("--out", type=Path, default=None, help="instance file")
 
-    inspect = verb("inspect", run_lora, "Say what a LoRA file holds, and measure it.")
-    inspect.add_argument("input", metavar="FILE_OR_REPO")
-    inspect.add_argument("--modules", action="store_true", help="add a row a module")
-    compare = verb("compare", run_lora, "Say how alike two LoRAs are.")
-    compare.add_argument("first", metavar="FILE_OR_REPO")
-    compare.add_argument("second", metavar="FILE_OR_REPO")
-
-    def lora_output(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--style", choices=["kohya", "peft"], default="kohya")
-        sub.add_argument("--out", type=Path, required=True, help=".safetensors file")
-
-    resize = verb("resize", run_lora, "Write a LoRA with as few ranks as hold its energy.")
-    resize.add_argument("input", type=Path, metavar="FILE")
-    resize.add_argument("--energy", type=float, default=0.999, help="share of ‖ΔW‖² to keep")
-    merge = verb("merge", run_lora, "Write a weighted sum of LoRAs.")
-    merge.add_argument("inputs", nargs="+", metavar="FILE[:WEIGHT]")
-    merge.add_argument("--energy", type=float, default=1.0, help="share of ‖ΔW‖² to keep")
-    regauge = verb("regauge", run_lora, "Write the same LoRA from other factors.")
-    regauge.add_argument("input", type=Path, metavar="FILE")
-    regauge.add_argument("--seed", type=int, default=0)
-    for sub in (resize, merge, regauge):
-        lora_output(sub)
+    add_lora_verbs(verb, run_lora)
     convert = verb("convert", run_convert, "Turn a pickled adapter into safetensors.")
     convert.add_argument("input", type=Path, metavar="FILE")
     convert.add_argument("--out", type=Path, default=None, help=".safetensors file")

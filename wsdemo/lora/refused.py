@@ -53,7 +53,7 @@ METHODS: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 """PEFT's methods that are refused, and LyCORIS' of the same names."""
 
-READ_TYPES = frozenset("LORA ADALORA LOHA LOKR HIRA GRALORA C3A SHIRA".split())
+READ_TYPES = frozenset(["LORA", "ADALORA", "LOHA", "LOKR", "HIRA", "GRALORA", "C3A", "SHIRA"])
 """PEFT's methods that are read."""
 
 OTHERS: tuple[tuple[str, str], ...] = (

@@ -237,7 +237,7 @@ def _fused(
 def _sizes(
     pieces: Sequence[Piece], present: Mapping[str, LoraModule], base: Base
 ) -> list[int]:
-    """Rows of each piece: as the table has them, or in their proportions to those that are there."""
+    """Rows of each piece: in the proportions that the table has."""
     name = next(p.module for p in pieces if p.module in present)
     first = next(p for p in pieces if p.module == name)
     own = len(present[name].U) // first.count

@@ -10,7 +10,9 @@ import gradio as gr
 import pandas as pd
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
+from wsdemo.lora.arithmetic import regauge, resize
+from wsdemo.lora.merging import merge
+from wsdemo.lora.writing import save_lora
 from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.comparison import compare
 from wsdemo.lora.geometry import Geometry, findings, measure, read_and_measure
