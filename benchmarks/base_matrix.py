@@ -83,9 +83,7 @@ def rows(base: Base, folder: Path) -> Iterator[Row]:
         path = folder / base.key / program / "x.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         export(lora, program, path, "float32")
-        written = len(content_for(lora, base, program).tensors) // (
-            3 if spelling.is_flat else 2
-        )
+        written = len(content_for(lora, base, program).tensors) // (3 if spelling.is_flat else 2)
         again = read_lora(path)
         found = compare(lora, again)
         yield Row(

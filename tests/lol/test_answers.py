@@ -23,9 +23,9 @@ from wsdemo.lol.predictor.predictor import (
 )
 from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.merging import merge
-from wsdemo.lora.writing import save_lora
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
+from wsdemo.lora.writing import save_lora
 
 KEYS = (("keys and shapes", "SD 1"),)
 

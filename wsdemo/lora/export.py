@@ -165,9 +165,7 @@ def _warn(
     program: str,
 ) -> None:
     if lost:
-        content.warnings.append(
-            f"Lost: {program} has no name for {len(lost)} modules: {lost[0]} …"
-        )
+        content.warnings.append(f"Lost: {program} has no name for {len(lost)} modules: {lost[0]} …")
     before = max(m.rank for m in lora.modules)
     after = max(m.rank for m in written.values())
     if after > before:
@@ -194,9 +192,11 @@ def _differs(lora: Lora, base: Base, other: Base, program: str) -> bool:
         here, there = place(module.name, base), place(module.name, other)
         if (here is None) != (there is None):
             return True
-        if here and there and [p.module for p in here[2].pieces] != [
-            p.module for p in there[2].pieces
-        ]:
+        if (
+            here
+            and there
+            and [p.module for p in here[2].pieces] != [p.module for p in there[2].pieces]
+        ):
             return True
     return False
 

@@ -88,11 +88,16 @@ def loads_in(lora: Lora) -> dict[str, Loads]:
 
 
 def _judged(lora: Lora, program: str, read: Callable[[LoraModule], bool]) -> Loads:
-    lost = [m for m in lora.modules if not read(m)]
+    known = [read(m) for m in lora.modules]
+    lost = [m for m, is_read in zip(lora.modules, known, strict=True) if not is_read]
     keys = tuple(dict.fromkeys(k for m in lost for k in (m.keys or (m.name,))))
     if len(lost) == len(lora.modules):
         return _refused(lora, program, "it has a name for none of its modules")
-    strengths = [_strength(lora, m, program) for m in lora.modules if m not in lost]
+    strengths = [
+        _strength(lora, m, program)
+        for m, is_read in zip(lora.modules, known, strict=True)
+        if is_read
+    ]
     told = median(strengths)
     why = f"it drops {len(lost)} of {len(lora.modules)} modules" if lost else "it reads all modules"
     if abs(told - 1) > 1e-3:

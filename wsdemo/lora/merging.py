@@ -287,5 +287,3 @@ def _carried(
     warnings = [f"{len(lost)} whole tensors stand in several of the files; of each the first's is"
                 f" kept: {next(iter(lost))} …"] if lost else []  # fmt: skip
     return found, warnings
-
-

@@ -284,5 +284,3 @@ def _config(lora: Lora, content: Content, kept: Mapping[str, Tensor]) -> dict[st
     if any(key.endswith(".lora_B.bias") for key in kept):
         config["lora_bias"] = True
     return config
-
-

@@ -196,9 +196,7 @@ def _names_for(
     return list(found.items())
 
 
-def _fused(
-    pieces: Sequence[Piece], modules: Mapping[str, LoraModule], base: Base
-) -> LoraModule:
+def _fused(pieces: Sequence[Piece], modules: Mapping[str, LoraModule], base: Base) -> LoraModule:
     """One module of the rows of several: with their V if they share it, else of all their ranks."""
     if len(pieces) == 1 and pieces[0].count == 1:
         return modules[pieces[0].module]
@@ -234,9 +232,7 @@ def _fused(
     )
 
 
-def _sizes(
-    pieces: Sequence[Piece], present: Mapping[str, LoraModule], base: Base
-) -> list[int]:
+def _sizes(pieces: Sequence[Piece], present: Mapping[str, LoraModule], base: Base) -> list[int]:
     """Rows of each piece: in the proportions that the table has."""
     name = next(p.module for p in pieces if p.module in present)
     first = next(p for p in pieces if p.module == name)

@@ -11,14 +11,14 @@ import pandas as pd
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import regauge, resize
-from wsdemo.lora.merging import merge
-from wsdemo.lora.writing import save_lora
 from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.comparison import compare
 from wsdemo.lora.geometry import Geometry, findings, measure, read_and_measure
+from wsdemo.lora.merging import merge
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.passport import module_rows, passport
 from wsdemo.lora.reader import read_lora
+from wsdemo.lora.writing import save_lora
 from wsdemo.ui.lora import hub_row, predict_section
 from wsdemo.ui.shared.events import QUICK, download_file, guarded
 from wsdemo.ui.shared.text import text_of
