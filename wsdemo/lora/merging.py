@@ -158,8 +158,10 @@ def _sum(found: Found, method: Method, generator: torch.Generator) -> tuple[Tens
     return torch.cat([m.U * w for m, w in found], dim=1), torch.cat([m.V for m, _ in found], dim=1)
 
 
-def _stacked(found: Found, name: str) -> tuple[Tensor, Tensor]:
-    """Every U and V, as stored and times √|w α/r| (the sign goes to V), in one tensor each.
+def _stacked(found: Found, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Every U and V as stored, (k, n, r) and (k, m, r), and their weights √|w α/r|, (k, 1, 1).
+
+    The sign of the product of weight and scale is V's, as PEFT has it.
 
     Raises:
         WsdemoError: Their ranks differ.
@@ -172,47 +174,43 @@ def _stacked(found: Found, name: str) -> tuple[Tensor, Tensor]:
             " factors entry by entry.",
             "Resize them to one rank, or use --method sum.",
         )
-    Us, Vs = [], []
-    for module, weight in found:
-        scale = module.scale if module.scale != 0 else 1.0
-        share = abs(weight * scale) ** 0.5
-        sign = -1.0 if weight * scale < 0 else 1.0
-        Us.append(module.U / scale * share)
-        Vs.append(module.V * (share * sign))
-    return torch.stack(Us), torch.stack(Vs)
+    scales = [m.scale or 1.0 for m, _ in found]
+    U = torch.stack([m.U / scale for (m, _), scale in zip(found, scales, strict=True)])
+    V = torch.stack([m.V for m, _ in found])
+    shares = torch.tensor([w * s for (_, w), s in zip(found, scales, strict=True)])[:, None, None]
+    root = shares.abs().sqrt()
+    return U, V, root, torch.where(shares < 0, -root, root)
+
+
+def _ties(found: Found, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Of U and of V: trim, elect the sign of each entry, average the weighted that have it."""
+
+    def merged(X: Tensor, weights: Tensor) -> Tensor:
+        X = _largest(X, method.density)
+        agree = X.sign() == torch.where(X.sum(0) >= 0, 1.0, -1.0)
+        return (X * weights * agree).sum(0) / agree.sum(0).clamp(min=1)
+
+    U, V, of_U, of_V = _stacked(found, "TIES")
+    return merged(U, of_U), merged(V, of_V)
 
 
 def _largest(X: Tensor, density: float) -> Tensor:
     """X (k, n, r) with the share of its largest entries, of each of the k alone."""
     flat = X.flatten(1)
-    count = int(density * flat.shape[1])
-    keep = flat.abs().topk(count, dim=1).indices
+    keep = flat.abs().topk(int(density * flat.shape[1]), dim=1).indices
     mask = torch.zeros_like(flat).scatter_(1, keep, 1.0)
     return (flat * mask).view_as(X)
-
-
-def _elected(X: Tensor) -> Tensor:
-    """The mean of the entries that have the sign of their sum (k, n, r) → (n, r)."""
-    sign = torch.where(X.sum(0) >= 0, 1.0, -1.0)
-    agree = X.sign() == sign
-    return (X * agree).sum(0) / agree.sum(0).clamp(min=1)
-
-
-def _ties(found: Found, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Trim, elect a sign, average those that have it; of U and of V."""
-    U, V = (_elected(_largest(X, method.density)) for X in _stacked(found, "TIES"))
-    return U, V
 
 
 def _dare(found: Found, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Drop entries at random, rescale the others by 1/density, add; of U and of V."""
 
-    def thinned(X: Tensor) -> Tensor:
+    def merged(X: Tensor, weights: Tensor) -> Tensor:
         mask = torch.bernoulli(torch.full_like(X, method.density), generator=generator)
-        return (X * mask / method.density).sum(0)
+        return (X * mask / method.density * weights).sum(0)
 
-    U, V = map(thinned, _stacked(found, "DARE"))
-    return U, V
+    U, V, of_U, of_V = _stacked(found, "DARE")
+    return merged(U, of_U), merged(V, of_V)
 
 
 _COMBINE: dict[str, Callable[[Found, Method, torch.Generator], tuple[Tensor, Tensor]]] = {

@@ -134,8 +134,8 @@ def test_rows_go_where_diffusers_own_converter_puts_them(key):
         values = torch.arange(start, start + rows, dtype=torch.float64)
         checkpoint[f"{prefix}{name}.weight"] = values[:, None]
         numbers[name], start = values, start + rows
-    if key == "flux1":  # its converter is told by them how many blocks there are
-        checkpoint = Loose({k: v.float().double() for k, v in checkpoint.items()})
+    if key in ("flux1", "chroma"):  # which split biases too
+        checkpoint |= {f"{name}.bias": values for name, values in numbers.items()}
     found = getattr(utils, CONVERTERS[key])(checkpoint)
     found = checkpoint if found is None else found
     checked = 0

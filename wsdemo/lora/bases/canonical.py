@@ -130,7 +130,9 @@ def _split(module: LoraModule, blocks: Sequence[tuple[Piece, int]]) -> dict[str,
         if part.magnitude is not None and module.magnitude is not None:
             part.magnitude[there] = module.magnitude[here]
         start += size
-    return parts
+    # A program that fuses modules stores rows of zeros for those that were not trained.
+    alive = {name: part for name, part in parts.items() if bool(part.U.any())}
+    return alive or parts
 
 
 def _joined(key: str, parts: Sequence[_Part]) -> LoraModule:
