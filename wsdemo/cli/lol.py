@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, check_range
+from wsdemo.files import write_whole
 from wsdemo.hub.reference import looks_like_reference
+from wsdemo.limits import MAX_ENSEMBLE
 from wsdemo.lol.data.collection import Collection, load_collection
 from wsdemo.lol.models.memory import affordable
 from wsdemo.lol.models.networks import MODELS
-from wsdemo.lol.predictor.answers import answer
+from wsdemo.lol.predictor.answers import ask
 from wsdemo.lol.predictor.build import (
     OWN_PARAMETERS,
     best_row,
@@ -33,7 +35,8 @@ from wsdemo.lol.predictor.provenance import check_calibration, provenance
 from wsdemo.lol.predictor.shipped import find_predictor, known_predictors
 from wsdemo.lol.predictor.unseen import load_unseen
 from wsdemo.lora.base_model import origin_of
-from wsdemo.lora.reader import judge_header, read_lora
+from wsdemo.lora.reader import judge_header
+from wsdemo.lora.reading import read
 
 Result = dict[str, Any]
 EXAMPLES = "lora-examples"
@@ -73,9 +76,9 @@ def run_predict(args: argparse.Namespace) -> Result:
     predictors = known_predictors(args.predictor, own_token(args.predictor))
     path = lora_file(args.input)
     started = time.monotonic()
-    lora = read_lora(path)
-    found = answer(lora, predictors).to_dict(time.monotonic() - started)
-    origin = origin_of(lora.config)
+    reading = read(path)
+    found = ask(reading, predictors)[0].to_dict(time.monotonic() - started)
+    origin = origin_of(reading.lora.config)
     return found | ({"origin": origin} if origin else {})
 
 
@@ -93,8 +96,7 @@ def run_train(args: argparse.Namespace) -> Result:
         raise WsdemoError(
             "Unknown model", f"Found {', '.join(unknown)}.", f"Choose among {', '.join(MODELS)}."
         )
-    if args.seeds < 1:
-        raise WsdemoError("No seed", f"Found --seeds {args.seeds}.", "Train one model or more.")
+    check_range("seeds", args.seeds, 1, MAX_ENSEMBLE)
     started, out = time.monotonic(), args.out
     torch.manual_seed(0)
     collection = load_collection(args.loras, args.labels)
@@ -124,7 +126,7 @@ def run_train(args: argparse.Namespace) -> Result:
     file = out / "predictor.safetensors"
     save_predictor(file, predictor, without_nan(extra))
     load_predictor(file)  # what cannot be opened again is not reported as done
-    (out / "README.md").write_text(predictor_card(file))
+    write_whole(out / "README.md", predictor_card(file))
     return without_nan({
         "predictor": str(file),
         "counts": about["counts"],
@@ -197,14 +199,14 @@ def run_list(args: argparse.Namespace) -> Result:
 def run_examples(args: argparse.Namespace) -> Result:
     """``lol examples``: writes the shipped test LoRAs with their true labels."""
     out: Path = args.out
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors, meta = load_checkpoint(DIRECTORY / f"{EXAMPLES}.safetensors")
     files = []
     for i, entry in enumerate(meta["loras"]):
         own = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{i}/")}
         path = out / f"{entry['name']}.safetensors"
-        save_file(own, path, metadata=entry["metadata"])
+        write_whole(path, save(own, metadata=entry["metadata"]))
         files.append({"file": str(path), "family": entry["family"], "labels": entry["labels"]})
-    (out / "labels.json").write_text(json.dumps(files, indent=1))
+    write_whole(out / "labels.json", json.dumps(files, indent=1))
     return {"files": files}

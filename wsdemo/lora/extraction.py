@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.lora.bases.recognise import recognise
 from wsdemo.lora.bases.spelled import spelled
 from wsdemo.lora.bases.tables import Base
@@ -159,12 +160,12 @@ def _write(
         tensors[_full(name, table) + (".diff_b" if kind == "bias" else ".diff")] = vector.to(
             DTYPES[dtype]
         )
-    save_file(tensors, out, {"wsdemo": "extracted", "format": "pt"})
+    write_whole(out, save(tensors, {"wsdemo": "extracted", "format": "pt"}))
     if table is None:
         ranks = {name: len(down) for name, (down, _) in pairs.items()}
         config = {"peft_type": "LORA", "base_model_name_or_path": None, "bias": "none"}
         beside = out.with_name("adapter_config.json")
-        beside.write_text(json.dumps(config | patterns(ranks), indent=1) + "\n", encoding="utf-8")
+        write_whole(beside, json.dumps(config | patterns(ranks), indent=1) + "\n")
     return len(tensors)
 
 

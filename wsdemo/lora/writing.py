@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.lora.arithmetic import check_additive
 from wsdemo.lora.kept import read_kept
 from wsdemo.lora.modules import KeptTensor, Lora
@@ -86,7 +87,7 @@ def write_content(lora: Lora, content: Content, path: Path, style: str, dtype: s
     _write(path, {k: t.contiguous() for k, t in tensors.items()}, metadata)
     if has_config:
         config = _config(lora, content, kept)
-        beside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        write_whole(beside, json.dumps(config, indent=1) + "\n")
     name = next((n for n, t in DTYPES.items() if t == asked), str(asked).removeprefix("torch."))
     return Written(path.stat().st_size, name, tuple(content.warnings))
 
@@ -246,7 +247,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) 
                 if key in metadata:
                     metadata[key] = text
             content = save(dict(tensors), metadata)
-        path.write_bytes(content)
+        write_whole(path, content)
     except (SafetensorError, OSError) as error:
         raise WsdemoError(
             "File not written", f"{path}: {str(error)[:200]}.", "Choose another path."

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint
+from wsdemo.domains.faces import FACES
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
@@ -39,6 +40,7 @@ from wsdemo.lol.predictor.calibration import task_metrics
 from wsdemo.lol.predictor.files import load_predictor, save_predictor
 from wsdemo.lol.predictor.predictor import Predictor
 from wsdemo.lol.predictor.provenance import check_calibration, provenance
+from wsdemo.runtime import choose_threads
 from wsdemo.train.faces.data import load_faces, toy_faces
 from wsdemo.train.faces.ranks import RANKS
 from wsdemo.train.loop import log, recipe_parser, start
@@ -89,7 +91,7 @@ def face_fields(args: argparse.Namespace) -> Collection:
     parts: dict[str, list[LabelledLoras]] = {"train": [], "validation": [], "test": []}
     for representation, rank in itertools.product(FIELDS[args.family], RANKS):
         config = AdapterConfig(representation, rank, 0)
-        folder = fits_folder(args.runs, "faces", config)
+        folder = fits_folder(args.runs, FACES.name, config)
         if not (folder / "train").is_dir():
             continue
         adapter = Adapter(base, config)
@@ -179,7 +181,7 @@ def compare_model(collection: Collection, seeds: int, task: Task, model: str) ->
 
 def prepare_worker() -> None:
     """One thread a process; models come back through files, not through hundreds of handles."""
-    torch.set_num_threads(1)
+    choose_threads(1)
     torch.multiprocessing.set_sharing_strategy("file_system")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import explained
 
 try:  # Hugging Face ZeroGPU refuses an app in which nothing is marked for its GPU
     from spaces import GPU as zero_gpu
@@ -27,6 +28,13 @@ except ImportError:
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
 """Long work takes turns: two fits at once would each take twice as long."""
 QUICK = {"concurrency_id": "quick", "concurrency_limit": 2}
+"""What answers at once: whoever waits here waits for nothing that takes long."""
+READING = {"concurrency_id": "reading", "concurrency_limit": 2}
+"""LoRAs and meshes: most are read in a second, the largest in minutes."""
+HUB = {"concurrency_id": "hub", "concurrency_limit": 4}
+"""Requests and downloads, which wait for the network and not for a core."""
+BATCH = {"concurrency_id": "batch", "concurrency_limit": 1}
+"""Up to 200 files, one after the other."""
 
 
 def _shown(error: WsdemoError) -> gr.Error:
@@ -40,14 +48,14 @@ def _shown(error: WsdemoError) -> gr.Error:
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Shows a WsdemoError of a handler as a titled message."""
+    """Shows a WsdemoError of a handler as a titled message, a full disk and the like too."""
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
-        except WsdemoError as error:
-            raise _shown(error) from error
+        except (WsdemoError, OSError, MemoryError, RuntimeError) as error:
+            raise _shown(explained(error)) from error
 
     return call
 
@@ -59,8 +67,8 @@ def guarded_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Itera
     def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
         try:
             yield from handler(*args, **kwargs)
-        except WsdemoError as error:
-            raise _shown(error) from error
+        except (WsdemoError, OSError, MemoryError, RuntimeError) as error:
+            raise _shown(explained(error)) from error
 
     return call
 
