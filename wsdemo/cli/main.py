@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wsdemo import __version__
+from wsdemo.cli.app import add_app_verb
 from wsdemo.cli.files import MESH, PICTURE, WEIGHTS, existing, make_folder, output, unwritable
 from wsdemo.cli.verbs import add_lol_verbs, add_map_verbs
 from wsdemo.errors import WsdemoError
+from wsdemo.hub.checkpoints import use_named_repository
 from wsdemo.runtime import tune_allocator
 
 Result = dict[str, Any]
@@ -349,6 +351,7 @@ def build_parser() -> Parser:
 
     add_lol_verbs(verb, verbs, Parser, make_folder)
     add_map_verbs(verb, existing)
+    add_app_verb(verb)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     return parser
@@ -361,6 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tune_allocator()
         args = build_parser().parse_args(given)
+        use_named_repository()
         result: Result = args.run(args)
     except (WsdemoError, OSError) as caught:
         error = caught if isinstance(caught, WsdemoError) else unwritable(caught)

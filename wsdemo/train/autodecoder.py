@@ -26,6 +26,7 @@ from wsdemo.checkpoints import tensors_hash
 from wsdemo.fields.base import BaseField, FieldConfig
 from wsdemo.fields.base_files import base_tensors, save_base
 from wsdemo.fields.encoder import AmortisedStart, Encoder, save_start
+from wsdemo.fields.fit import psnr_from_mse
 from wsdemo.train.loop import Ema, Run, log
 
 KL_WEIGHT = 1e-4
@@ -152,7 +153,7 @@ class Trainer:
         for z, p, x in zip(mean.split(16), points.split(16), targets.split(16), strict=True):
             shown = field(p.to(self.device), z).clamp(-1, 1)
             mse = (shown - x.to(self.device)).square().mean((1, 2))
-            values.append(10 * torch.log10(4 / mse))
+            values.append(psnr_from_mse(mse))
         return float(torch.cat(values).mean())
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 import pandas as pd
 from safetensors.torch import save_file
 
-from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.checkpoints import DIRECTORY, is_at_hand, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, pack
 from wsdemo.lol.predictor.answers import answer, ask, model_index
@@ -37,7 +37,7 @@ WIDTHS = ["210px", "130px", "170px", "110px", "90px", "90px", "70px", "120px", "
 @cache
 def _example_list() -> list[dict[str, Any]]:
     path = DIRECTORY / f"{EXAMPLES}.safetensors"
-    return list(load_checkpoint(path)[1]["loras"]) if path.is_file() else []
+    return list(load_checkpoint(path)[1]["loras"]) if is_at_hand(path) else []
 
 
 def example_choices() -> list[tuple[str, str]]:
