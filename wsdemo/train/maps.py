@@ -20,7 +20,7 @@ from wsdemo.analysis.features import face_features
 from wsdemo.checkpoints import save_checkpoint
 from wsdemo.generate.diffusion import prior_hash
 from wsdemo.maps.weight_map import MAPS, OWN
-from wsdemo.train.faces.data import load_faces
+from wsdemo.train.faces.data import Faces, load_faces, toy_faces
 from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.population import load_fits
 from wsdemo.train.release import load_model
@@ -37,7 +37,8 @@ COMPARED = {"mlora": 8, "lora": 8, "mlp": 39, "mlora-asym": 8, "lora-asym": 8, "
 
 def flat_map(x: Tensor, seed: int = 0) -> Tensor:
     """(n, d) → (n, 2) by t-SNE, scaled to [-1, 1]."""
-    found = TSNE(2, init="pca", perplexity=30, random_state=seed).fit_transform(x.numpy())
+    perplexity = min(30, (len(x) - 1) / 3)
+    found = TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(x.numpy())
     return scaled(torch.from_numpy(found.astype(np.float32)))
 
 
@@ -64,12 +65,15 @@ def attribute_directions(coordinates: Tensor, labels: Tensor) -> Tensor:
     ].float()
 
 
-def labels_of(
-    name: str, names: list[str], data: Path | None, split: str
-) -> tuple[Tensor, list[str]]:
+def faces_of(args: Any, split: str) -> Faces:
+    """The faces of a split."""
+    return toy_faces(64) if args.toy else load_faces(args.data, split)
+
+
+def labels_of(args: Any, names: list[str], split: str) -> tuple[Tensor, list[str]]:
     """(n, a) labels of instances, and the columns' names."""
-    if name == "faces":
-        faces = load_faces(data, split).pick(names)
+    if args.set == "faces":
+        faces = faces_of(args, split).pick(names)
         return faces.attributes, list(faces.attribute_names)
     own = [n.split("/")[0] for n in names]
     index = torch.tensor([CATEGORIES.index(RENAMED.get(c, c)) for c in own])
@@ -83,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--compare", type=Path, default=Path("runs/compare"))
     args = parser.parse_args(arguments)
     start(args)
+    directions = 16 if args.toy else DIRECTIONS
     model, folder = load_model(args.set, args)
     train, names = load_fits(folder / "train")
     # Shapes: without the stretched copies.
@@ -91,8 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     test, unseen = load_fits(folder / "test")
     shown = [names[i] for i in keep] + unseen
-    first, label_names = labels_of(args.set, shown[: len(keep)], args.data, "train")
-    last, _ = labels_of(args.set, unseen, args.data, "test")
+    first, label_names = labels_of(args, shown[: len(keep)], "train")
+    last, _ = labels_of(args, unseen, "test")
     count = min(STORED_COORDINATES, model.prior.basis.shape[1])
     held_out = model.prior.coordinates(test.float(), count)
     every = [model.prior.coordinates(w.float(), count) for w in train.split(500)]
@@ -102,17 +107,17 @@ def main(arguments: list[str] | None = None) -> None:
         "held_out": held_out.half(),
         "labels": torch.cat([first, last]),
     }
-    spread = model.prior.variances[:DIRECTIONS].sqrt()
-    add_representation(tensors, OWN, own[:, :DIRECTIONS] * spread)
+    spread = model.prior.variances[:directions].sqrt()
+    add_representation(tensors, OWN, own[:, :directions] * spread)
     representations = [OWN]
     meta: dict[str, Any] = {
         "name": f"{args.set}-map", "kind": "map", "prior": prior_hash(model.prior),
         "names": shown, "label_names": label_names, "representations": representations,
     }  # fmt: skip
     if args.set == "faces":
-        all_labels, _ = labels_of("faces", names, args.data, "train")
+        all_labels, _ = labels_of(args, names, "train")
         tensors["directions"] = attribute_directions(torch.cat(every), all_labels).half()
-        features = face_features(load_faces(args.data, "test").images)
+        features = face_features(faces_of(args, "test").images)
         distances = torch.pdist(features)
         meta["spread"] = float(distances.median())
     for representation, rank in COMPARED.items():
@@ -123,11 +128,11 @@ def main(arguments: list[str] | None = None) -> None:
         where = {n: i for i, n in enumerate(own_names)}
         others, other_names = load_fits(place / "test")
         points = [i for i, n in enumerate(shown[: len(keep)]) if n in where]
-        if len(points) <= DIRECTIONS or other_names != unseen:
+        if len(points) <= directions or other_names != unseen:
             log(f"{representation}: too few instances were fitted; left out")
             continue
         weights = weights[[where[shown[i]] for i in points]].float()
-        principal = Principal.fit(weights, DIRECTIONS)
+        principal = Principal.fit(weights, directions)
         x = torch.cat([principal(weights), principal(others.float())])
         name = representation if representation != OWN else f"{OWN} (shared start)"
         add_representation(tensors, name, x / x.std())
