@@ -14,10 +14,11 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 
 _KEY = "wsdemo"
 T = TypeVar("T")
@@ -101,9 +102,9 @@ def _missing(path: Path) -> WsdemoError:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Writes tensors and one JSON object of metadata to a safetensors file."""
+    """Writes tensors and one JSON object of metadata to a safetensors file, whole or not at all."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(flat, path, metadata={_KEY: json.dumps(meta, sort_keys=True)})
+    write_whole(path, save(flat, metadata={_KEY: json.dumps(meta, sort_keys=True)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

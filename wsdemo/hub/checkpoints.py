@@ -9,10 +9,10 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from wsdemo.checkpoints import fetch_from
 from wsdemo.errors import WsdemoError
+from wsdemo.files import whole
 from wsdemo.hub.reference import Reference, parse_reference
 
 REPOSITORY = "WSDEMO_CHECKPOINTS_REPO"
@@ -61,14 +61,8 @@ class HubSource:
                 f"The Hub states none of {self._text(name)}, so it cannot be checked.",
                 "Keep the checkpoints in Git LFS, as the Hub does by itself with safetensors.",
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f"{name}.", delete=False) as temporary:
-            place = Path(temporary.name)
-        try:
-            shutil.copyfile(copy, place)
-            place.replace(path)
-        finally:
-            place.unlink(missing_ok=True)
+        with whole(path) as out, copy.open("rb") as body:
+            shutil.copyfileobj(body, out)
 
 
 def use_named_repository(environment: Mapping[str, str] = os.environ) -> None:

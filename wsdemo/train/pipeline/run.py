@@ -201,12 +201,10 @@ def run_all(
     return failed, behind
 
 
-def environment_of(folder: Path, jobs: int) -> dict[str, str]:
-    """What stages find in their environment: this code, their checkpoints, a share of the cores."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+def environment_of(folder: Path) -> dict[str, str]:
+    """What stages find in their environment: this code, and their checkpoints."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
-        "OMP_NUM_THREADS": threads,
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -234,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         log(f"{error}\n{error.hint}")
         return 2
     log(f"{len(graph)} stages, {args.jobs} at a time; logs in {folder / 'runs/logs'}")
-    environment = environment_of(folder, args.jobs)
+    environment = environment_of(folder)
     failed, behind = run_all({CODE: graph[CODE]}, folder, 1, environment, [CODE])
     if not failed:
         again = made_again(graph, *status_of(folder))

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.train.loop import log
+from wsdemo.train.pipeline.code import listing
 
 RUNS = Path("runs")
 
@@ -53,8 +55,22 @@ def begin(name: str, known: dict[str, Any], left: list[Path]) -> None:
             place.unlink(missing_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             path.rename(place)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(known, indent=1, sort_keys=True))
+    write_whole(note, json.dumps(known, indent=1, sort_keys=True))
+
+
+def check_code(recipe: str, folder: Path) -> None:
+    """Refuses to run other code than dvc.lock will name.
+
+    Raises:
+        WsdemoError: It was changed after the stage ``code`` had run.
+    """
+    path = folder / f"{recipe.removeprefix('wsdemo.train.')}.txt"
+    if not path.is_file() or path.read_text() != listing(recipe):
+        raise WsdemoError(
+            "The code has changed",
+            f"{recipe} is not what {path} says it was when the pipeline began.",
+            "Start the pipeline again.",
+        )
 
 
 def main() -> None:
@@ -63,6 +79,7 @@ def main() -> None:
         from dvc.repo import Repo
 
         stage = Repo(os.environ["DVC_ROOT"]).stage.load_one(name=os.environ["DVC_STAGE"])
+        check_code(recipe, RUNS / "code")
         begin(stage.name, dependencies(stage), left_behind(stage))
     sys.argv = [recipe, *options]
     runpy.run_module(recipe, run_name="__main__", alter_sys=True)
