@@ -293,7 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
         for i in range(count)
     ]
     if args.toy:
-        plans = [(place, replace(plan, steps=20)) for place, plan in plans]
+        plans = [(place, replace(plan, steps=5)) for place, plan in plans]
     plans = sorted(plans, key=lambda p: p[0])[part::of]
     log(f"{len(plans)} LoRAs, about 4 s each on a CPU core")
     materials: dict[str, Material] = {}
