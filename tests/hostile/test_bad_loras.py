@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from tests.conftest import little_work
 from tests.hostile.build import BAD, ODD, good
-from wsdemo.cli.lora import passport
 from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.predictor.answers import answer
 from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.geometry import measure
+from wsdemo.lora.passport import passport
 from wsdemo.lora.reader import read_lora
-from wsdemo.ui.lora.lora_tab import passport as shown
-from wsdemo.ui.lora.lora_tab import table
+from wsdemo.lora.reading import Reading
+from wsdemo.ui.lora.report import card_html, passport_text, table
 
 
 def everything(path):
@@ -27,8 +27,9 @@ def everything(path):
     lora = read_lora(path)
     geometry = measure(lora)
     json.dumps(passport(lora, geometry), allow_nan=False)
-    table(lora, geometry)
-    shown(lora, geometry).encode()
+    reading = Reading(lora, geometry)
+    table(reading)
+    (card_html(reading) + passport_text(reading)).encode()
     for module in lora.modules:
         assert torch.isfinite(module.U).all()
         assert torch.isfinite(module.V).all()

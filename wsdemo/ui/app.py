@@ -11,7 +11,7 @@ choose_threads()
 
 import gradio as gr
 
-from wsdemo.domains import pipelines
+from wsdemo.domains.instances import warm_up
 from wsdemo.hub.checkpoints import use_named_repository
 from wsdemo.limits import MAX_LORA_BYTES
 from wsdemo.ui.blocks import build_blocks
@@ -31,7 +31,7 @@ def build() -> gr.Blocks:
 
 def launch(page: gr.Blocks) -> None:
     """Serves the page until it is stopped, at PORT if that is set."""
-    pipelines.warm_up()
+    warm_up()
     page.queue(max_size=32).launch(
         theme=theme(),
         css=CSS,
