@@ -94,7 +94,7 @@ def _is_lost(change: Any) -> bool:
 
 def _is_missing_data(change: Any) -> bool:
     """Whether what changed is that data, which a clone has not, are gone."""
-    inputs = change.get("changed deps") if isinstance(change, dict) else None
+    inputs = change.get("changed deps", {}) if isinstance(change, dict) else {}
     return bool(inputs) and all(
         how == "deleted" and Path(path).parts[0] == "data" for path, how in inputs.items()
     )
