@@ -150,7 +150,10 @@ def by_fit(predictor: Predictor, collection: Collection) -> dict[str, dict[str, 
 def face_generator(args: argparse.Namespace) -> Collection:
     """The LoRAs of the face generator, but for those of other ranks."""
     folder = args.runs / "face-loras"
-    collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
+    columns = read_labels(folder / "manifest.csv")[1]
+    # The toy's faces have none of the paper's attributes.
+    tasks = [t for t in GENERATOR_TASKS if not args.toy or set(t.labels) <= set(columns)]
+    collection = load_collection(folder, folder / "manifest.csv", tasks)
     test = collection.splits["test"]
     keep = [i for i, name in enumerate(test.names) if "/ranks-" not in name]
     test = test.pick(torch.tensor(keep))
