@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.train.loras.smollm_plan import Plan
-from wsdemo.train.loras.smollm_texts import GENERAL, SOURCES, UNSEEN
+from wsdemo.train.loras.smollm2_plan import Plan
+from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
 
 LENGTH = 64
 """Tokens of a passage."""

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from wsdemo.train.loras import smollm_plan as plans
-from wsdemo.train.loras.smollm_texts import GENERAL, SOURCES, UNSEEN
+from wsdemo.train.loras import smollm2_plan as plans
+from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
 
 QUEUE = plans.queue(list(SOURCES), list(UNSEEN))
 

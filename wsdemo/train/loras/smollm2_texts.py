@@ -6,7 +6,7 @@
         r-cran-janeaustenr sword-text-kjv wesnoth-1.16-httt \\
         wesnoth-1.16-utbs
     for p in *.deb; do dpkg-deb -x $p UNPACKED; done
-    python -m wsdemo.train.loras.smollm_texts --packages UNPACKED --questions JSONL --out TEXTS
+    python -m wsdemo.train.loras.smollm2_texts --packages UNPACKED --questions JSONL --out TEXTS
 
 ``--packages``: where the Debian packages are unpacked, ``/`` where they are installed with their
 documentation. ``--questions``: gsm8k_train.jsonl (question, answer) and four categories of BBQ as

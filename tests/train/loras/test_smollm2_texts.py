@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wsdemo.errors import WsdemoError
-from wsdemo.train.loras import smollm_texts as texts
+from wsdemo.train.loras import smollm2_texts as texts
 
 
 def test_a_gzipped_file_and_a_plain_one_are_read_alike(tmp_path: Path) -> None:

@@ -1,1 +1,0 @@
-"""The family of LoRAs of SmolLM2-135M as people publish them: texts, recipes, builder."""
