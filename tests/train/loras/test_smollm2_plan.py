@@ -27,12 +27,14 @@ def test_no_set_of_sources_is_in_two_splits() -> None:
 def test_only_the_unseen_split_has_an_unseen_source_and_always_one() -> None:
     for plan in QUEUE:
         assert bool(set(plan.sources) & set(UNSEEN)) == (plan.split == "unseen")
-    assert len(SOURCES) >= 16 and not set(SOURCES) & {*UNSEEN, GENERAL}
+    assert len(SOURCES) >= 16
+    assert not set(SOURCES) & {*UNSEEN, GENERAL}
 
 
 def test_the_draws_are_those_that_were_asked_for() -> None:
     n = len(QUEUE)
-    assert n >= 600 and sum(plans.COUNTS.values()) == n
+    assert n >= 600
+    assert sum(plans.COUNTS.values()) == n
     assert 0.45 < sum(p.rank in (8, 16) for p in QUEUE) / n < 0.62
     assert {p.rank for p in QUEUE} == set(plans.RANKS)
     assert {p.targets for p in QUEUE} == set(plans.TARGETS)
@@ -41,7 +43,8 @@ def test_the_draws_are_those_that_were_asked_for() -> None:
     assert all(4 <= p.examples <= 2000 and 1 <= len(p.sources) <= 8 for p in QUEUE)
     assert all(p.alpha in (p.rank, 2 * p.rank, 16, 32) for p in QUEUE)
     assert all(p.learning_rate * p.scale <= plans.MOST_STRENGTH for p in QUEUE)
-    assert any(p.rank_stabilised for p in QUEUE) and any(p.first_layer for p in QUEUE)
+    assert any(p.rank_stabilised for p in QUEUE)
+    assert any(p.first_layer for p in QUEUE)
 
 
 def test_every_beginning_of_the_queue_has_all_splits_in_proportion() -> None:

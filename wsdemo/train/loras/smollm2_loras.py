@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
-from wsdemo.train.common import log, recipe_parser, start
+from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.loras.smollm2_passages import NO_WORD, Passages, read_passages
 from wsdemo.train.loras.smollm2_plan import TARGETS, Plan, queue
 from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
@@ -110,8 +110,7 @@ def peft_config(plan: Plan, layers: int) -> Any:
     return LoraConfig(
         r=plan.rank, lora_alpha=plan.alpha, target_modules=list(TARGETS[plan.targets]),
         lora_dropout=plan.dropout, use_rslora=plan.rank_stabilised, bias="none",
-        task_type="CAUSAL_LM", base_model_name_or_path=BASE,
-        **(upper if plan.first_layer else {}),
+        task_type="CAUSAL_LM", **(upper if plan.first_layer else {}),
     )  # fmt: skip
 
 
@@ -192,7 +191,8 @@ def write_lora(folder: Path, row: dict[str, Any], tensors: dict[str, Tensor], co
     try:
         temporary.mkdir(parents=True)
         if tensors:
-            config.inference_mode = True
+            config.inference_mode, config.base_model_name_or_path = True, BASE
+            config.target_modules = sorted(config.target_modules)
             config.save_pretrained(temporary)
             own = {k: v.detach().contiguous() for k, v in tensors.items()}
             save_file(own, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -247,11 +247,9 @@ def base_losses(model: Any, head: Tensor, passages: Passages, path: Path) -> dic
     return losses
 
 
-def cost(plans: Sequence[Plan], seconds_a_step: float = 2.2) -> str:
-    """What the plans will take on one processor, of 256 tokens a step as timed."""
-    train = sum(p.steps * p.batch / 4 for p in plans) * seconds_a_step
-    measuring = len(plans) * 15.0
-    hours = (train + measuring) / 3600
+def cost(plans: Sequence[Plan], seconds_a_passage: float = 0.5) -> str:
+    """What the plans will take on one processor: passages trained on, and 13 s to measure."""
+    hours = sum(p.steps * p.batch * seconds_a_passage + 13 for p in plans) / 3600
     return f"{len(plans)} LoRAs, about {hours:.0f} processor hours"
 
 

@@ -14,7 +14,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.train.loras.smollm2_plan import Plan
 from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
 
-LENGTH = 64
+LENGTH = 48
 """Tokens of a passage."""
 MOST = 4000
 """Passages kept of a source."""

@@ -121,7 +121,7 @@ def make_plan(
     return Plan(
         name, split, chosen, examples, targets, first_layer, rank, alpha, rank_stabilised,
         rng.choice([0.0, 0.0, 0.05, 0.1]), rate, rng.choice(["linear", "linear", "cosine",
-        "constant"]), rng.choice([0.0, 0.01]), rng.choice([2, 4, 4]), round(steps),
+        "constant"]), rng.choice([0.0, 0.01]), rng.choice([1, 2, 4, 4]), round(steps),
     )  # fmt: skip
 
 

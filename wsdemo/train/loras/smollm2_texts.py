@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from wsdemo.errors import WsdemoError
-from wsdemo.train.common import log
+from wsdemo.train.loop import log
 
 LIMIT = 2_000_000
 """Characters kept of a source: more than its passages need."""
