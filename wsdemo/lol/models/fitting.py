@@ -11,7 +11,10 @@ from torch.nn import functional as F
 
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.data.tasks import LabelledLoras, Task
-from wsdemo.lol.models.networks import AlignedMlp, LolModel, ModelConfig, build_model
+from wsdemo.lol.models.networks import AlignedMlp, LolModel, build_model
+from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.shared import SharedGlNet
+from wsdemo.lol.models.spectral import SpectralLinear
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def train_model(
         torch.manual_seed(seed)
         model = build_model(signature, config)
         model.scale.fit(train.pairs)
-        if isinstance(model, AlignedMlp):
+        if isinstance(model, AlignedMlp | SharedGlNet | SpectralLinear):
             model.fit(train.pairs)
         result = Fitted(model, mean, std, math.inf, 0, 0.0)
         generator = torch.Generator().manual_seed(seed)

@@ -18,7 +18,8 @@ from wsdemo.lol.data.collection import Collection, short_name
 from wsdemo.lol.data.pairs import Pairs, regauge_pairs
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.fitting import Budget, Fitted, train_model
-from wsdemo.lol.models.networks import MODELS, LolModel, ModelConfig
+from wsdemo.lol.models.networks import MODELS, LolModel
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.predictor.calibration import calibrate, task_metrics
 from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels, always_adapted
 from wsdemo.lol.predictor.provenance import (
@@ -28,7 +29,9 @@ from wsdemo.lol.predictor.provenance import (
     provenance,
 )
 
-INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
+INVARIANT = (
+    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp-svd", "mlp-dense", "spectral"
+)  # fmt: skip
 """Models whose prediction is the same for every factorisation of an update."""
 USEFUL_AUC, USEFUL_RHO = 0.65, 0.3
 """A task whose ensemble does worse on the validation LoRAs is not answered."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
 from wsdemo.lol.data.tasks import Task
-from wsdemo.lol.models.networks import LolModel, ModelConfig
+from wsdemo.lol.models.networks import LolModel
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lora.modules import Lora
 
 COVERAGE = 0.9
