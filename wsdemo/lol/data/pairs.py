@@ -4,7 +4,7 @@ A column of zeros in U and V adds nothing to U Vᵀ, so LoRAs of several ranks s
 padding; a module that a LoRA lacks is a zero update, and is zero here too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,6 +77,15 @@ class Pairs:
     def pick(self, index: Tensor | slice) -> "Pairs":
         """Some of the LoRAs."""
         return Pairs(tuple((U[index], V[index]) for U, V in self.groups), self.is_canonical)
+
+    def chunks(self, count: int = 32) -> Iterator["Pairs"]:
+        """A few LoRAs at a time, in float32 if they are kept in less."""
+        for i in range(0, len(self), count):
+            yield self.pick(slice(i, i + count)).in_full()
+
+    def in_full(self) -> "Pairs":
+        """In float32 if in less: what is kept of large families is in half precision."""
+        return self.to(torch.float32) if self.groups[0][0].dtype == torch.float16 else self
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> "Pairs":
         """Returns a copy in a dtype, on a device."""

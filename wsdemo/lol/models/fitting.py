@@ -57,7 +57,7 @@ class Fitted:
     @torch.no_grad()
     def predict(self, pairs: Pairs) -> Tensor:
         """(N, k): values of a regression, logits of a binary task."""
-        parts = [self.model(pairs.pick(slice(i, i + 64))) for i in range(0, len(pairs), 64)]
+        parts = [self.model(part) for part in pairs.chunks(64)]
         return torch.cat(parts) * self.std + self.mean
 
 
@@ -106,7 +106,8 @@ def train_model(
             for index in torch.randperm(len(train.names), generator=generator).split(budget.batch):
                 rate = min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
                 optimizer.param_groups[0]["lr"] = budget.learning_rate * rate
-                loss = task_loss(task.kind, model(train.pairs.pick(index)), target[index])
+                batch = train.pairs.pick(index).in_full()
+                loss = task_loss(task.kind, model(batch), target[index])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -129,9 +130,8 @@ def train_model(
 @torch.no_grad()
 def _loss(model: LolModel, kind: str, pairs: Pairs, target: Tensor) -> float:
     total, labels = 0.0, 0
-    for i in range(0, len(pairs), 64):
-        part = slice(i, i + 64)
-        known = int(target[part].isfinite().sum())
-        total += float(task_loss(kind, model(pairs.pick(part)), target[part])) * known
+    for part, own in zip(pairs.chunks(64), target.split(64), strict=True):
+        known = int(own.isfinite().sum())
+        total += float(task_loss(kind, model(part), own)) * known
         labels += known
     return total / labels

@@ -60,10 +60,14 @@ class InputScale(nn.Module):
     @torch.no_grad()
     def fit(self, pairs: Pairs) -> None:
         """Measures the training LoRAs."""
-        for i, (U, V) in enumerate(pairs.groups):
-            # ‖U Vᵀ‖² = tr(UᵀU VᵀV): never multiplied out.
-            square = ((U.mT @ U) * (V.mT @ V)).sum((-1, -2)).clamp(min=0)
-            mean = square.sqrt().mean(0)
+        norms: list[list[Tensor]] = [[] for _ in pairs.groups]
+        for part in pairs.chunks():
+            for own, (U, V) in zip(norms, part.groups, strict=True):
+                # ‖U Vᵀ‖² = tr(UᵀU VᵀV): never multiplied out.
+                square = ((U.mT @ U) * (V.mT @ V)).sum((-1, -2)).clamp(min=0)
+                own.append(square.sqrt())
+        for i in range(len(pairs.groups)):
+            mean = torch.cat(norms[i]).mean(0)
             floor = mean.max().clamp(min=1e-12) * 1e-3
             getattr(self, f"scale{i}").copy_(mean.clamp(min=floor).sqrt())
 

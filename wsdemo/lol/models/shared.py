@@ -57,13 +57,18 @@ class SharedGlNet(nn.Module):
 
         Those of Σ |U Vᵀ| over LoRAs and layers: random rows of 1,536 would see a hundredth.
         """
-        scaled = self.scale(canonical(pairs))
-        for kind, left, right in zip(self.kinds, self.left, self.right, strict=True):
-            for factor, own in zip(scaled.groups[kind.group], (left, right), strict=True):
-                columns = factor[:, list(kind.rows)].transpose(-1, -2).flatten(0, 2)
-                _, directions = torch.linalg.eigh((columns.mT @ columns).double())
-                found = directions[:, -len(own) :].mT.flip(0)
-                own[: len(found)] = 2 * found.to(own)
+        sides = [(own, 0) for own in self.left] + [(own, 1) for own in self.right]
+        grams = [torch.zeros(own.shape[1], own.shape[1]) for own, _ in sides]
+        for part in pairs.chunks():
+            scaled = self.scale(canonical(part))
+            for gram, (_, side), kind in zip(grams, sides, 2 * self.kinds, strict=True):
+                factor = scaled.groups[kind.group][side][:, list(kind.rows)]
+                columns = factor.transpose(-1, -2).flatten(0, 2).to(gram)
+                gram += columns.mT @ columns
+        for gram, (own, _) in zip(grams, sides, strict=True):
+            directions = torch.linalg.eigh(gram.double()).eigenvectors
+            found = directions[:, -len(own) :].mT.flip(0)
+            own[: len(found)] = 2 * found.to(own)
 
     def products(self, pairs: Pairs) -> list[Tensor]:
         """Per kind (N, layers, h, h) Ũ Ṽᵀ of scaled LoRAs."""

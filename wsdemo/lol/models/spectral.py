@@ -57,7 +57,7 @@ class SpectralLinear(nn.Module):
     @torch.no_grad()
     def fit(self, pairs: Pairs) -> None:
         """Measures the training LoRAs."""
-        found = self.statistics(pairs)
+        found = torch.cat([self.statistics(part) for part in pairs.chunks()])
         self.get_buffer("running_mean").copy_(found.mean(0))
         self.get_buffer("running_std").copy_(found.std(0).clamp(min=0.05))
 

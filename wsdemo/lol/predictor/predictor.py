@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.networks import LolModel
@@ -95,7 +96,8 @@ class TaskModels:
     @torch.no_grad()
     def outputs(self, pairs: Pairs) -> Tensor:
         """(N, k) values (of the logarithm, where the task learns it) or calibrated logits."""
-        total = torch.stack([m(pairs) for m in self.models]).mean(0)
+        parts = [torch.stack([m(part) for m in self.models]).mean(0) for part in pairs.chunks(256)]
+        total = torch.cat(parts)
         if self.task.kind == "binary":
             return total / self.temperature + self.shift
         return total * self.std + self.mean
@@ -154,10 +156,8 @@ class TaskModels:
 def spectrum_features(pairs: Pairs) -> Tensor:
     """(N, 2 L): log ‖ΔW‖_F and effective rank of every module. GL-invariant."""
     norms, ranks = [], []
-    for U, V in pairs.groups:
-        Ru = torch.linalg.qr(U.double(), mode="r").R
-        Rv = torch.linalg.qr(V.double(), mode="r").R
-        square = torch.linalg.svdvals(Ru @ Rv.mT).square()
+    for s in singular_values(pairs):
+        square = s.square()
         total = square.sum(-1)
         share = square / total.clamp(min=1e-30)[..., None]
         entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)
@@ -186,7 +186,7 @@ class Envelope:
     @classmethod
     def fit(cls, train: Pairs, held_out: Pairs, names: Sequence[str]) -> "Envelope":
         """Measures the training LoRAs; the threshold comes from held-out ones."""
-        raw = spectrum_features(train)
+        raw = torch.cat([spectrum_features(part) for part in train.chunks()])
         mean, std = raw.mean(0), raw.std(0).clamp(min=0.05)
         features = ((raw - mean) / std).half().float()
         return cls(features, mean, std, 0.0, tuple(names)).widened(held_out)
@@ -199,7 +199,8 @@ class Envelope:
 
     def distances(self, pairs: Pairs) -> Tensor:
         """(N, M) root-mean-square distance to every training LoRA."""
-        x = (spectrum_features(pairs) - self.mean) / self.std
+        raw = torch.cat([spectrum_features(part) for part in pairs.chunks()])
+        x = (raw - self.mean) / self.std
         return torch.cdist(x, self.features) / x.shape[1] ** 0.5
 
     def distance(self, pairs: Pairs) -> float:

@@ -10,7 +10,7 @@ Start it as often as there are processors: each process takes the next LoRA that
 and a later call goes on where it was stopped. LoRAs lie in RUNS/smollm2-loras/SPLIT/NAME in
 PEFT's layout, float32; ``manifest.csv`` there has their labels: sources, passages, steps × rate,
 and losses on every source and on general text *less the base's* (nats a token, negative where
-something was learnt).
+something was learnt). ``unseen.csv`` has those of the LoRAs of the two sources that no other has.
 """
 
 import contextlib
@@ -209,17 +209,25 @@ def write_lora(folder: Path, row: dict[str, Any], tensors: dict[str, Tensor], co
 # ---- all of them ----------------------------------------------------------------------------
 
 
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as CSV, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, list(dict.fromkeys(k for row in rows for k in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
 def write_manifest(folder: Path) -> int:
-    """manifest.csv of every LoRA that is there; returns how many."""
+    """manifest.csv and unseen.csv of every LoRA that is there; returns how many there are."""
     found = (json.loads(p.read_text()) for p in sorted(folder.glob("*/*/labels.json")))
     rows = [row for row in found if row["status"] == "made"]
-    if rows:
-        temporary = folder / "manifest.tmp"
-        with temporary.open("w", newline="", encoding="utf-8") as out:
-            writer = csv.DictWriter(out, list(dict.fromkeys(k for row in rows for k in row)))
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(folder / "manifest.csv")
+    seen = [row for row in rows if row["split"] != "unseen"]
+    unseen = [{**row, "split": "test"} for row in rows if row["split"] == "unseen"]
+    for name, own in (("manifest.csv", seen), ("unseen.csv", unseen)):
+        if own:
+            write_table(folder / name, own)
     return len(rows)
 
 
