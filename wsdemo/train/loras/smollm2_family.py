@@ -8,7 +8,7 @@ import torch
 from wsdemo.lol.data.collection import Collection, load_collection, read_labels
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.predictor.calibration import regression_rows
-from wsdemo.lol.predictor.predictor import Predictor
+from wsdemo.lol.predictor.predictor import Predictor, spectrum_features
 from wsdemo.lol.predictor.unseen import load_unseen
 from wsdemo.train.loras.smollm2_texts import GENERAL, UNSEEN
 
@@ -52,9 +52,8 @@ def unseen_figures(predictor: Predictor, runs: Path) -> dict[str, Any]:
     """
     folder = runs / FOLDER
     loras, _ = load_unseen(folder, folder / "unseen.csv", predictor, (), RANK)
-    nearest = predictor.envelope.distances(loras.pairs).sort(1).values
-    place = min(5, nearest.shape[1]) - 1
-    within = (nearest[:, place] <= predictor.envelope.threshold).float().mean()
+    nearest = predictor.envelope.nearest(spectrum_features(loras.pairs))
+    within = (nearest <= predictor.envelope.threshold).float().mean()
     found: dict[str, Any] = {"loras": len(loras.names), "within": float(within)}
     for name, models in predictor.tasks.items():
         if models.task.kind != "regression":
