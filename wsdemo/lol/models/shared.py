@@ -91,6 +91,10 @@ class SharedGlNet(nn.Module):
             found.append((said * weight).sum(1) / len(kind.rows) ** 0.5)
         return torch.cat(found, -1)
 
+    def embedding(self, pairs: Pairs) -> Tensor:
+        """(N, kinds · TOKEN) by which LoRAs are compared."""
+        return self.tokens(self.scale(pairs))
+
     def forward(self, pairs: Pairs) -> Tensor:
         """N LoRAs → (N, outputs)."""
         if self.training:
