@@ -16,11 +16,11 @@ def test_the_nearest_are_those_of_largest_cosine_whatever_their_length():
 
 
 def test_recall_counts_relevant_others_among_the_nearest():
-    angle = torch.tensor([0.0, 0.1, 0.2, 1.5, 1.6])
+    angle = torch.tensor([0.0, 0.1, 0.25, 1.5, 1.65])
     embeddings = torch.stack([angle.cos(), angle.sin()], 1)
     group = torch.tensor([0, 0, 1, 1, 2])
     relevant = group[:, None] == group[None]
-    # Nearest others: 1, 0 or 2, 1, 4, 3; groups 0 0 1 1 2: the last has none and does not count.
+    # The nearest others are 1, 0, 1, 4 and 3; the last LoRA has none alike and does not count.
     assert recall_at_k(embeddings, relevant, 1) == pytest.approx(0.5)
     assert recall_at_k(embeddings, relevant, 4) == 1.0
     assert math.isnan(recall_at_k(embeddings, torch.zeros(5, 5, dtype=torch.bool), 2))
