@@ -30,7 +30,8 @@ LEAST = -6.0
 
 
 class SharedGlNet(nn.Module):
-    """See the module. Accepts any rank, and modules that are zero."""
+    """See the module. Accepts any rank, of which it reads the ``config.rank`` strongest directions,
+    and modules that are zero."""
 
     def __init__(self, signature: Signature, config: ModelConfig) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class SharedGlNet(nn.Module):
         sides = [(own, 0) for own in self.left] + [(own, 1) for own in self.right]
         grams = [torch.zeros(own.shape[1], own.shape[1]) for own, _ in sides]
         for part in pairs.chunks():
-            scaled = self.scale(canonical(part))
+            scaled = self.scale(canonical(part, self.config.rank))
             for gram, (_, side), kind in zip(grams, sides, 2 * self.kinds, strict=True):
                 factor = scaled.groups[kind.group][side][:, list(kind.rows)]
                 columns = factor.transpose(-1, -2).flatten(0, 2).to(gram)
@@ -91,15 +92,21 @@ class SharedGlNet(nn.Module):
             found.append((said * weight).sum(1) / len(kind.rows) ** 0.5)
         return torch.cat(found, -1)
 
+    def scaled(self, pairs: Pairs) -> Pairs:
+        """The strongest ``config.rank`` directions of every module, scaled; fewer in training."""
+        if self.training or pairs.rank > self.config.rank:
+            pairs = canonical(pairs, self.config.rank)
+        if self.training:
+            pairs = thinned(pairs, self.config.left_out, self.config.least_energy)
+        return self.scale(pairs)
+
     def embedding(self, pairs: Pairs) -> Tensor:
         """(N, kinds · TOKEN) by which LoRAs are compared."""
-        return self.tokens(self.scale(pairs))
+        return self.tokens(self.scaled(pairs))
 
     def forward(self, pairs: Pairs) -> Tensor:
         """N LoRAs → (N, outputs)."""
-        if self.training:
-            pairs = thinned(canonical(pairs), self.config.left_out, self.config.least_energy)
-        pairs = self.scale(pairs)
+        pairs = self.scaled(pairs)
         norms = log_norms(pairs).clamp(min=LEAST)
         present = (norms > LEAST).to(norms)
         out: Tensor = self.out(self.tokens(pairs))

@@ -44,10 +44,14 @@ def pooled(read: nn.TransformerEncoder, tokens: Tensor, present: Tensor) -> Tens
         tokens: (B, T, d).
         present: (B, T) bool.
     """
-    hidden = ~present
-    hidden = hidden & present.any(1, keepdim=True)  # a row without any: read, and multiplied by 0
-    seen = read(tokens, src_key_padding_mask=hidden) * present[..., None]
-    return seen.sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+    found = tokens.new_zeros(len(tokens), tokens.shape[-1])
+    rows = present.any(1)
+    if not rows.any():
+        return found
+    there = present[rows]
+    seen = read(tokens[rows], src_key_padding_mask=~there) * there[..., None]
+    found[rows] = seen.sum(1) / there.sum(1, keepdim=True)
+    return found
 
 
 class W2t(nn.Module):
