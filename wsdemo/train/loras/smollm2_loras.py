@@ -106,11 +106,11 @@ def peft_config(plan: Plan, layers: int) -> Any:
     """PEFT's configuration of a plan."""
     from peft import LoraConfig
 
-    upper = {"layers_to_transform": list(range(plan.first_layer, layers))}
+    upper = list(range(plan.first_layer, layers)) if plan.first_layer else None
     return LoraConfig(
         r=plan.rank, lora_alpha=plan.alpha, target_modules=list(TARGETS[plan.targets]),
         lora_dropout=plan.dropout, use_rslora=plan.rank_stabilised, bias="none",
-        task_type="CAUSAL_LM", **(upper if plan.first_layer else {}),
+        task_type="CAUSAL_LM", layers_to_transform=upper,
     )  # fmt: skip
 
 
