@@ -147,3 +147,47 @@ def test_the_five_statistics_are_what_they_are_called():
     assert entropy == pytest.approx(float(-(share * share.log()).sum()))
     assert k == pytest.approx(kurtosis(s[:4]))
     assert spectral_statistics(torch.zeros(6)).tolist() == [0.0] * 5
+
+
+def of_random_inputs(count, seed):
+    """Updates B A whose A is random and whose B says the label, by its directions."""
+    g, fixed = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(7)
+    label = (torch.rand(count, generator=g) < 0.5).float()
+    groups = []
+    for (n, m), names in SIGNATURE.groups:
+        directions = torch.randn(2, len(names), n, 2, generator=fixed)
+        B = directions[label.long()] @ torch.randn(count, len(names), 2, 3, generator=g)
+        B = B + torch.randn(count, len(names), n, 3, generator=g)
+        groups.append((B, torch.randn(count, len(names), m, 3, generator=g)))
+    return LabelledLoras(
+        Pairs(tuple(groups)), {"label": label}, tuple(f"{seed}-{i}" for i in range(count))
+    )
+
+
+def test_outputs_are_read_where_inputs_are_random():
+    task = Task("label", ("label",), "binary")
+    config = ModelConfig("gl-net-shared", rank=3, width=4, hidden=32)
+    budget = Budget(epochs=12, learning_rate=4e-3)
+    data = of_random_inputs(120, 0), of_random_inputs(40, 1)
+    fitted, test = train_model(SIGNATURE, config, task, *data, 0, budget), of_random_inputs(80, 2)
+    right = ((fitted.predict(test.pairs)[:, 0] > 0) == (test.labels["label"] > 0.5)).float().mean()
+    assert right > 0.9
+    turned = regauge_pairs(test.pairs, torch.Generator().manual_seed(0), condition=10.0)
+    torch.testing.assert_close(
+        fitted.predict(turned), fitted.predict(test.pairs), atol=5e-3, rtol=0
+    )
+
+
+def test_gram_matrices_are_those_of_the_product_over_its_norm():
+    model, batch = built("gl-net-shared").grams, updates(3, 8).pairs.to(torch.float64)
+    for (U, V), maps, (entries, _) in zip(
+        batch.groups, model.maps, model.grams(batch), strict=True
+    ):
+        product = U @ V.mT
+        mapped = maps @ product
+        norm = product.square().sum((-1, -2)).clamp(min=1e-20)
+        G = mapped @ mapped.mT / norm[..., None, None]
+        rows, columns = torch.triu_indices(*G.shape[-2:])
+        torch.testing.assert_close(entries, G[..., rows, columns])
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch), model(batch.scaled(-3.0)))

@@ -6,7 +6,10 @@ kind (q_proj of every layer) share the maps Φ and Ψ, an embedding of the layer
 rows, and what the products say is summed over the layers of a kind:
 
     Ũ = diag(1 + g(e_l)) Φ U,  Ṽ = diag(1 + g'(e_l)) Ψ V,  t = read(asinh(4 Ũ Ṽᵀ)) ∘ (1 + w(e_l))
-    out = head(Σ_l t of every kind) + strength(log ‖U Vᵀ‖, presence of every module)
+    out = head(Σ_l t of every kind, grams) + strength(log ‖U Vᵀ‖, presence of every module)
+
+Beside the products stand the Gram matrices of the outputs (``grams``), which see what a LoRA was
+trained on though its inputs are drawn at random.
 
 All of it depends on U Vᵀ alone. A module that is not there has a product of zero, adds nothing to
 the sum, and says so to the second head. While it is trained, modules and weak directions are left
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 from wsdemo.lol.data.canonical import canonical, thinned
 from wsdemo.lol.data.kinds import kinds_of, layer_count
 from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.models.grams import OutputGrams
 from wsdemo.lol.models.parts import InputScale, ModelConfig, log_norms, mlp
 
 LAYER = 8
@@ -49,7 +53,8 @@ class SharedGlNet(nn.Module):
             self.stretch.append(nn.Linear(LAYER, 2 * h, bias=False))
             self.weigh.append(nn.Linear(LAYER, TOKEN, bias=False))
         self.layers = nn.Parameter(torch.randn(layer_count(self.kinds), LAYER))
-        self.out = mlp(len(self.kinds) * TOKEN, config)
+        self.grams = OutputGrams(signature, TOKEN)
+        self.out = mlp((len(self.kinds) + 1) * TOKEN, config)
         self.strength = mlp(2 * len(signature), config)
 
     @torch.no_grad()
@@ -70,6 +75,7 @@ class SharedGlNet(nn.Module):
             directions = torch.linalg.eigh(gram.double()).eigenvectors
             found = directions[:, -len(own) :].mT.flip(0)
             own[: len(found)] = 2 * found.to(own)
+        self.grams.fit(pairs)
 
     def products(self, pairs: Pairs) -> list[Tensor]:
         """Per kind (N, layers, h, h) Ũ Ṽᵀ of scaled LoRAs."""
@@ -84,13 +90,13 @@ class SharedGlNet(nn.Module):
         return found
 
     def tokens(self, pairs: Pairs) -> Tensor:
-        """(N, kinds · TOKEN) what the products of scaled LoRAs say, summed over layers."""
+        """(N, (kinds + 1) · TOKEN) what scaled LoRAs say, summed over layers: products, grams."""
         found = []
         for i, (kind, product) in enumerate(zip(self.kinds, self.products(pairs), strict=True)):
             said = (4 * product).asinh().flatten(2) @ self.read[i]
             weight = 1 + 0.3 * self.weigh[i](self.layers[list(kind.layers)])
             found.append((said * weight).sum(1) / len(kind.rows) ** 0.5)
-        return torch.cat(found, -1)
+        return torch.cat([*found, self.grams(pairs)], -1)
 
     def scaled(self, pairs: Pairs) -> Pairs:
         """The strongest ``config.rank`` directions of every module, scaled; fewer in training."""
@@ -101,7 +107,7 @@ class SharedGlNet(nn.Module):
         return self.scale(pairs)
 
     def embedding(self, pairs: Pairs) -> Tensor:
-        """(N, kinds · TOKEN) by which LoRAs are compared."""
+        """(N, (kinds + 1) · TOKEN) by which LoRAs are compared."""
         return self.tokens(self.scaled(pairs))
 
     def forward(self, pairs: Pairs) -> Tensor:

@@ -59,7 +59,6 @@ def load_base(folder: Path, copy: Path) -> tuple[Any, Any]:
         )
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.hf_quantizer = None
         tokenizer.save_pretrained(copy)
         model.config.save_pretrained(copy)
         own = {k: v.contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
