@@ -8,11 +8,11 @@ from wsdemo.runtime import tune_allocator
 
 tune_allocator()
 
-from wsdemo import pipelines
+from wsdemo.domains import pipelines
 from wsdemo.limits import MAX_LORA_BYTES
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.hub_row import login_handlers
-from wsdemo.ui.theme import CSS, JS, theme
+from wsdemo.ui.lora.hub_row import login_handlers
+from wsdemo.ui.shared.theme import CSS, JS, theme
 
 demo = build_blocks()
 

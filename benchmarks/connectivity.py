@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
-from wsdemo.face_fitting import fit_rate
+from wsdemo.domains.face_fitting import fit_rate
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.fit import FitConfig, fit_to_end
-from wsdemo.train.faces_data import load_faces, to_signal
+from wsdemo.train.faces.data import load_faces, to_signal
 
 REPRESENTATIONS = {
     "mlp": 39, "mlp-asym": 39, "lora": 8, "lora-asym": 8, "mlora": 8, "mlora-asym": 8,

@@ -22,8 +22,8 @@ from wsdemo.analysis.generation import (
     nearest_distances,
 )
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
-from wsdemo.pipelines import face_diffusion, render_faces
-from wsdemo.train.faces_data import load_faces
+from wsdemo.domains.pipelines import face_diffusion, render_faces
+from wsdemo.train.faces.data import load_faces
 
 NAME = "faces-generation"
 

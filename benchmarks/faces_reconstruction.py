@@ -17,13 +17,13 @@ from torch import Tensor
 
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from wsdemo.analysis.reconstruction import psnr, ssim
+from wsdemo.domains.pipelines import face_start
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.fit import FitConfig, fit_to_end, warm_start
 from wsdemo.fields.signal import image_to_signal
-from wsdemo.pipelines import face_start
-from wsdemo.train.faces_data import load_faces, to_signal
+from wsdemo.train.faces.data import load_faces, to_signal
 
 NAME = "faces-reconstruction"
 WEIGHTS = 27_000

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import benchmark_parser, start, store_result
-from wsdemo import face_fitting, pipelines
+from wsdemo.domains import face_fitting, pipelines
 from wsdemo.fields.adapters import STARTS
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, fit
-from wsdemo.train.faces_data import load_faces, to_signal
+from wsdemo.train.faces.data import load_faces, to_signal
 
 NAME = "faces-speed"
 TARGET = 28.0

@@ -7,23 +7,24 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from wsdemo.errors import WsdemoError
-from wsdemo.generate.captions import PROMPTS
-from wsdemo.generate.text_to_face import decode_coordinates, shipped_generator
-from wsdemo.maps import edit, weight_map
-from wsdemo.media.images import contact_sheet, to_picture
-from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
-from wsdemo.media.render import framed, render
-from wsdemo.pipelines import face_diffusion, face_instance, render_faces
-from wsdemo.runtime import tune_allocator
-from wsdemo.shape_pipelines import (
+from wsdemo.domains.pipelines import face_diffusion, face_instance, render_faces
+from wsdemo.domains.shape_pipelines import (
     SETS,
     TEMPERATURE,
     decode_shape,
     drawn_level,
     shape_diffusion,
 )
-from wsdemo.ui.map_view import PALETTE
+from wsdemo.errors import WsdemoError
+from wsdemo.generate.captions import PROMPTS
+from wsdemo.generate.text_to_face import decode_coordinates, shipped_generator
+from wsdemo.maps.weight_map import edit, weight_map
+from wsdemo.media.camera import framed
+from wsdemo.media.images import contact_sheet, to_picture
+from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
+from wsdemo.media.render import render
+from wsdemo.runtime import tune_allocator
+from wsdemo.ui.clusters.map_view import PALETTE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "wsdemo" / "ui" / "examples"
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -24,14 +24,14 @@ from wsdemo.analysis.features import face_features
 from wsdemo.analysis.generation import frechet_distance
 from wsdemo.analysis.point_features import point_features
 from wsdemo.analysis.shapes import pairwise_chamfer
+from wsdemo.domains.pipelines import render_faces
+from wsdemo.domains.shape_pipelines import decode_shape
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.base_files import load_base
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
-from wsdemo.pipelines import render_faces
-from wsdemo.shape_pipelines import decode_shape
-from wsdemo.train.faces_data import load_faces
+from wsdemo.train.faces.data import load_faces
 from wsdemo.train.population import fits_folder, load_fits
-from wsdemo.train.shapes_data import SETS, load_meshes
+from wsdemo.train.shapes.data import SETS, load_meshes
 
 RESOLUTION = scaled(64, 32)
 Measure = Callable[[WeightDiffusion, Tensor], dict[str, Any]]

@@ -12,8 +12,11 @@ flat tokens, after HyperDiffusion).
 from pathlib import Path
 
 from benchmarks.common import benchmark_parser, scaled
-from wsdemo.train import faces_diffusion, faces_fit, shapes_diffusion, shapes_fit
-from wsdemo.train.shapes_data import SETS
+from wsdemo.train.faces import diffusion as faces_diffusion
+from wsdemo.train.faces import fit as faces_fit
+from wsdemo.train.shapes import diffusion as shapes_diffusion
+from wsdemo.train.shapes import fit as shapes_fit
+from wsdemo.train.shapes.data import SETS
 
 SPECS = {
     "mlora-asym": (8, 0.03, 0.03),

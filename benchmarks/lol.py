@@ -23,18 +23,19 @@ from wsdemo.checkpoints import DIRECTORY
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import adapt
 from wsdemo.generate.text_to_face import FaceGenerator, shipped_generator
-from wsdemo.lol.answers import answer
-from wsdemo.lol.build import common_rank, model_config, training_budget
-from wsdemo.lol.collection import Collection, load_collection, read_labels
-from wsdemo.lol.fitting import LabelledLoras, Task, train_model
-from wsdemo.lol.metrics import regression_metrics
-from wsdemo.lol.pairs import Pairs, pack, regauge_pairs
-from wsdemo.lol.predictor_files import load_predictor
-from wsdemo.lol.shipped import shipped_predictors
+from wsdemo.lol.data.collection import Collection, load_collection, read_labels
+from wsdemo.lol.data.pairs import Pairs, pack, regauge_pairs
+from wsdemo.lol.data.tasks import LabelledLoras, Task
+from wsdemo.lol.models.fitting import train_model
+from wsdemo.lol.predictor.answers import answer
+from wsdemo.lol.predictor.build import common_rank, model_config, training_budget
+from wsdemo.lol.predictor.files import load_predictor
+from wsdemo.lol.predictor.metrics import regression_metrics
+from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.reader import read_lora
-from wsdemo.train.face_loras import TARGETS, score
-from wsdemo.train.lol_families import GENERATOR_TASKS, smollm
-from wsdemo.train.smollm_loras import Tail, measure
+from wsdemo.train.loras.face_loras import TARGETS, score
+from wsdemo.train.loras.families import GENERATOR_TASKS, smollm
+from wsdemo.train.loras.smollm_loras import Tail, measure
 
 RANK_MODELS = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.common import benchmark_parser, start, store_result
-from wsdemo.cli_lora import passport
+from wsdemo.cli.lora import passport
 from wsdemo.lora.geometry import read_and_measure
 
 COMMAND = "python -m benchmarks.lora_loading --data LORAS"
@@ -115,7 +115,7 @@ def large(table: Path) -> dict[str, float]:
         began = time.perf_counter()
         # VmHWM and not ru_maxrss, which begins at the size of this process.
         code = (
-            "import sys; from pathlib import Path; from wsdemo.cli import main\n"
+            "import sys; from pathlib import Path; from wsdemo.cli.main import main\n"
             f"main(['inspect', {str(path)!r}, '--json'])\n"
             "lines = Path('/proc/self/status').read_text().splitlines()\n"
             "print(next(l.split()[1] for l in lines if l.startswith('VmHWM')), file=sys.stderr)"

@@ -76,8 +76,8 @@ def made_up(folder: Path) -> tuple[Path, Path]:
     from PIL import Image
 
     from wsdemo.analysis.features import shipped_features
-    from wsdemo.train.faces_data import SPLITS, toy_faces
-    from wsdemo.train.shapes_data import _training_split
+    from wsdemo.train.faces.data import SPLITS, toy_faces
+    from wsdemo.train.shapes.data import _training_split
 
     names = shipped_features()[1]
     pictures = []
@@ -110,7 +110,7 @@ def made_up(folder: Path) -> tuple[Path, Path]:
 
 
 def fits(meshes: Path | None, runs: Path) -> list[list[str]]:
-    """Options of ``wsdemo.train.shapes_fit``, a call each, for the table of classes."""
+    """Options of ``wsdemo.train.shapes.fit``, a call each, for the table of classes."""
     from benchmarks.common import scaled
     from wsdemo.train.maps import COMPARED
 
@@ -132,7 +132,7 @@ def unfitted(runs: Path) -> list[str]:
         for name, rank in COMPARED.items() for split in ("train", "test")
     ]  # fmt: skip
     return [
-        "python -m wsdemo.train.shapes_fit " + " ".join(options)
+        "python -m wsdemo.train.shapes.fit " + " ".join(options)
         for folder, options in zip(folders, fits(None, runs), strict=True)
         if not any(folder.glob("shard-*.safetensors"))
     ]
@@ -180,7 +180,7 @@ def measure(faces: Path | None, meshes: Path | None, is_quick: bool, runs: Path)
         try:
             if name.endswith(" fits"):
                 for call in fits(meshes, runs):
-                    importlib.import_module("wsdemo.train.shapes_fit").main(call)
+                    importlib.import_module("wsdemo.train.shapes.fit").main(call)
                 continue
             print(f"{name}: python -m benchmarks.{program} {' '.join(given)}", flush=True)
             importlib.import_module(f"benchmarks.{program}").main(given)

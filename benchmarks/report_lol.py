@@ -110,7 +110,7 @@ def family(name: str) -> str:
     compared = meta.get("comparison_counts", meta["counts"])
     counts = ", ".join(f"{v} {k}" for k, v in compared.items())
     parts = [
-        f"## Learning on LoRAs: {meta['title']}\n\n`python -m wsdemo.train.lol_families {name}"
+        f"## Learning on LoRAs: {meta['title']}\n\n`python -m wsdemo.train.loras.families {name}"
         + (" --data celeba.zip" if name.startswith("face-fields") else "")
         + f"` · two CPU cores\n\n{counts} LoRAs; {meta['seeds']} seeds, mean ± sd. *Gauge*: mean"
         " change of a test prediction, in standard deviations of predictions, when every LoRA is"

@@ -29,17 +29,17 @@ from wsdemo.analysis.shapes import (
     pairwise_chamfer,
     standard_cloud,
 )
-from wsdemo.errors import WsdemoError
-from wsdemo.media.meshes import Floats, Mesh, vertex_components
-from wsdemo.shape_pipelines import (
+from wsdemo.domains.shape_pipelines import (
     TEMPERATURE,
     decode_shape,
     drawn_level,
     sample_shapes,
     shape_diffusion,
 )
+from wsdemo.errors import WsdemoError
+from wsdemo.media.meshes import Floats, Mesh, vertex_components
 from wsdemo.train.population import fits_folder, load_fits
-from wsdemo.train.shapes_data import SETS, load_meshes
+from wsdemo.train.shapes.data import SETS, load_meshes
 
 
 def decoded(weights: torch.Tensor, name: str, level: float = 0.0) -> tuple[list[Mesh], int]:

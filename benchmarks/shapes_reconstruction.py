@@ -20,14 +20,14 @@ import torch
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from benchmarks.faces_reconstruction import SPREAD, WITH_ENCODER, carried
 from wsdemo.analysis.shapes import compare_meshes
+from wsdemo.domains.shape_pipelines import decode_shape, shape_adapter, shape_start
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.fit import FitConfig, fit_to_end
 from wsdemo.fields.signal import grid_to_inputs
 from wsdemo.media.meshes import Mesh
-from wsdemo.shape_pipelines import decode_shape, shape_adapter, shape_start
-from wsdemo.train.shapes_data import SETS, Shapes, load_meshes, load_shapes, signals
+from wsdemo.train.shapes.data import SETS, Shapes, load_meshes, load_shapes, signals
 
 WEIGHTS = 27_000
 STEPS, POINTS = scaled(200, 4), 1024

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks.common import benchmark_parser, start, store_result
-from wsdemo import shape_fitting
-from wsdemo import shape_pipelines as shapes
+from wsdemo.domains import shape_fitting
+from wsdemo.domains import shape_pipelines as shapes
 from wsdemo.fields.fit import FitConfig, fit_to_end
 from wsdemo.fields.signal import TRUNCATION, grid_to_inputs
 from wsdemo.media.mesh_files import MeshReport
@@ -22,7 +22,7 @@ from wsdemo.media.meshes import Pose
 from wsdemo.media.render import render
 from wsdemo.media.sdf import solidity
 from wsdemo.media.surface import dense_grid, extract, sparse_grid
-from wsdemo.train.shapes_data import SETS, NamedMesh, load_meshes, load_shapes, signals
+from wsdemo.train.shapes.data import SETS, NamedMesh, load_meshes, load_shapes, signals
 
 BATCHES = (2, 4, 8)
 

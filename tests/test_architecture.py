@@ -11,16 +11,15 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     "errors": 0, "limits": 0, "runtime": 0, "safetensors_header": 0, "checkpoints": 0,
-    "hub_reference": 0, "hub_repository": 0, "cli_verbs": 0, "cli_files": 0,
-    "media": 1, "fields": 1, "lora": 1, "hub": 1, "downloads": 1,
+    "media": 1, "fields": 1, "lora": 1, "hub": 1,
     "generate": 2, "analysis": 2,
-    "pipelines": 3, "shape_pipelines": 3, "face_fitting": 3,
-    "shape_fitting": 3, "lol": 3,
-    "maps": 4, "walks": 4, "cli_shapes": 4, "cli_lora": 4, "cli_lol": 4, "cli_doctor": 4,
-    "train": 4,
-    "cli_maps": 5, "cli_mcp": 5, "ui": 5, "cli": 5,
+    "lol": 3, "domains": 3,
+    "maps": 4,
+    "train": 5, "ui": 5, "cli": 5,
 }  # fmt: skip
-"""A module imports its own layer or a lower one; folders and top-level modules alike."""
+"""A module imports its own layer or a lower one; rooms and top-level modules alike."""
+APART = {"train", "ui", "cli"}
+"""Rooms of the top layer do not know each other."""
 NETWORK = {
     "socket", "ssl", "http", "urllib", "requests", "httpx", "httpx2", "aiohttp", "huggingface_hub"
 }  # fmt: skip
@@ -47,6 +46,7 @@ def test_dependencies_point_one_way(path):
         parts = tuple(name.split("."))
         if parts[0] == "wsdemo" and len(parts) > 1 and parts[1] in LAYERS:
             assert LAYERS[parts[1]] <= LAYERS[top], f"{path.name} imports {name}"
+            assert parts[1] == top or not {top, parts[1]} <= APART, f"{path.name} imports {name}"
 
 
 def test_every_module_has_its_layer():
@@ -64,15 +64,16 @@ def test_only_one_module_touches_opengl(path):
 def test_only_the_ui_knows_gradio_and_only_the_hub_opens_sockets(path):
     names = {n for n in imports(path) if not n.startswith("urllib.parse")} - {"urllib"}
     tops = {name.split(".")[0] for name in names}
-    if path.parent.name != "ui":
+    room = path.relative_to(PACKAGE).parts[0]
+    if room != "ui":
         assert not tops & {"gradio", "pandas"}
-    if path.name != "hub.py":
+    if room != "hub":
         assert not tops & NETWORK
 
 
 def test_package_needs_nothing_from_the_recipes():
     for path in MODULES:
-        if path.parent.name not in {"train"}:
+        if path.relative_to(PACKAGE).parts[0] != "train":
             assert not any(n.startswith("wsdemo.train") for n in imports(path)), path
 
 
@@ -84,7 +85,7 @@ def test_checkpoints_fit_a_plain_git_host_and_each_has_a_card():
     files = sorted((ROOT / "checkpoints").glob("*.safetensors"))
     assert files
     assert max(f.stat().st_size for f in files) < 10_000_000
-    assert sum(f.stat().st_size for f in files) < 90_000_000
+    assert sum(f.stat().st_size for f in files) < 120_000_000
     for file in files:
         stem = file.stem.rstrip("0123456789").rstrip("-")
         assert (ROOT / "checkpoints" / f"{stem}.md").is_file(), f"{file.name} has no card"

@@ -16,7 +16,7 @@ from benchmarks import (
     report_weights,
 )
 from benchmarks.report_representations import PAPER_RATIO, REPRESENTATIONS
-from wsdemo.train.faces_data import toy_faces
+from wsdemo.train.faces.data import toy_faces
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,7 +61,7 @@ def test_what_is_missing_is_named_with_what_it_needs(tmp_path, monkeypatch, caps
     assert missing == [name for name in paper_a.STEPS if " " not in name]
     said = capsys.readouterr().out
     assert "faces-reconstruction: not measured whole yet; give --faces." in said
-    assert said.count("python -m wsdemo.train.shapes_fit shapes") == 12
+    assert said.count("python -m wsdemo.train.shapes.fit shapes") == 12
     paper_a.measure(tmp_path / "nowhere.zip", None, False, tmp_path / "runs")
     assert "faces-reconstruction: not measured. No faces found" in capsys.readouterr().out
     assert "41.31 (35.11)" in paper_a.tables()

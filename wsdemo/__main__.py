@@ -1,8 +1,8 @@
-"""``python -m wsdemo``: see wsdemo.cli."""
+"""``python -m wsdemo``: see wsdemo.cli.main."""
 
 import sys
 
-from wsdemo.cli import main
+from wsdemo.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

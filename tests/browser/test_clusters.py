@@ -1,7 +1,7 @@
 """The map of weight space in a real browser: opened, walked, edited, re-gauged."""
 
 from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, wait_for_status
-from wsdemo import maps
+from wsdemo.maps import weight_map as maps
 
 pytestmark = NEEDS_CHROMIUM
 

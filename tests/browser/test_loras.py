@@ -49,7 +49,7 @@ def test_a_lora_from_the_hub_is_judged_chosen_fetched_and_read(page):
 
 
 def test_a_fitted_face_is_predicted_explained_and_gauge_invariant(page, tmp_path):
-    from wsdemo import maps
+    from wsdemo.maps import weight_map as maps
 
     found = maps.weight_map("faces")
     path = tmp_path / "face.safetensors"

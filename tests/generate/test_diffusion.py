@@ -218,7 +218,7 @@ def test_a_coordinate_model_goes_through_its_file(tmp_path):
 
 
 def test_variations_stay_near_their_start_the_less_noise_they_get():
-    from wsdemo import maps
+    from wsdemo.maps import weight_map as maps
 
     found = maps.weight_map("faces")
     start = found.weights(10)

@@ -27,7 +27,7 @@ from tests.hostile.build import BAD, ODD
 from tests.lora.files import families
 
 with atheris.instrument_imports(include=["wsdemo"]):
-    from wsdemo.cli_lora import passport
+    from wsdemo.cli.lora import passport
     from wsdemo.errors import WsdemoError
     from wsdemo.lora.geometry import read_and_measure
     from wsdemo.lora.reader import judge_header

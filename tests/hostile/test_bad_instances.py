@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from wsdemo import maps, pipelines
+from wsdemo.domains import pipelines
 from wsdemo.errors import WsdemoError
+from wsdemo.maps import weight_map as maps
 
 QUIET = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hostile.build import BAD, ODD, good
-from wsdemo.cli import main
-from wsdemo.cli_lora import passport
+from wsdemo.cli.lora import passport
+from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.answers import answer
-from wsdemo.lol.shipped import shipped_predictors
+from wsdemo.lol.predictor.answers import answer
+from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.geometry import measure
 from wsdemo.lora.reader import read_lora
-from wsdemo.ui.lora_tab import passport as shown
-from wsdemo.ui.lora_tab import table
+from wsdemo.ui.lora.lora_tab import passport as shown
+from wsdemo.ui.lora.lora_tab import table
 
 
 def everything(path):

@@ -3,8 +3,8 @@
 import torch
 from safetensors.torch import save
 
-from wsdemo import hub
-from wsdemo.hub_reference import parse_reference
+from wsdemo.hub import client as hub
+from wsdemo.hub.reference import parse_reference
 
 CONFIG = {"r": 4, "lora_alpha": 8, "base_model_name_or_path": "acme/base", "peft_type": "LORA"}
 

@@ -7,7 +7,7 @@ from huggingface_hub import constants
 
 from tests.hub.acme import CONFIG, adapter
 from tests.hub.loopback import Hub
-from wsdemo import hub
+from wsdemo.hub import client as hub
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from safetensors.torch import save
 from tests.hub.acme import adapter, fetched, resolved
 from tests.hub.loopback import COMMIT
 from wsdemo.checkpoints import DIRECTORY
-from wsdemo.cli import main
+from wsdemo.cli.main import main
 from wsdemo.lora.reader import read_lora
-from wsdemo.ui import hub_row
-from wsdemo.ui.predict_section import use_predictor
+from wsdemo.ui.lora import hub_row
+from wsdemo.ui.lora.predict_section import use_predictor
 
 
 def test_the_command_line_takes_a_repository(loopback, capsys):

@@ -7,9 +7,9 @@ from huggingface_hub import constants
 
 from tests.hub.acme import fetched, resolved
 from tests.hub.loopback import COMMIT
-from wsdemo.cli import main
+from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
-from wsdemo.ui import hub_row
+from wsdemo.ui.lora import hub_row
 
 
 def test_a_second_download_comes_from_disk(loopback):
@@ -21,7 +21,7 @@ def test_a_second_download_comes_from_disk(loopback):
 
 def test_old_downloads_make_room(loopback, monkeypatch, tmp_path):
     size = len(loopback.files["acme/lora"]["adapter_model.safetensors"])
-    monkeypatch.setattr("wsdemo.downloads.MAX_DOWNLOADS_BYTES", 2 * size)
+    monkeypatch.setattr("wsdemo.hub.downloads.MAX_DOWNLOADS_BYTES", 2 * size)
     for i in range(3):
         fetched(f"acme/many:v{i}.safetensors")
     fetched("acme/lora")

@@ -6,8 +6,8 @@ import pytest
 
 from tests.hub.acme import adapter, fetched, resolved
 from tests.hub.loopback import COMMIT
-from wsdemo import hub
 from wsdemo.errors import WsdemoError
+from wsdemo.hub import client as hub
 from wsdemo.lora.reader import judge_header, read_lora
 
 # ---- asking -------------------------------------------------------------------------------

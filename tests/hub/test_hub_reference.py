@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsdemo.errors import WsdemoError
-from wsdemo.hub_reference import parse_reference
+from wsdemo.hub.reference import parse_reference
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 
 from tests.hub.acme import adapter, fetched, resolved
 from tests.hub.loopback import Hub
-from wsdemo import hub
 from wsdemo.errors import WsdemoError
+from wsdemo.hub import client as hub
 
 MINE, OTHER = "hf_secretsecret", "hf_of_another_visitor"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from wsdemo.lol.fitting import LabelledLoras
-from wsdemo.lol.pairs import Pairs, Signature
+from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.data.tasks import LabelledLoras
 
 SIGNATURE = Signature({"block0.to_q": (12, 12), "block0.to_v": (12, 8), "block1.to_q": (12, 12)})
 

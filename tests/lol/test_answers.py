@@ -9,13 +9,19 @@ import torch
 
 from tests.lol.synthetic import SIGNATURE, labelled
 from tests.lol.test_predictor import BASE, TASKS, as_lora
-from wsdemo.cli import main
+from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.answers import WEAKER, answer, ask, module_evidence, outside, weakened
-from wsdemo.lol.models import ModelConfig, build_model
-from wsdemo.lol.pairs import Pairs, Signature, pack, regauge_pairs
-from wsdemo.lol.predictor import Envelope, Predictor, TaskModels, always_adapted, odd_ranks
-from wsdemo.lol.shipped import shipped_predictors
+from wsdemo.lol.data.pairs import Pairs, Signature, pack, regauge_pairs
+from wsdemo.lol.models.networks import ModelConfig, build_model
+from wsdemo.lol.predictor.answers import WEAKER, answer, ask, module_evidence, outside, weakened
+from wsdemo.lol.predictor.predictor import (
+    Envelope,
+    Predictor,
+    TaskModels,
+    always_adapted,
+    odd_ranks,
+)
+from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.arithmetic import merge, save_lora
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora

@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from tests.lol.synthetic import labelled, write_collection
 from wsdemo.errors import WsdemoError
-from wsdemo.lol import collection as collection_module
-from wsdemo.lol.collection import default_split, load_collection
-from wsdemo.lol.family import common_base, one_kind, union_signature
-from wsdemo.lol.fitting import Task, task_loss
-from wsdemo.lol.metrics import (
+from wsdemo.lol.data import collection as collection_module
+from wsdemo.lol.data.collection import default_split, load_collection
+from wsdemo.lol.data.family import common_base, one_kind, union_signature
+from wsdemo.lol.data.tasks import Task
+from wsdemo.lol.models.fitting import task_loss
+from wsdemo.lol.predictor.metrics import (
     binary_metrics,
     expected_calibration_error,
     fewest_residuals,

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lol.synthetic import SIGNATURE, pairs
-from wsdemo.lol.models import (
+from wsdemo.lol.data.pairs import Pairs, regauge_pairs
+from wsdemo.lol.models.networks import (
     MODELS,
     EquivariantLinear,
     ModelConfig,
     build_model,
     gl_gate,
 )
-from wsdemo.lol.pairs import Pairs, regauge_pairs
 
 INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 

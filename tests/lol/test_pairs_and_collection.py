@@ -7,9 +7,9 @@ import torch
 
 from tests.lol.synthetic import SIGNATURE, labelled, pairs, write_collection
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.collection import default_split, load_collection
-from wsdemo.lol.labels import guess_tasks
-from wsdemo.lol.pairs import Pairs, Signature, pack
+from wsdemo.lol.data.collection import default_split, load_collection
+from wsdemo.lol.data.labels import guess_tasks
+from wsdemo.lol.data.pairs import Pairs, Signature, pack
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 
 

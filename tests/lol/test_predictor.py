@@ -10,21 +10,21 @@ from sklearn.metrics import brier_score_loss
 
 from tests.lol.synthetic import SIGNATURE, labelled, pairs, write_collection
 from wsdemo.checkpoints import load_checkpoint, save_checkpoint
-from wsdemo.cli import main
+from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.answers import answer, dose_curve, model_index, rank_curve
-from wsdemo.lol.build import build_predictor, common_rank, compare_models
-from wsdemo.lol.calibration import platt_scaling
-from wsdemo.lol.collection import Collection, load_collection
-from wsdemo.lol.fitting import Task
-from wsdemo.lol.metrics import (
+from wsdemo.lol.data.collection import Collection, load_collection
+from wsdemo.lol.data.pairs import Pairs, regauge_pairs
+from wsdemo.lol.data.tasks import Task
+from wsdemo.lol.predictor.answers import answer, dose_curve, model_index, rank_curve
+from wsdemo.lol.predictor.build import build_predictor, common_rank, compare_models
+from wsdemo.lol.predictor.calibration import platt_scaling
+from wsdemo.lol.predictor.files import load_predictor, save_predictor
+from wsdemo.lol.predictor.metrics import (
     binary_metrics,
     conformal_quantile,
     expected_calibration_error,
     regression_metrics,
 )
-from wsdemo.lol.pairs import Pairs, regauge_pairs
-from wsdemo.lol.predictor_files import load_predictor, save_predictor
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 
 BASE = "acme/tiny@1"
@@ -340,7 +340,7 @@ def test_pairs_of_one_lora_of_the_family_are_the_same_as_in_a_batch(predictor):
 def test_reliability_is_drawn_into_the_card(predictor, tmp_path):
     from xml.etree import ElementTree
 
-    from wsdemo.lol.card import predictor_card
+    from wsdemo.lol.predictor.card import predictor_card
 
     bins = predictor.tasks["sign"].measured["reliability"]
     assert sum(count for *_, count in bins) == 60

@@ -11,18 +11,25 @@ import torch
 
 from tests.lol.synthetic import SIGNATURE, labelled, write_collection
 from wsdemo.checkpoints import load_checkpoint
-from wsdemo.cli import main
+from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
-from wsdemo.lol import memory
-from wsdemo.lol.build import Row, best_row, build_predictor, caveat, compare_models, recalibrated
-from wsdemo.lol.collection import Collection, short_name
-from wsdemo.lol.fitting import Task
-from wsdemo.lol.memory import affordable, parameter_count, training_bytes
-from wsdemo.lol.metrics import conformal_quantile
-from wsdemo.lol.models import MODELS, ModelConfig, build_model
-from wsdemo.lol.pairs import Signature
-from wsdemo.lol.predictor_files import load_predictor, save_predictor, seen_names, without_nan
-from wsdemo.lol.provenance import calibration_sentence, provenance
+from wsdemo.lol.data.collection import Collection, short_name
+from wsdemo.lol.data.pairs import Signature
+from wsdemo.lol.data.tasks import Task
+from wsdemo.lol.models import memory
+from wsdemo.lol.models.memory import affordable, parameter_count, training_bytes
+from wsdemo.lol.models.networks import MODELS, ModelConfig, build_model
+from wsdemo.lol.predictor.build import (
+    Row,
+    best_row,
+    build_predictor,
+    caveat,
+    compare_models,
+    recalibrated,
+)
+from wsdemo.lol.predictor.files import load_predictor, save_predictor, seen_names, without_nan
+from wsdemo.lol.predictor.metrics import conformal_quantile
+from wsdemo.lol.predictor.provenance import calibration_sentence, provenance
 
 SCORE = Task("score", ("score",), "regression")
 

@@ -100,7 +100,7 @@ def test_multiplicative_adapters_are_never_called_additive(tmp_path):
 
 
 def test_our_own_instances_are_read(tmp_path):
-    from wsdemo import pipelines
+    from wsdemo.domains import pipelines
 
     adapter = pipelines.face_adapter("mlora-asym", 8, 0)
     path = tmp_path / "face.safetensors"

@@ -10,8 +10,9 @@ from tests.media.shapes import ball, box, torus
 from wsdemo.errors import WsdemoError
 from wsdemo.media import opengl
 from wsdemo.media import render as rendering
+from wsdemo.media.camera import BACKGROUND, Camera, framed
 from wsdemo.media.meshes import Mesh
-from wsdemo.media.render import BACKGROUND, Camera, choose_renderer, framed, render, turntable
+from wsdemo.media.render import choose_renderer, render, turntable
 
 needs_egl = pytest.mark.skipif(
     opengl.problem() is not None, reason=f"OpenGL through EGL: {opengl.problem()}"

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.collection import load_collection
+from wsdemo.lol.data.collection import load_collection
 from wsdemo.lora.reader import read_lora
-from wsdemo.train import celeba_lora
-from wsdemo.train.celeba_lora import MIN_PICTURES, load_celebrities, make_plan, write_toy
-from wsdemo.train.stable_diffusion import TARGETS, Settings, Studio
+from wsdemo.train.loras import celeba_lora
+from wsdemo.train.loras.celeba_lora import MIN_PICTURES, load_celebrities, make_plan, write_toy
+from wsdemo.train.loras.stable_diffusion import TARGETS, Settings, Studio
 
 for package in ("diffusers", "peft", "transformers"):
     pytest.importorskip(package)

@@ -10,18 +10,16 @@ from wsdemo.checkpoints import load_checkpoint
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.instance import Instance
-from wsdemo.lol.pairs import pack
-from wsdemo.lol.predictor_files import load_predictor
+from wsdemo.lol.data.pairs import pack
+from wsdemo.lol.predictor.files import load_predictor
 from wsdemo.lora.reader import read_lora
-from wsdemo.train import (
-    face_loras,
-    faces_base,
-    faces_clip,
-    faces_fit,
-    faces_generator,
-    lol_families,
-)
-from wsdemo.train.faces_data import Faces, toy_faces
+from wsdemo.train.faces import base as faces_base
+from wsdemo.train.faces import clip as faces_clip
+from wsdemo.train.faces import fit as faces_fit
+from wsdemo.train.faces import generator as faces_generator
+from wsdemo.train.faces.data import Faces, toy_faces
+from wsdemo.train.loras import face_loras
+from wsdemo.train.loras import families as lol_families
 from wsdemo.train.population import load_fits
 
 

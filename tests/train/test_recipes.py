@@ -15,16 +15,14 @@ from wsdemo.fields.encoder import load_start
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.generate.diffusion import load_diffusion, prior_hash
 from wsdemo.generate.transformer import WeightTransformer
-from wsdemo.train import (
-    faces_base,
-    faces_diffusion,
-    faces_features,
-    faces_fit,
-    faces_ranks,
-    faces_release,
-)
-from wsdemo.train.common import Run
-from wsdemo.train.faces_data import load_faces, to_signal, toy_faces
+from wsdemo.train.faces import base as faces_base
+from wsdemo.train.faces import diffusion as faces_diffusion
+from wsdemo.train.faces import features as faces_features
+from wsdemo.train.faces import fit as faces_fit
+from wsdemo.train.faces import ranks as faces_ranks
+from wsdemo.train.faces import release as faces_release
+from wsdemo.train.faces.data import load_faces, to_signal, toy_faces
+from wsdemo.train.loop import Run
 from wsdemo.train.population import load_fits
 
 

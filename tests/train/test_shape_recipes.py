@@ -14,15 +14,13 @@ from wsdemo.fields.signal import grid_to_inputs
 from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.sdf import GRID
-from wsdemo.train import (
-    shapes_base,
-    shapes_diffusion,
-    shapes_features,
-    shapes_fit,
-    shapes_release,
-)
 from wsdemo.train.population import load_fits
-from wsdemo.train.shapes_data import (
+from wsdemo.train.shapes import base as shapes_base
+from wsdemo.train.shapes import diffusion as shapes_diffusion
+from wsdemo.train.shapes import features as shapes_features
+from wsdemo.train.shapes import fit as shapes_fit
+from wsdemo.train.shapes import release as shapes_release
+from wsdemo.train.shapes.data import (
     CATEGORIES,
     NamedMesh,
     load_meshes,

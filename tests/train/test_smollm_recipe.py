@@ -7,7 +7,7 @@ import torch
 
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import adapt
-from wsdemo.train import smollm_loras, smollm_texts
+from wsdemo.train.loras import smollm_loras, smollm_texts
 
 transformers = pytest.importorskip("transformers")
 SOURCES = [f"source{i}" for i in range(10)]

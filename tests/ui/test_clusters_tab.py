@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from wsdemo import maps, shape_fitting
-from wsdemo.shape_fitting import WalkStep
-from wsdemo.ui import clusters_tab, map_walk
+from wsdemo.domains import shape_fitting
+from wsdemo.domains.shape_fitting import WalkStep
+from wsdemo.maps import weight_map as maps
+from wsdemo.ui.clusters import clusters_tab, map_walk
 
 
 @pytest.fixture

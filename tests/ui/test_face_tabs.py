@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from wsdemo import pipelines
-from wsdemo.ui import fit_tab, sample_tab
+from wsdemo.domains import pipelines
 from wsdemo.ui.blocks import build_blocks
+from wsdemo.ui.fields import fit_tab, sample_tab
 
 PHOTO = str(Path(fit_tab.EXAMPLES) / "astronaut.png")
 PREVIEW, CURVE, STATUS, COMPARE, FACTS, FILE, CANONICAL, LAST, TRAIL, NOW = range(10)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from wsdemo.hub_repository import Repository
-from wsdemo.ui import hub_row
+from wsdemo.hub.repository import Repository
+from wsdemo.ui.lora import hub_row
 
 LOGIN = gr.OAuthToken("of-the-login", "openid", 2**40)
 

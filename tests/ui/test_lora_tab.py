@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.lora.files import families, rand, write
-from wsdemo.ui import lora_tab
+from wsdemo.ui.lora import lora_tab
 
 
 def test_a_dropped_file_gives_its_passport_and_tables_to_download(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from tests.lol.synthetic import labelled
 from tests.lol.test_answers import untrained
 from tests.lol.test_predictor import as_lora
-from wsdemo.lol.answers import Answer, answer
-from wsdemo.lol.predictor import Prediction
-from wsdemo.ui import predict_panel
+from wsdemo.lol.predictor.answers import Answer, answer
+from wsdemo.lol.predictor.predictor import Prediction
+from wsdemo.ui.lora import predict_panel
 
 
 @pytest.fixture(scope="module")

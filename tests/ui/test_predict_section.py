@@ -14,8 +14,8 @@ from tests.lora.files import families, write
 from wsdemo.lora.geometry import measure
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
-from wsdemo.ui import lora_tab, predict_section
-from wsdemo.ui.text import text_of
+from wsdemo.ui.lora import lora_tab, predict_section
+from wsdemo.ui.shared.text import text_of
 
 
 def test_every_offered_example_is_answered_and_does_not_carry_its_answer():

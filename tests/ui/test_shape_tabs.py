@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from tests.media.shapes import ball
-from wsdemo import shape_fitting
+from wsdemo.domains import shape_fitting
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh
-from wsdemo.ui import shape_fit_tab, shape_sample_tab
+from wsdemo.ui.fields import shape_fit_tab, shape_sample_tab
 
 SKIP = gr.skip()
 

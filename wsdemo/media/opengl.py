@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from wsdemo.media.camera import BACKGROUND, FIELD_OF_VIEW, Camera, Pixels
 from wsdemo.media.meshes import Mesh
-from wsdemo.media.render import BACKGROUND, FIELD_OF_VIEW, Camera, Pixels
 
 _WORKER = ThreadPoolExecutor(1, thread_name_prefix="opengl")
 _SECONDS = 60.0

@@ -6,61 +6,20 @@ picture looks the same whether OpenGL drew it (media/opengl.py) or numpy (below)
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsdemo.errors import WsdemoError
+from wsdemo.media import opengl
+from wsdemo.media.camera import BACKGROUND, FIELD_OF_VIEW, Camera, Pixels, framed
 from wsdemo.media.meshes import Floats, Mesh, vertex_normals
 
-BACKGROUND = 245
-"""Grey level behind the mesh."""
 CLAY = (0.80, 0.79, 0.77)
-FIELD_OF_VIEW = np.deg2rad(30.0)
-DISTANCE = 5.2
-"""From the origin: a normalised mesh, of radius 0.9 √3 at most, mostly fills the picture."""
 OVERSAMPLING = 2
 """Pictures are drawn at this multiple and averaged down."""
-
-Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A perspective camera that looks at the origin, y up.
-
-    Attributes:
-        azimuth: Degrees around the vertical; 0 looks from +z.
-        elevation: Degrees above the horizon.
-        distance: From the origin.
-    """
-
-    azimuth: float = 35.0
-    elevation: float = 20.0
-    distance: float = DISTANCE
-
-    @property
-    def pose(self) -> Floats:
-        """(4, 4) camera-to-world matrix in OpenGL's convention: the camera looks along -z."""
-        a, e = np.deg2rad(self.azimuth), np.deg2rad(self.elevation)
-        back = np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)])
-        right = np.array([np.cos(a), 0.0, -np.sin(a)])
-        pose = np.eye(4)
-        pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, np.cross(back, right), back
-        pose[:3, 3] = self.distance * back
-        return pose
-
-
-def framed(mesh: Mesh, azimuth: float = 35.0, elevation: float = 30.0) -> Camera:
-    """The nearest camera in a direction that sees all of a mesh, with a margin of 5 %.
-
-    For a picture by itself; what is to be compared is seen by one and the same camera.
-    """
-    view = mesh.vertices @ Camera(azimuth, elevation).pose[:3, :3]
-    reach = np.abs(view[:, :2]).max(1) / (0.95 * np.tan(FIELD_OF_VIEW / 2))
-    return Camera(azimuth, elevation, float((view[:, 2] + reach).max()))
 
 
 def shade(mesh: Mesh, camera: Camera, colour: tuple[float, float, float] = CLAY) -> Pixels:
@@ -161,8 +120,6 @@ def choose_renderer(wish: str = "auto") -> tuple[str, str]:
         return "software", "as wished"
     if wish == "auto" and os.environ.get("WSDEMO_RENDERER") == "software":
         return "software", "WSDEMO_RENDERER says so"
-    from wsdemo.media import opengl
-
     problem = opengl.problem()
     if problem is None:
         return "egl", "OpenGL through EGL works here"
@@ -194,8 +151,6 @@ def render(
     colours = shade(mesh, camera) if colours is None else colours
     draw: Callable[[Mesh, Pixels, Camera, int], Pixels] = draw_software
     if choose_renderer(renderer)[0] == "egl":
-        from wsdemo.media import opengl
-
         draw = opengl.draw
     large = draw(mesh, colours, camera, size * OVERSAMPLING)
     blocks = large.reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).astype(np.uint16)

@@ -26,7 +26,7 @@ from wsdemo.checkpoints import tensors_hash
 from wsdemo.fields.base import BaseField, FieldConfig
 from wsdemo.fields.base_files import base_tensors, save_base
 from wsdemo.fields.encoder import AmortisedStart, Encoder, save_start
-from wsdemo.train.common import Ema, Run, log
+from wsdemo.train.loop import Ema, Run, log
 
 KL_WEIGHT = 1e-4
 """β, against an error summed over channels and averaged over points."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
-from wsdemo.lol.card import draw_reliability
+from wsdemo.lol.predictor.card import draw_reliability
 
 FACES = """8,000 aligned CelebA faces (numbers 1 to 8,000 of a 9,000 subset at 89x109), cropped and
 resized to 64x64. Validation is 8,001-8,500, test 8,501-9,000; no model was trained on either."""
@@ -21,7 +21,7 @@ LICENCES = {FACES: CELEBA, TEXT: "MIT, as the code: weights of ours, learnt from
 MACHINE = "a machine of two CPU cores, no accelerator"
 
 FIELD_FITS = (
-    "The fits: `python -m wsdemo.train.faces_ranks --data celeba.zip`, 1,000 training faces at "
+    "The fits: `python -m wsdemo.train.faces.ranks --data celeba.zip`, 1,000 training faces at "
     "each rank, other ones at each, and the same 200 test faces at every rank, which count anew. "
 )
 LOL = (
@@ -33,21 +33,21 @@ LOL = (
 TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-base": (
         "The base field of the faces: what all face instances adapt.",
-        "python -m wsdemo.train.faces_base --data celeba.zip",
+        "python -m wsdemo.train.faces.base --data celeba.zip",
         "Variational autodecoder, progressive schedule, EMA; mirror images count as further faces. "
         "The scales at the mean latent are folded into the weights.",
     ),
     "faces-encoder": (
         "Guesses a face's latent and writes it as mLoRA weights: where fits start.",
-        "python -m wsdemo.train.faces_base --data celeba.zip",
+        "python -m wsdemo.train.faces.base --data celeba.zip",
         "The encoder that the base was trained with, the base's mapping network, the mean latent.",
     ),
     "faces-diffusion": (
         "Draws the weights of faces: a Gaussian prior over 512 principal coordinates, and a "
         "network for the first 64 of them.",
-        "python -m wsdemo.train.faces_diffusion --data celeba.zip --keep-prior",
+        "python -m wsdemo.train.faces.diffusion --data celeba.zip --keep-prior",
         "Trained on one mLoRA-Asym adapter of rank 8 per training face and one per mirrored "
-        "training face, fitted by `python -m wsdemo.train.faces_fit` (50 steps of 512 points from "
+        "training face, fitted by `python -m wsdemo.train.faces.fit` (50 steps of 512 points from "
         "the encoder's start, pull 1). On one thread, beside other work. Without mirrored faces a "
         "run of 25 minutes at width 512 overfitted (loss 0.912, on validation 0.947). "
         "The loss is the share of the Gaussian prior's expected error along the 64: the prior "
@@ -56,7 +56,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "faces-features": (
         "FaceAttr-64: the feature space of the face metrics, a small residual network.",
-        "python -m wsdemo.train.faces_features --data celeba.zip",
+        "python -m wsdemo.train.faces.features --data celeba.zip",
         "On one thread. Labels: CelebA's 40 attributes. "
         "Its distances compare our own models with each other and "
         "nothing more.",
@@ -64,19 +64,19 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-neighbours": (
         "Principal coordinates of the weights of every training face and of its mirror image, for "
         "the memorisation check, and how far 1,000 unseen faces lie from the nearest of them.",
-        "python -m wsdemo.train.faces_release --data celeba.zip",
+        "python -m wsdemo.train.faces.release --data celeba.zip",
         "",
     ),
     "faces-weights": (
         "The fitted weights of the first training faces, whole, with their CelebA attributes: data "
         "for whoever wants to learn on weights.",
-        "python -m wsdemo.train.faces_release --data celeba.zip",
+        "python -m wsdemo.train.faces.release --data celeba.zip",
         "A documented subset: all 8,000 would take 180 MB.",
     ),
     "faces-clip": (
         "CelebA-CLIP: a small CLIP of faces and captions. It scores face generators, and its text "
         "tower reads their prompts.",
-        "python -m wsdemo.train.faces_clip --data celeba.zip",
+        "python -m wsdemo.train.faces.clip --data celeba.zip",
         "On one thread. Captions are made from CelebA's attributes by a small grammar "
         "(wsdemo/generate/captions.py); the image tower starts at FaceAttr-64. Its score compares "
         "our own generators with each other and nothing more: it is not OpenAI's CLIP.",
@@ -84,38 +84,39 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-generator": (
         "Draws the weights of faces from a caption: a text-conditional diffusion transformer over "
         "512 principal coordinates of the fitted faces' weights.",
-        "python -m wsdemo.train.faces_generator --data celeba.zip",
-        "On one thread. Trained on the fits of `python -m wsdemo.train.faces_fit`; the base model "
+        "python -m wsdemo.train.faces.generator --data celeba.zip",
+        "On one thread. Trained on the fits of `python -m wsdemo.train.faces.fit`; the base model "
         "of the LoRA family *face generator*. The loss is the share of the Gaussian prior's "
         "expected error; the prior alone scores 1.",
     ),
     "lol-face-fields": (
         "Predicts 40 CelebA attributes of a face from the mLoRA or mLoRA-Asym adapter (ranks 1 to "
         "16) of its fitted field.",
-        "python -m wsdemo.train.lol_families face-fields --data celeba.zip",
+        "python -m wsdemo.train.loras.families face-fields --data celeba.zip",
         FIELD_FITS + "Of mLoRA-Asym at rank 8 all 8,000, their mirror images and 500. " + LOL,
     ),
     "lol-face-fields-lora": (
         "Predicts 40 CelebA attributes of a face from the LoRA (ranks 1 to 16) of its fitted "
         "field.",
-        "python -m wsdemo.train.lol_families face-fields-lora --data celeba.zip",
+        "python -m wsdemo.train.loras.families face-fields-lora --data celeba.zip",
         FIELD_FITS + LOL,
     ),
     "lol-face-generator": (
         "Predicts what a LoRA of faces-generator does and what it was finetuned on: its "
         "CelebA-CLIP score, five attributes of its faces, and their number. Which of ten groups of "
         "faces were among them was tried too: hardly better than chance, so it is not answered.",
-        "python -m wsdemo.train.lol_families face-generator",
-        "The LoRAs: `python -m wsdemo.train.face_loras --data celeba.zip`; those for calibration "
-        "and test use faces that no model has learnt from. The probability of an attribute is that "
-        "more of the LoRA's faces have it than faces at large, not that each has. " + LOL,
+        "python -m wsdemo.train.loras.families face-generator",
+        "The LoRAs: `python -m wsdemo.train.loras.face_loras --data celeba.zip`; those for "
+        "calibration and test use faces that no model has learnt from. The probability of an "
+        "attribute is that more of the LoRA's faces have it than faces at large, not that each "
+        "has. " + LOL,
     ),
     "lol-smollm": (
         "Predicts which of 14 text sources a LoRA of SmolLM2-135M was finetuned on, how many "
         "passages, and its losses.",
-        "python -m wsdemo.train.lol_families smollm",
-        "The LoRAs: `python -m wsdemo.train.smollm_loras --model SMOLLM2 --texts TEXTS`. Those "
-        "that trained it came before `smollm_texts`; on thirteen sources losses agree within "
+        "python -m wsdemo.train.loras.families smollm",
+        "The LoRAs: `python -m wsdemo.train.loras.smollm_loras --model SMOLLM2 --texts TEXTS`. "
+        "Those that trained it came before `smollm_texts`; on thirteen sources losses agree within "
         "0.02, of An Anarchist FAQ other passages are taken, on which losses are 0.14 higher and "
         "some of which may have been trained on. That values are shifted, and where it abstains, "
         "was decided after a look at the test LoRAs. No set of sources and, but for that FAQ, no "
@@ -128,7 +129,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "lora-examples": (
         "LoRAs of all families' test splits with their true labels, for the app and "
         "`wsdemo lol examples`.",
-        "python -m wsdemo.train.lol_examples --data celeba.zip",
+        "python -m wsdemo.train.loras.examples --data celeba.zip",
         "Drawn at random from the test splits. Those of SmolLM2 learnt from other texts, named in "
         "the card of lol-smollm.",
     ),
@@ -139,12 +140,12 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "t-SNE at perplexity 30 on 64 principal coordinates. Directions: least squares on all "
         "40 attributes at once over the 8,000 training faces. mLoRA, LoRA and MLP: 2,000 of the "
         "training faces and the 500, fitted from one shared start by `python -m "
-        "wsdemo.train.faces_fit --shared-start --steps 60 --runs runs/compare`, of mLoRA at rank 8 "
+        "wsdemo.train.faces.fit --shared-start --steps 60 --runs runs/compare`, of mLoRA at rank 8 "
         "and rate 0.03, LoRA at 8 and 0.01, MLP at width 39 and 0.01.",
     ),
     "faces-examples": (
         "Samples of faces-diffusion that are on screen before the first click.",
-        "python -m wsdemo.train.faces_release --data celeba.zip",
+        "python -m wsdemo.train.faces.release --data celeba.zip",
         "Unselected: eight draws of one seed.",
     ),
 }
@@ -156,12 +157,12 @@ TEXTS["shapes-map"] = (
     "python -m wsdemo.train.maps shapes --data MESHES",
     "t-SNE at perplexity 30 on 64 principal coordinates. mlora-asym: the app's fits, from the "
     "encoder's start; the others, and 'mlora-asym (shared start)': `python -m "
-    "wsdemo.train.shapes_fit shapes --data MESHES --shared-start --runs runs/compare` with "
+    "wsdemo.train.shapes.fit shapes --data MESHES --shared-start --runs runs/compare` with "
     "--representation, and --rate 0.03 for mLoRA, 0.003 for LoRA-Asym, 0.01 otherwise.",
 )
 TEXTS["shapes-features"] = (
     "PointNet-10: the feature space of the shape metrics, a small PointNet.",
-    "python -m wsdemo.train.shapes_features --data MESHES",
+    "python -m wsdemo.train.shapes.features --data MESHES",
     "On one thread. Labels: the ten categories; 1,024 surface points, stretched at random in place "
     "of the copies. Its distances compare our own models with each other and nothing more.",
 )
@@ -182,7 +183,7 @@ EXTENDED = {
 for _set in ("airplane", "shapes"):
     TEXTS[f"{_set}-base"] = (
         f"The base field of the set {_set}: what its instances adapt.",
-        f"python -m wsdemo.train.shapes_base {_set} --data MESHES",
+        f"python -m wsdemo.train.shapes.base {_set} --data MESHES",
         "Variational autodecoder of signed distances truncated at 0.05, absolute error, "
         "progressive schedule, EMA, on one thread. The scales at the mean latent are folded into "
         "the weights.",
@@ -190,14 +191,14 @@ for _set in ("airplane", "shapes"):
     TEXTS[f"{_set}-encoder"] = (
         "Guesses a shape's latent from a 32x32x32 grid of distances and writes it as mLoRA "
         "weights: where fits start.",
-        f"python -m wsdemo.train.shapes_base {_set} --data MESHES",
+        f"python -m wsdemo.train.shapes.base {_set} --data MESHES",
         "The encoder that the base was trained with, the base's mapping network, the mean latent.",
     )
     TEXTS[f"{_set}-diffusion"] = (
         f"Draws the weights of shapes of the set {_set}: Gaussian prior and denoising network.",
-        f"python -m wsdemo.train.shapes_diffusion {_set}",
+        f"python -m wsdemo.train.shapes.diffusion {_set}",
         "Trained on one mLoRA-Asym adapter of rank 8 per training shape, fitted by `python -m "
-        f"wsdemo.train.shapes_fit {_set} --data MESHES` (100 steps of 768 points from the "
+        f"wsdemo.train.shapes.fit {_set} --data MESHES` (100 steps of 768 points from the "
         "encoder's start, absolute error, pull 2), kept to 128 principal directions. On one "
         "thread. The loss is the share of the Gaussian prior's expected error, which scores about "
         "1 on training shapes and less on validation shapes, which are not stretched: a training "
@@ -206,12 +207,12 @@ for _set in ("airplane", "shapes"):
     TEXTS[f"{_set}-neighbours"] = (
         "Principal coordinates of every training shape's weights, for the memorisation check, and "
         "how far unseen shapes lie from their nearest training shape.",
-        f"python -m wsdemo.train.shapes_release {_set}",
+        f"python -m wsdemo.train.shapes.release {_set}",
         "",
     )
     TEXTS[f"{_set}-examples"] = (
         f"Samples of {_set}-diffusion, with pictures: on screen before the first click.",
-        f"python -m wsdemo.train.shapes_release {_set}",
+        f"python -m wsdemo.train.shapes.release {_set}",
         "Chosen by a rule: of four draws for each place the one that PointNet-10 (shapes-features) "
         "is surest to be what was asked for, times the share of its vertices in one piece.",
     )

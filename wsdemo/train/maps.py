@@ -19,12 +19,12 @@ from wsdemo.analysis.clusters import Principal
 from wsdemo.analysis.features import face_features
 from wsdemo.checkpoints import save_checkpoint
 from wsdemo.generate.diffusion import prior_hash
-from wsdemo.maps import MAPS, OWN
-from wsdemo.train.common import log, recipe_parser, start
-from wsdemo.train.faces_data import load_faces
+from wsdemo.maps.weight_map import MAPS, OWN
+from wsdemo.train.faces.data import load_faces
+from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.population import load_fits
 from wsdemo.train.release import load_model
-from wsdemo.train.shapes_data import CATEGORIES, RENAMED
+from wsdemo.train.shapes.data import CATEGORIES, RENAMED
 from wsdemo.train.weight_diffusion import STORED_COORDINATES
 
 DIRECTIONS = 64

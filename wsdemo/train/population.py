@@ -22,7 +22,7 @@ from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit_to_end, psnr_from_mse, warm_start
-from wsdemo.train.common import log, recipe_parser, run_workers
+from wsdemo.train.loop import log, recipe_parser, run_workers
 
 SHARD = 250
 

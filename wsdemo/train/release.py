@@ -9,7 +9,7 @@ from torch import Tensor
 from wsdemo.checkpoints import save_checkpoint
 from wsdemo.fields.base_files import load_base
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, prior_hash
-from wsdemo.train.common import log
+from wsdemo.train.loop import log
 from wsdemo.train.population import fits_folder, load_fits
 from wsdemo.train.weight_diffusion import STORED_COORDINATES
 

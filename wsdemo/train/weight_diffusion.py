@@ -27,7 +27,7 @@ from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diff
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.tokens import TokenLayout
 from wsdemo.generate.transformer import SUMMARY_TOKEN, TransformerConfig, WeightTransformer
-from wsdemo.train.common import Ema, Run, log, recipe_parser
+from wsdemo.train.loop import Ema, Run, log, recipe_parser
 from wsdemo.train.population import fits_folder, load_fits
 
 STORED_COORDINATES = 160

@@ -2,7 +2,9 @@
 
 import gradio as gr
 
-from wsdemo.ui import clusters_tab, fit_tab, lora_tab, sample_tab, shape_fit_tab, shape_sample_tab
+from wsdemo.ui.clusters import clusters_tab
+from wsdemo.ui.fields import fit_tab, sample_tab, shape_fit_tab, shape_sample_tab
+from wsdemo.ui.lora import lora_tab
 
 HEADING = """# wsdemo: neural-network weights as data
 Faces and shapes as the weights of neural fields: draw them, fit them, walk between them.

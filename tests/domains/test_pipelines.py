@@ -1,0 +1,204 @@
+"""The shipped checkpoints through the functions that app and command line share."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.domains import face_fitting, pipelines
+from wsdemo.domains.face_fitting import FitOptions
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
+from wsdemo.fields.base_files import shipped_base
+from wsdemo.fields.canonical import canonicalise, regauge
+from wsdemo.fields.signal import image_to_signal
+from wsdemo.limits import MAX_INSTANCE_BYTES, MAX_MLP_WIDTH
+from wsdemo.maps import weight_map as maps
+from wsdemo.media.images import Crop, open_picture, to_square
+
+
+@pytest.fixture(scope="module")
+def weights() -> torch.Tensor:
+    """Fitted weights of training faces, as shipped."""
+    return load_checkpoint(DIRECTORY / "faces-weights.safetensors")[0]["instances"].float()
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    return pipelines.face_diffusion().adapter
+
+
+def test_a_training_face_is_its_own_nearest_neighbour(weights, adapter):
+    for index in (0, 7, 123):
+        found = pipelines.nearest_training_face(weights[index], adapter)
+        assert found.index == index
+        assert found.percentile == 0
+
+
+def test_a_sample_is_no_copy_of_a_training_face(adapter):
+    drawn = pipelines.face_diffusion().draw(4, seed=3, steps=20)
+    for sample in drawn:
+        assert pipelines.nearest_training_face(sample, adapter).percentile > 1
+
+
+def test_neighbour_decodes_to_something_like_the_training_face(weights, adapter):
+    found = pipelines.nearest_training_face(weights[5], adapter)
+    shown = pipelines.render_faces(torch.stack([found.weights, weights[5]]), adapter)
+    assert float(pipelines.mean_psnr(shown[:1], shown[1:])) > 16
+
+
+def test_regauged_instance_shows_the_same_picture(weights, adapter):
+    changed = regauge(adapter, weights[:3], torch.Generator().manual_seed(0))
+    first, second, third = (
+        pipelines.render_faces(x, adapter).int()
+        for x in (weights[:3], changed, canonicalise(adapter, changed))
+    )
+    assert float((weights[:3] - changed).norm() / weights[:3].norm()) > 0.1
+    assert int((first - second).abs().max()) <= 1
+    assert int((first - third).abs().max()) <= 1
+
+
+def test_shipped_weights_show_smooth_and_different_pictures(weights, adapter):
+    """They are smooth where noise is not, and differ from each other."""
+    pictures = pipelines.render_faces(weights[:50], adapter).float()
+    step = (pictures[..., 1:] - pictures[..., :-1]).abs().mean()
+    noise = torch.randint(0, 256, pictures.shape, generator=torch.Generator().manual_seed(0))
+    assert float(step) < 0.2 * float((noise[..., 1:] - noise[..., :-1]).abs().float().mean())
+    assert float(pictures.std(0).mean()) > 20
+
+
+def test_blend_ends_at_its_two_faces(weights, adapter):
+    a, b = (pipelines.face_instance(adapter, w, {}) for w in weights[:2])
+    assert torch.equal(pipelines.blend(a, b, 0.0), a.weights)
+    torch.testing.assert_close(pipelines.blend(a, b, 1.0), b.weights)
+
+
+def test_instances_of_different_rank_do_not_blend(weights, adapter):
+    a = pipelines.face_instance(adapter, weights[0], {})
+    other = pipelines.face_adapter("mlora", 4, 0)
+    b = pipelines.face_instance(other, other.start, {})
+    with pytest.raises(WsdemoError, match="other has representation mlora, rank 4"):
+        pipelines.blend(a, b, 0.5)
+    with pytest.raises(WsdemoError, match="Training faces are stored as"):
+        pipelines.nearest_training_face(other.start, other)
+
+
+def test_fit_starts_on_the_manifold_of_faces(weights, adapter):
+    """The encoder's start shows a face better than the shared start does."""
+    face = pipelines.render_faces(weights[3:4], adapter)
+    guess = pipelines.face_start()(adapter, image_to_signal(face))
+    shown = pipelines.render_faces(torch.cat([guess, adapter.start[None]]), adapter)
+    guessed, shared = pipelines.mean_psnr(shown, face.expand(2, -1, -1, -1)).tolist()
+    assert guessed > shared + 4
+
+
+def test_fit_reports_and_ends_with_its_measures(weights, adapter):
+    face = pipelines.render_faces(weights[3:4], adapter)[0]
+    reports = list(face_fitting.fit_picture(face, FitOptions(seconds=2.0)))
+    assert reports[-1].is_last
+    assert not any(r.is_last for r in reports[:-1])
+    assert set(reports[-1].instance.measured) == {"psnr", "ssim", "seconds", "steps"}
+    assert reports[-1].psnr > 20
+    assert reports[-1].seconds_left == 0
+
+
+def test_the_target_is_reached_by_the_picture_that_is_shown(weights, adapter):
+    for face in pipelines.render_faces(weights[:3], adapter):
+        options = FitOptions(seconds=60, target_psnr=27.0)
+        last = list(face_fitting.fit_picture(face, options))[-1]
+        assert last.psnr >= 27
+        assert last.step < options.max_steps
+
+
+def test_the_carried_start_shows_more_of_a_photo_and_mixes_with_its_like_alone():
+    photo = Path(pipelines.__file__).parent.parent / "ui" / "examples" / "astronaut.png"
+    face = to_square(open_picture(photo)[0], Crop(), pipelines.SIZE)
+    fits = {
+        start: list(
+            face_fitting.fit_picture(face, FitOptions(seconds=60, max_steps=80, start=start))
+        )
+        for start in ("spread", "carried")
+    }
+    spread, carried = fits["spread"][-1], fits["carried"][-1]
+    assert carried.psnr > spread.psnr + 1
+    assert carried.instance.adapter.weight_count == spread.instance.adapter.weight_count
+    with pytest.raises(WsdemoError, match="One has start spread; the other has start carried"):
+        pipelines.blend(spread.instance, carried.instance, 0.5)
+    with pytest.raises(WsdemoError, match="start carried"):
+        maps.place(maps.weight_map("faces"), carried.instance)
+
+
+def test_the_start_of_an_mlp_does_not_take_the_time_of_its_fit(weights, adapter, monkeypatch):
+    made = pipelines.face_adapter("mlp", 4, 0)
+
+    def slow(*_):
+        time.sleep(1.5)
+        return made
+
+    monkeypatch.setattr(face_fitting, "face_adapter", slow)
+    face = pipelines.render_faces(weights[3:4], adapter)[0]
+    last = list(face_fitting.fit_picture(face, FitOptions("mlp", 4, seconds=1.0)))[-1]
+    assert last.step > 3
+    assert last.seconds < 1.5
+
+
+def test_every_rank_that_may_be_fitted_gives_a_file_that_may_be_opened():
+    base = shipped_base(pipelines.BASE)[0]
+    for name in REPRESENTATIONS:
+        config = AdapterConfig(name, min(MAX_MLP_WIDTH, base.config.width))
+        assert Adapter(base, config).size * 4 < 0.9 * 2**20 < MAX_INSTANCE_BYTES
+    with pytest.raises(WsdemoError, match="takes 1 to 128"):
+        Adapter(base, AdapterConfig("mlp-asym", MAX_MLP_WIDTH + 1))
+
+
+def test_canonical_factors_are_marked_and_do_not_mix_with_fitted_ones(weights, adapter, tmp_path):
+    raw = pipelines.face_instance(adapter, weights[0], {})
+    assert b"canonical" not in raw.to_bytes()
+    pipelines.canonical(raw).save(tmp_path / "c.safetensors")
+    fixed = pipelines.open_instance(tmp_path / "c.safetensors")
+    assert fixed.is_canonical
+    assert pipelines.canonical(fixed).is_canonical
+    pipelines.check_ends(fixed, fixed)
+    with pytest.raises(WsdemoError, match="One has factors as fitted; the other has factors can"):
+        pipelines.blend(raw, fixed, 0.5)
+    mlp = pipelines.face_adapter("mlp", 4, 0)
+    assert not pipelines.canonical(pipelines.face_instance(mlp, mlp.start, {})).is_canonical
+
+
+@pytest.mark.parametrize(
+    "options",
+    [FitOptions(seconds=0), FitOptions(seconds=1e9), FitOptions(seed=-1), FitOptions(rank=0)],
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(WsdemoError):
+        next(face_fitting.fit_picture(torch.zeros(3, 64, 64, dtype=torch.uint8), options))
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(WsdemoError, match="gone"):
+        load_checkpoint(tmp_path / "gone.safetensors")
+
+
+def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_not(tmp_path):
+    from wsdemo.lol.predictor.answers import answer
+    from wsdemo.lol.predictor.shipped import shipped_predictors
+    from wsdemo.lora.reader import read_lora
+
+    model = pipelines.face_diffusion()
+    picture = pipelines.render_faces(model.draw(1, seed=4, steps=20), model.adapter)[0]
+
+    def asked(options, path):
+        last = list(face_fitting.fit_picture(picture, options))[-1]
+        last.instance.save(path)
+        return last, answer(read_lora(path), shipped_predictors())
+
+    path = tmp_path / "x.safetensors"
+    last, found = asked(face_fitting.FitOptions(is_comparable=True), path)
+    assert last.step == face_fitting.COMPARABLE.steps
+    assert not found.abstained
+    assert len(found.predictions) == 40
+    _, found = asked(face_fitting.FitOptions(seconds=120, max_steps=1200), path)
+    assert found.abstained
+    assert "--comparable" in found.reason

@@ -1,0 +1,102 @@
+"""The command line's verbs for LoRAs: inspect, compare, resize, merge, regauge, convert."""
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wsdemo.cli.lol import lora_file
+from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
+from wsdemo.lora.comparison import compare
+from wsdemo.lora.geometry import measure, read_and_measure
+from wsdemo.lora.passport import module_rows, passport
+from wsdemo.lora.reader import read_lora
+
+Result = dict[str, Any]
+
+
+def run_inspect(args: argparse.Namespace) -> Result:
+    """``inspect FILE``: the passport and geometry of a LoRA; with --modules, of each module."""
+    started = time.monotonic()
+    lora, geometry = read_and_measure(args.input)
+    found = passport(lora, geometry)
+    if getattr(args, "modules", False):
+        found["modules_detail"] = module_rows(lora, geometry)
+    return found | {"seconds": time.monotonic() - started}
+
+
+def run_compare(args: argparse.Namespace) -> Result:
+    """``compare A B``: how alike two LoRAs are; files or repositories."""
+    first, second = (read_lora(lora_file(str(x))) for x in (args.first, args.second))
+    found = compare(first, second)
+    return {
+        "cosine": found.cosine,
+        "ratio": found.ratio if math.isfinite(found.ratio) else None,  # JSON has no infinity
+        "exact": first.is_exact and second.is_exact,
+        "ancestry": found.ancestry,
+        "shared": len(found.modules),
+        "only_first": list(found.only_first),
+        "only_second": list(found.only_second),
+        "modules": [vars(m) for m in found.modules],
+    }
+
+
+def run_resize(args: argparse.Namespace, out: Path) -> Result:
+    """``resize FILE``: the same update from fewer ranks."""
+    lora = read_lora(args.input)
+    smaller, kept = resize(lora, args.energy)
+    size = save_lora(smaller, out, args.style)
+    return {
+        "file": str(out),
+        "energy": kept,
+        "ranks_before": {str(r): n for r, n in lora.ranks.items()},
+        "ranks": {str(r): n for r, n in smaller.ranks.items()},
+        "bytes_before": args.input.stat().st_size,
+        "bytes": size,
+        "warnings": list(lora.warnings),
+    }
+
+
+def summands(inputs: Sequence[str]) -> list[tuple[Path, float]]:
+    """Reads ``A``, ``B:-0.5`` … as files and their weights; without one it is 1."""
+    found = []
+    for text in inputs:
+        name, colon, weight = text.rpartition(":")
+        try:
+            value = float(weight) if colon else 1.0
+        except ValueError:
+            name, value = text, 1.0
+        found.append((Path(name if colon and name else text), value))
+    return found
+
+
+def run_merge(args: argparse.Namespace, out: Path) -> Result:
+    """``merge A:1.0 B:-0.5``: a weighted sum of updates."""
+    files, weights = zip(*summands(args.inputs), strict=True)
+    loras = [read_lora(f) for f in files]
+    merged = merge(loras, list(weights), args.energy)
+    size = save_lora(merged, out, args.style)
+    return {
+        "file": str(out),
+        "inputs": [{"file": str(f), "weight": w} for f, w in zip(files, weights, strict=True)],
+        "modules": len(merged.modules),
+        "ranks": {str(r): n for r, n in merged.ranks.items()},
+        "frobenius_norm": measure(merged).frobenius,
+        "bytes": size,
+        "warnings": list(dict.fromkeys(w for lora in loras for w in lora.warnings)),
+    }
+
+
+def run_regauge(args: argparse.Namespace, out: Path) -> Result:
+    """``regauge FILE``: the same update from other factors."""
+    lora = read_lora(args.input)
+    turned = regauge(lora, args.seed)
+    size = save_lora(turned, out, args.style)
+    return {
+        "file": str(out),
+        "bytes": size,
+        "frobenius_before": measure(lora).frobenius,
+        "frobenius_norm": measure(turned).frobenius,
+    }

@@ -1,0 +1,1 @@
+"""What makes a kind of instance: faces, shapes; everything else takes either."""

@@ -1,0 +1,398 @@
+"""LoRAs from the Hugging Face Hub: the only module that opens sockets.
+
+A reference is judged before anything large is fetched: the commit is resolved once, a file's
+header is read by range request, and the body is streamed, bounded and compared with the hash
+that the Hub states. No text from outside becomes a path, and a token goes to the Hub alone.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx2
+from huggingface_hub import ModelInfo, constants, get_session, get_token, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    hf_raise_for_status,
+    validate_repo_id,
+)
+
+from wsdemo.errors import WsdemoError
+from wsdemo.hub.downloads import kept_file, kept_repository, new_copy, offline_error, place_of
+from wsdemo.hub.reference import Reference, parse_reference
+from wsdemo.hub.repository import CONFIG, Candidate, Repository, choose_file
+from wsdemo.limits import (
+    HUB_SECONDS,
+    MAX_CONFIG_BYTES,
+    MAX_DOWNLOAD_SECONDS,
+    MAX_LORA_BYTES,
+)
+from wsdemo.safetensors_header import Header, header_length, parse_header, read_header
+
+_FIRST_BYTES = 1 << 17
+"""Read at once of a header; most fit."""
+_ANSWER_WAITS = 3.0
+"""How many times HUB_SECONDS an answer or a header may take: 8 MB at 2 Mbit/s."""
+_LISTING_BYTES = 1 << 25
+"""Of what the Hub says about a repository; 100,000 files take about 25 MB."""
+
+
+@dataclass(frozen=True)
+class Peek:
+    """A file judged by its header alone.
+
+    Attributes:
+        header: Names, types and shapes.
+        candidate: The file.
+        fetched_bytes: What it took.
+    """
+
+    header: Header
+    candidate: Candidate
+    fetched_bytes: int
+
+
+# ---- asking ---------------------------------------------------------------------------
+
+
+@contextmanager
+def _explained(repo: str, path: str = "") -> Iterator[None]:
+    """Turns every way in which the Hub fails into a sentence with a remedy."""
+    what = f"{repo}:{path}" if path else repo
+    try:
+        yield
+    except GatedRepoError as error:
+        raise WsdemoError(
+            "Access must be granted first",
+            f"{repo} is gated: its owner asks visitors to accept terms.",
+            "Accept them on its page, then sign in, or give a token of your account.",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WsdemoError(
+            "No such revision", f"{repo} has no such branch, tag or commit.", "Leave out @revision."
+        ) from error
+    except EntryNotFoundError as error:
+        raise WsdemoError(
+            "No such file", f"{what} does not exist.", "Leave out the path to choose from a list."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise WsdemoError(
+            "No such repository, or a private one",
+            f"{repo} is not visible.",
+            "Check the spelling; for a private one sign in, or give a token that may read it.",
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise offline_error(what) from error
+    except HFValidationError as error:
+        raise WsdemoError(
+            "Not a repository's name", f"{repo[:80]} is no valid name.", "Expected owner/name."
+        ) from error
+    except HfHubHTTPError as error:
+        raise _by_status(error.response.status_code, what) from error
+    except httpx2.TimeoutException as error:
+        raise WsdemoError(
+            "The Hub does not answer",
+            f"No answer about {what} within {HUB_SECONDS:.0f} s.",
+            "Try again later, or download the file and drop it.",
+        ) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+        raise WsdemoError(
+            "No connection to the Hub",
+            f"{what} could not be fetched ({type(error).__name__}).",
+            "Check the connection, or download the file and drop it.",
+        ) from error
+
+
+def _by_status(status: int, what: str) -> WsdemoError:
+    known = {
+        401: ("Token needed", "it is private, or the token is wrong", "Give a valid token."),
+        403: ("Not allowed", "the token may not read it", "Use a token with read access."),
+        404: ("Not found", "it is not there, or private", "Check the spelling, or give a token."),
+        429: ("Too many requests", "the Hub asks to slow down", "Wait a minute, then try again."),
+    }
+    title, why, hint = known.get(
+        status,
+        ("The Hub has a problem", f"it answered with status {status}", "Try again later."),
+    )
+    return WsdemoError(title, f"{what}: {why}.", hint)
+
+
+def resolve(reference: Reference, token: str | None = None) -> Repository:
+    """Asks which commit a reference means and which files it holds.
+
+    With HF_HUB_OFFLINE nobody is asked: the answer is what was downloaded before.
+
+    Args:
+        reference: What is wanted.
+        token: Of the visitor; ``None`` asks anonymously.
+
+    Raises:
+        WsdemoError: Every failure, with a remedy; also a repository without safetensors.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return kept_repository(reference)
+    info = _listing(reference, token)
+    commit = info.sha or ""
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise WsdemoError(
+            "The Hub has a problem", "It named no commit of the repository.", "Try again later."
+        )
+    files = info.siblings or []
+    names = [f.rfilename for f in files]
+    found = tuple(
+        Candidate(f.rfilename, f.size or 0, f.lfs.sha256 if f.lfs else None)
+        for f in files
+        if f.rfilename.endswith(".safetensors")
+    )
+    if not found:
+        pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        raise WsdemoError(
+            "No safetensors file",
+            f"{reference.repo} holds {len(names)} files, none of them .safetensors"
+            + (f"; {pickles[0][:60]} is a pickle, which can run code." if pickles else "."),
+            "Convert it on your machine: python -m wsdemo convert FILE."
+            if pickles
+            else "Choose another repository.",
+        )
+    configs = tuple(n.removesuffix(CONFIG).rstrip("/") for n in names if n.endswith(CONFIG))
+    card = info.card_data.get("base_model") if info.card_data else None
+    base = ", ".join(map(str, card)) if isinstance(card, list) else str(card or "")
+    chosen = choose_file(found, reference)
+    return Repository(
+        reference.repo, commit, found, chosen, configs, base[:200],
+        reference.revision or "", bool(info.private or info.gated),
+    )  # fmt: skip
+
+
+def _listing(reference: Reference, token: str | None) -> ModelInfo:
+    """What the Hub says about a repository at a revision: commit, files, card."""
+    repo, at = reference.repo, ""
+    if reference.revision is not None:
+        at = f"/revision/{quote(reference.revision, safe='')}"
+    with _explained(repo):
+        validate_repo_id(repo)
+    address = f"{constants.ENDPOINT}/api/models/{repo}{at}?blobs=true"
+    with _opened(address, repo, "", token) as response:
+        body = _first_bytes(response, repo, _LISTING_BYTES)
+    try:
+        return ModelInfo(**json.loads(body))  # type: ignore[no-untyped-call]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WsdemoError(
+            "The Hub has a problem",
+            f"Its answer about {repo} was not understood.",
+            "Try again later.",
+        ) from error
+
+
+# ---- fetching ----------------------------------------------------------------------------
+
+
+def _address(repository: Repository, path: str) -> str:
+    return hf_hub_url(repository.repo, path, revision=repository.commit)
+
+
+@contextmanager
+def _opened(
+    address: str,
+    repo: str,
+    path: str,
+    token: str | None,
+    extra: Mapping[str, str] | None = None,
+) -> Iterator[httpx2.Response]:
+    """An answer's body, not read yet; its failures are explained, also while it is read."""
+    headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
+    with (
+        _explained(repo, path),
+        get_session().stream(
+            "GET",
+            address,
+            headers={**headers, **(extra or {})},
+            timeout=HUB_SECONDS,
+            follow_redirects=True,
+        ) as response,
+    ):
+        if response.status_code >= 400:  # its body, of any length, is not read: the headers say why
+            said = {k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")}
+            code = response.status_code
+            hf_raise_for_status(httpx2.Response(code, headers=said, request=response.request))
+        yield response
+
+
+def _received(response: httpx2.Response, what: str, seconds: float) -> Iterator[bytes]:
+    """A body as it arrives; the clock is looked at with every piece, however small."""
+    started, done = time.monotonic(), 0
+    for chunk in response.iter_bytes():
+        done += len(chunk)
+        yield chunk
+        if time.monotonic() - started > seconds:
+            raise WsdemoError(
+                "The Hub is too slow",
+                f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
+                "Try again later, or download the file and drop it.",
+            )
+
+
+def _fetch(
+    repository: Repository, path: str, token: str | None, limit: int, first: int = 0
+) -> bytes:
+    """Bytes ``first`` … ``first + limit − 1`` of a file; no more, even if the server sends more."""
+    extra = {"Range": f"bytes={first}-{first + limit - 1}"}
+    with _opened(_address(repository, path), repository.repo, path, token, extra) as response:
+        skip = first if response.status_code == 200 else 0  # the server ignored the range
+        return _first_bytes(response, path, skip + limit)[skip:]
+
+
+def _first_bytes(response: httpx2.Response, what: str, limit: int) -> bytes:
+    body = bytearray()
+    for chunk in _received(response, what, _ANSWER_WAITS * HUB_SECONDS):
+        body += chunk
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
+
+
+def peek(repository: Repository, candidate: Candidate, token: str | None = None) -> Peek:
+    """Reads a file's header by range request: its tensors, before it is downloaded.
+
+    Raises:
+        WsdemoError: It is too large, or no safetensors file within limits.
+    """
+    _check_size(candidate)
+    if repository.is_offline:
+        return Peek(read_header(place_of(repository, candidate)), candidate, 0)
+    start = _fetch(repository, candidate.path, token, min(_FIRST_BYTES, candidate.size))
+    length = header_length(start[:64], candidate.size)
+    raw, fetched = start[8 : 8 + length], len(start)
+    if len(raw) < length:
+        raw += _fetch(repository, candidate.path, token, length - len(raw), 8 + len(raw))
+        fetched = 8 + len(raw)
+    return Peek(parse_header(raw, candidate.size), candidate, fetched)
+
+
+def _check_size(candidate: Candidate) -> None:
+    if candidate.size > MAX_LORA_BYTES:
+        raise WsdemoError(
+            "File too large",
+            f"{candidate.path[:80]} has {candidate.size / 2**30:.1f} GB;"
+            f" {MAX_LORA_BYTES / 2**30:.0f} GB are allowed.",
+            "Choose the adapter alone, without its base model.",
+        )
+
+
+def read_config(
+    repository: Repository, candidate: Candidate, token: str | None = None
+) -> bytes | None:
+    """adapter_config.json beside a file, if the repository has one."""
+    folder = candidate.path.rpartition("/")[0]
+    if folder not in repository.configs:
+        return None
+    path = f"{folder}/{CONFIG}" if folder else CONFIG
+    return _fetch(repository, path, token, MAX_CONFIG_BYTES)
+
+
+def download(
+    repository: Repository, candidate: Candidate, token: str | None = None
+) -> Iterator[tuple[int, Path | None]]:
+    """Streams a file to disk, with its adapter_config.json and its origin in that beside it.
+
+    Yields:
+        (bytes so far, None) now and then, and at last (bytes, path). Stopping the iteration
+        stops the download and leaves nothing behind.
+
+    Raises:
+        WsdemoError: It is too large, cut off, too slow, not what the Hub's hash says, or kept
+            here for another visitor.
+    """
+    _check_size(candidate)
+    place = kept_file(repository, candidate)
+    if place is not None:
+        if repository.is_restricted:  # anybody sees what a gated one lists; the Hub says who reads
+            _fetch(repository, candidate.path, token, 1)
+        yield candidate.size, place
+        return
+    config = read_config(repository, candidate, token)
+    with new_copy(repository, candidate, config) as path:
+        for done in _stream(repository, candidate, token, path):
+            yield done, None
+    yield candidate.size, place_of(repository, candidate)
+
+
+def _stream(
+    repository: Repository, candidate: Candidate, token: str | None, path: Path
+) -> Iterator[int]:
+    digest, done, told_at = hashlib.sha256(), 0, 0.0
+    address = _address(repository, candidate.path)
+    with (
+        _opened(address, repository.repo, candidate.path, token) as response,
+        path.open("wb") as out,
+    ):
+        for chunk in _received(response, candidate.path, MAX_DOWNLOAD_SECONDS):
+            done += len(chunk)
+            if done > candidate.size:
+                break
+            out.write(chunk)
+            digest.update(chunk)
+            now = time.monotonic()
+            if now - told_at > 0.2:
+                told_at = now
+                yield done
+    if done != candidate.size:
+        raise WsdemoError(
+            "Download cut off",
+            f"{candidate.path[:80]}: {done:,} of {candidate.size:,} bytes came.",
+            "Try again.",
+        )
+    if candidate.sha256 is not None and digest.hexdigest() != candidate.sha256:
+        raise WsdemoError(
+            "Download damaged",
+            f"{candidate.path[:80]} does not have the hash that the Hub states.",
+            "Try again; if it stays so, tell the repository's owner.",
+        )
+
+
+def own_token() -> str | None:
+    """The token that huggingface_hub's own tools use on this machine: for the command line only."""
+    return get_token()
+
+
+def fetch_file(
+    text: str, token: str | None = None, judge: Callable[[Header], object] = lambda header: None
+) -> tuple[Path, Repository, Candidate]:
+    """Resolves, judges and downloads a reference in one go: for the command line.
+
+    Args:
+        text: The reference.
+        token: Of the visitor.
+        judge: Takes the header before the rest is downloaded, and raises to refuse the file.
+
+    Raises:
+        WsdemoError: See the steps; also if it is not clear which file is meant.
+    """
+    repository = resolve(parse_reference(text), token)
+    if repository.chosen is None:
+        names = ", ".join(c.path[:60] for c in repository.candidates[:8])
+        raise WsdemoError(
+            "Which file?",
+            f"{repository.repo} holds {len(repository.candidates)} safetensors files: {names}.",
+            f"Name one: {repository.repo}:PATH",
+        )
+    judge(peek(repository, repository.chosen, token).header)
+    for _, path in download(repository, repository.chosen, token):
+        if path is not None:
+            return path, repository, repository.chosen
+    raise AssertionError("a download ends with a path or an error")

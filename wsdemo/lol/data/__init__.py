@@ -1,0 +1,1 @@
+"""LoRAs with labels: pairs of factors, signatures, collections, tasks."""

@@ -1,0 +1,145 @@
+"""What a table of labels says: its numbers, the tasks they make, and what cannot be learnt."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsdemo.errors import WsdemoError
+from wsdemo.lol.data.tasks import LabelledLoras, Task
+
+MIN_LEARNT, MIN_JUDGED = 10, 2
+"""Training LoRAs of a task, and those of any other split: fewer say nothing."""
+
+
+def numeric(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[float], list[str]]:
+    """A column as numbers, NaN where it is empty; and its texts that are no numbers."""
+    values, texts = [], []
+    for row in rows:
+        text = (row.get(column) or "").strip()
+        try:
+            values.append(float(text) if text else math.nan)
+        except ValueError:
+            texts.append(text)
+    return values, texts
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a table whose files are there.
+
+    Attributes:
+        rows: Column → text, a row a LoRA.
+        values: Column → its numbers, NaN where there is none; columns of numbers only.
+        texts: Column → cells that are no numbers, of the other columns.
+        notes: Which files and rows were left out.
+    """
+
+    rows: list[dict[str, str]]
+    values: dict[str, list[float]]
+    texts: dict[str, list[str]]
+    notes: list[str]
+
+
+def table_of(folder: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]) -> Table:
+    """The rows whose files are in a folder, and some of their columns as numbers."""
+    found = [row for row in rows if (folder / row["file"]).is_file()]
+    notes = []
+    if len(found) < len(rows):
+        notes.append(f"{len(rows) - len(found)} labelled files are not in the folder")
+    named = {Path(row["file"]).as_posix() for row in rows}
+    present = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*.safetensors"))]
+    extra = [p for p in present if p not in named]
+    if extra:
+        notes.append(f"{len(extra)} files have no labels, such as {extra[0][:60]}")
+    read = {c: numeric(found, c) for c in columns}
+    values = {c: numbers for c, (numbers, texts) in read.items() if not texts}
+    return Table(found, values, {c: t for c, (_, t) in read.items() if t}, notes)
+
+
+def check_columns(table: Table, tasks: Sequence[Task]) -> None:
+    """Raises WsdemoError where there is no task, or a task's label is no column of numbers."""
+    missing = sorted({c for t in tasks for c in t.labels} - set(table.values))
+    if missing or not tasks:
+        unused = missing or sorted([*table.values, *table.texts])
+        raise WsdemoError(
+            "Nothing to predict",
+            f"No usable label: {', '.join(unused[:5])} hold one value only, no numbers, or are"
+            " not there.",
+            "Give labels that differ between LoRAs.",
+        )
+
+
+def unused_columns(table: Table, tasks: Sequence[Task]) -> list[str]:
+    """A note for every column that is no label of a task."""
+    notes = [
+        f"Column {column[:60]} is not used: {len(texts)} of {len(table.rows)} cells hold no number,"
+        f" such as {texts[0][:30]!r}"
+        for column, texts in table.texts.items()
+    ]
+    used = {c for task in tasks for c in task.labels}
+    for column in [c for c in table.values if c not in used]:
+        known = [v for v in table.values[column] if math.isfinite(v)]
+        what = f"{len(known)} LoRAs have the one value {known[0]:g}" if known else "it is empty"
+        notes.append(f"Column {column[:60]} is not used: {what}")
+    return notes
+
+
+def missing_labels(table: Table, tasks: Sequence[Task]) -> list[str]:
+    """A note for every number of LoRAs that lack a label of a task."""
+    by_count: dict[int, list[str]] = {}
+    for column in [c for task in tasks for c in task.labels]:
+        count = sum(not math.isfinite(v) for v in table.values[column])
+        by_count.setdefault(count, []).append(column[:60])
+    by_count.pop(0, None)
+    return [
+        f"{count} of {len(table.rows)} LoRAs have no label {', '.join(columns[:5])}"
+        + (f" and {len(columns) - 5} more" if len(columns) > 5 else "")
+        for count, columns in by_count.items()
+    ]
+
+
+def guess_tasks(labels: Mapping[str, Sequence[float]]) -> list[Task]:
+    """One binary task of all 0/1 columns, and a regression task for every other column."""
+    known = {c: [v for v in values if math.isfinite(v)] for c, values in labels.items()}
+    binary = tuple(c for c, v in known.items() if set(v) == {0.0, 1.0})
+    tasks = [Task("attributes", binary, "binary")] if binary else []
+    tasks += [
+        Task(c, (c,), "regression")
+        for c, values in known.items()
+        if c not in binary and len(set(values)) > 1
+    ]
+    return tasks
+
+
+def check_classes(tasks: Sequence[Task], splits: Mapping[str, LabelledLoras]) -> None:
+    """Refuses tasks that cannot be learnt, or not be judged.
+
+    Raises:
+        WsdemoError: A task has few labels or none, a 0/1 label one class among the training LoRAs,
+            or every 0/1 label of a task one class in another split.
+    """
+    for task in tasks:
+        for split, part in splits.items():
+            known, least = part.known(task), MIN_LEARNT if split == "train" else MIN_JUDGED
+            if len(known.names) < least:
+                raise WsdemoError(
+                    "Too few labels",
+                    f"{len(known.names)} {split} LoRAs have the labels of {task.name}.",
+                    f"Label at least {least} of them.",
+                )
+            if task.kind == "binary":
+                _check_both(task, split, known)
+
+
+def _check_both(task: Task, split: str, known: LabelledLoras) -> None:
+    classes = {c: set(known.labels[c][known.labels[c].isfinite()].tolist()) for c in task.labels}
+    alike = [c for c in task.labels if len(classes[c]) < 2]
+    if alike and (split == "train" or len(alike) == len(task.labels)):
+        label, *values = alike[0], *classes[alike[0]]
+        raise WsdemoError(
+            "One class only",
+            f"Of {len(known.names)} {split} LoRAs, all have {label[:60]} = {values[0]:g}."
+            if values else f"No {split} LoRA has a label {label[:60]}.",
+            "Leave the label out, or add LoRAs of the other class.",
+        )  # fmt: skip

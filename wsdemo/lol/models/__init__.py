@@ -1,0 +1,1 @@
+"""The models that read LoRAs, and how one is trained."""

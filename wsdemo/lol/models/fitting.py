@@ -1,0 +1,134 @@
+"""Training one model on a collection of LoRAs: AdamW, early stop by the validation LoRAs."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.data.tasks import LabelledLoras, Task
+from wsdemo.lol.models.networks import AlignedMlp, LolModel, ModelConfig, build_model
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a model is trained."""
+
+    epochs: int = 60
+    """Passes over the training LoRAs."""
+    batch: int = 16
+    """LoRAs a step."""
+    learning_rate: float = 2e-3
+    """Peak of AdamW's rate, after a short warm-up; falls to zero by a cosine."""
+    weight_decay: float = 0.05
+    """AdamW's."""
+    patience: int = 15
+    """Epochs without a better validation loss after which training stops."""
+
+
+@dataclass
+class Fitted:
+    """A trained model.
+
+    Attributes:
+        model: With the parameters of its best epoch.
+        mean, std: (k,) of the training labels, which regression predicts in units of.
+        validation_loss: Of the best epoch.
+        epochs: Trained.
+        seconds: Used.
+        history: Validation loss after each epoch.
+    """
+
+    model: LolModel
+    mean: Tensor
+    std: Tensor
+    validation_loss: float
+    epochs: int
+    seconds: float
+    history: list[float] = field(default_factory=list)
+
+    @torch.no_grad()
+    def predict(self, pairs: Pairs) -> Tensor:
+        """(N, k): values of a regression, logits of a binary task."""
+        parts = [self.model(pairs.pick(slice(i, i + 64))) for i in range(0, len(pairs), 64)]
+        return torch.cat(parts) * self.std + self.mean
+
+
+def task_loss(kind: str, output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of standardised labels, or cross-entropy of the yes-or-no ones known."""
+    if kind == "regression":
+        return F.mse_loss(output, target)
+    known = target.isfinite()
+    return F.binary_cross_entropy_with_logits(output[known], target[known])
+
+
+def train_model(
+    signature: Signature,
+    config: ModelConfig,
+    task: Task,
+    train: LabelledLoras,
+    validation: LabelledLoras,
+    seed: int,
+    budget: Budget | None = None,
+) -> Fitted:
+    """Trains a model on labelled LoRAs and keeps its best epoch by the validation loss."""
+    budget = budget or Budget()
+    started = time.monotonic()
+    train, validation = train.known(task), validation.known(task)
+    target, unseen = train.targets(task), validation.targets(task)
+    k = target.shape[1]
+    mean, std = torch.zeros(k), torch.ones(k)
+    if task.kind == "regression":
+        mean, std = target.mean(0), target.std(0).clamp(min=1e-6)
+    target, unseen = (target - mean) / std, (unseen - mean) / std
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model(signature, config)
+        model.scale.fit(train.pairs)
+        if isinstance(model, AlignedMlp):
+            model.fit(train.pairs)
+        result = Fitted(model, mean, std, math.inf, 0, 0.0)
+        generator = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay
+        )
+        steps = budget.epochs * math.ceil(len(train.names) / budget.batch)
+        best, step = copy.deepcopy(model.state_dict()), 0
+        for epoch in range(budget.epochs):
+            model.train()
+            for index in torch.randperm(len(train.names), generator=generator).split(budget.batch):
+                rate = min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
+                optimizer.param_groups[0]["lr"] = budget.learning_rate * rate
+                loss = task_loss(task.kind, model(train.pairs.pick(index)), target[index])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                step += 1
+            model.eval()
+            value = _loss(model, task.kind, validation.pairs, unseen)
+            result.history.append(value)
+            result.epochs = epoch + 1
+            if value < result.validation_loss:
+                result.validation_loss, best = value, copy.deepcopy(model.state_dict())
+            elif epoch - result.history.index(result.validation_loss) >= budget.patience:
+                break
+        model.load_state_dict(best)
+    result.seconds = time.monotonic() - started
+    model.eval().requires_grad_(False)
+    return result
+
+
+@torch.no_grad()
+def _loss(model: LolModel, kind: str, pairs: Pairs, target: Tensor) -> float:
+    total, labels = 0.0, 0
+    for i in range(0, len(pairs), 64):
+        part = slice(i, i + 64)
+        known = int(target[part].isfinite().sum())
+        total += float(task_loss(kind, model(pairs.pick(part)), target[part])) * known
+        labels += known
+    return total / labels

@@ -1,0 +1,1 @@
+"""What ships: ensembles, their calibration, answers and files."""

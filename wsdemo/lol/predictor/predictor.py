@@ -1,0 +1,345 @@
+"""A predictor: an ensemble per task, calibrated, that knows what it was trained on."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
+from wsdemo.lol.data.tasks import Task
+from wsdemo.lol.models.networks import LolModel, ModelConfig
+from wsdemo.lora.modules import Lora
+
+COVERAGE = 0.9
+"""Share of new LoRAs that an interval should hold."""
+NEIGHBOURS = 5
+"""The envelope is the distance to this many-th nearest training LoRA."""
+MARGIN = 1.25
+"""Abstain beyond this many times the largest such distance among held-out LoRAs, those that chose
+and calibrated the predictor."""
+USUAL = 3.0
+"""Standard deviations of the training labels on either side of their mean that a bar shows."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One predicted label.
+
+    Attributes:
+        name: Of the label.
+        value: Predicted value; for a yes-or-no label 1 or 0.
+        interval: 90 % interval of a value (split conformal); None for a probability.
+        probability: Of yes; None for a value.
+        unit: Of the value.
+        task: That it belongs to.
+        held_out: How good such predictions are on the test LoRAs: "AUC 0.95", "ρ 0.88".
+        place: Of the interval's lower end, the value and the upper end within the training
+            labels: 0 and 1 are USUAL standard deviations below and above their mean (of the
+            logarithm, where the task learns it); None for a probability.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    probability: float | None
+    unit: str
+    task: str
+    held_out: str = ""
+    place: tuple[float, float, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, as the command line documents it."""
+        base = {"name": self.name, "value": round(self.value, 5), "unit": self.unit,
+                "held_out": self.held_out}  # fmt: skip
+        if self.interval is not None:
+            return {**base, "interval": [round(v, 5) for v in self.interval]}
+        return {**base, "probability": round(self.probability or 0.0, 5)}
+
+
+@dataclass
+class TaskModels:
+    """The models of one task and their calibration.
+
+    Attributes:
+        task: What they predict.
+        config: Of the models.
+        models: The ensemble; predictions are means over it.
+        mean, std: (k,) of the training labels, the mean shifted by calibration.
+        half_width: (k,) of the 90 % interval, before a logarithm is undone. Regression only.
+        temperature: Logits are divided by it. Binary only.
+        shift: Added to them then. Binary only.
+        baseline: The MLP over raw factors, for comparison; None if it was not kept.
+        baseline_config: Its configuration.
+        measured: Figures of the test split, for the card.
+        ranks: Ranks that it was trained or measured on; empty: those of its predictor.
+    """
+
+    task: Task
+    config: ModelConfig
+    models: list[LolModel]
+    mean: Tensor
+    std: Tensor
+    half_width: Tensor
+    temperature: float
+    baseline: LolModel | None = None
+    baseline_config: ModelConfig | None = None
+    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ranks: tuple[int, ...] = ()
+    shift: float = 0.0
+
+    @torch.no_grad()
+    def outputs(self, pairs: Pairs) -> Tensor:
+        """(N, k) values (of the logarithm, where the task learns it) or calibrated logits."""
+        total = torch.stack([m(pairs) for m in self.models]).mean(0)
+        if self.task.kind == "binary":
+            return total / self.temperature + self.shift
+        return total * self.std + self.mean
+
+    @torch.no_grad()
+    def baseline_outputs(self, pairs: Pairs) -> Tensor:
+        """(N, k) the same of the MLP baseline, uncalibrated."""
+        assert self.baseline is not None
+        out: Tensor = self.baseline(pairs)
+        return out if self.task.kind == "binary" else out * self.std + self.mean
+
+    def held_out(self, label: str) -> str:
+        """How good predictions of a label are on the test LoRAs."""
+        if self.task.kind == "binary":
+            auc = self.measured.get("auc_by_label", {}).get(label)
+            return f"AUC {auc:.2f}" if auc is not None and auc == auc else ""
+        by_label, mean = self.measured.get("spearman_rho_by_label"), ""
+        if by_label is not None:
+            rho = by_label.get(label)
+        else:  # written before labels had figures of their own
+            rho = self.measured.get("spearman_rho")
+            mean = f"mean of {len(self.task.labels)}: " if len(self.task.labels) > 1 else ""
+        return f"{mean}ρ {rho:.2f}" if rho is not None and rho == rho else ""
+
+    def place(self, label: int, value: float) -> float:
+        """Of a value within the training labels: 0 and 1 are USUAL deviations from their mean."""
+        half = USUAL * float(self.std[label])
+        return 0.5 + (value - float(self.mean[label])) / max(2 * half, 1e-9)
+
+    def predictions(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
+        """Of a batch of one."""
+        row = (self.baseline_outputs if is_baseline else self.outputs)(pairs)[0]
+        found = []
+        for i, name in enumerate(self.task.labels):
+            value = float(row[i])
+            if self.task.kind == "binary":
+                p = 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
+                yes, held_out = float(p > 0.5), self.held_out(name)
+                found.append(Prediction(name, yes, None, p, "", self.task.name, held_out))
+                continue
+            half = float(self.half_width[i])
+            ends = [value - half, value + half]
+            place = self.place(i, ends[0]), self.place(i, value), self.place(i, ends[1])
+            if self.task.logarithm:
+                value, *ends = (2 ** max(-60.0, min(60.0, v)) for v in (value, *ends))
+            unit, task = self.task.unit, self.task.name
+            own = (ends[0], ends[1])
+            held_out = self.held_out(name)
+            found.append(Prediction(name, value, own, None, unit, task, held_out, place))
+        return found
+
+
+# ---- the envelope ---------------------------------------------------------------------
+
+
+def spectrum_features(pairs: Pairs) -> Tensor:
+    """(N, 2 L): log ‖ΔW‖_F and effective rank of every module. GL-invariant."""
+    norms, ranks = [], []
+    for U, V in pairs.groups:
+        Ru = torch.linalg.qr(U.double(), mode="r").R
+        Rv = torch.linalg.qr(V.double(), mode="r").R
+        square = torch.linalg.svdvals(Ru @ Rv.mT).square()
+        total = square.sum(-1)
+        share = square / total.clamp(min=1e-30)[..., None]
+        entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)
+        norms.append((total.sqrt() + 1e-8).log())
+        ranks.append(entropy.exp())
+    return torch.cat([*norms, *ranks], dim=1).float()
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Where the training LoRAs lie, as standardised spectrum features.
+
+    Attributes:
+        features: (N, 2 L) of the training LoRAs.
+        mean, std: (2 L,) of theirs.
+        threshold: Largest accepted distance to the fifth nearest training LoRA.
+        names: Of the training LoRAs.
+    """
+
+    features: Tensor
+    mean: Tensor
+    std: Tensor
+    threshold: float
+    names: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, train: Pairs, held_out: Pairs, names: Sequence[str]) -> "Envelope":
+        """Measures the training LoRAs; the threshold comes from held-out ones."""
+        raw = spectrum_features(train)
+        mean, std = raw.mean(0), raw.std(0).clamp(min=0.05)
+        features = ((raw - mean) / std).half().float()
+        return cls(features, mean, std, 0.0, tuple(names)).widened(held_out)
+
+    def widened(self, held_out: Pairs) -> "Envelope":
+        """The same with a threshold of at least MARGIN times the largest of these distances."""
+        distances = self.distances(held_out).kthvalue(min(NEIGHBOURS, len(self.names)), 1).values
+        own = max(self.threshold, MARGIN * float(distances.max()))
+        return dataclasses.replace(self, threshold=own)
+
+    def distances(self, pairs: Pairs) -> Tensor:
+        """(N, M) root-mean-square distance to every training LoRA."""
+        x = (spectrum_features(pairs) - self.mean) / self.std
+        return torch.cdist(x, self.features) / x.shape[1] ** 0.5
+
+    def distance(self, pairs: Pairs) -> float:
+        """Of a batch of one, to its fifth nearest training LoRA."""
+        d = self.distances(pairs)[0]
+        return float(d.kthvalue(min(NEIGHBOURS, len(d))).values)
+
+
+# ---- the predictor ----------------------------------------------------------------------
+
+
+def odd_ranks(lora: Lora, known: Collection[int]) -> list[int]:
+    """The ranks of a LoRA's modules that are not among some ranks.
+
+    A module of n x m has at most rank min(n, m), whatever the rank of the others: written anew,
+    the three outputs of a LoRA of rank 4 come out at rank 3.
+    """
+    return sorted({
+        m.stored_rank
+        for m in lora.modules
+        if m.stored_rank not in known
+        and m.stored_rank not in {min(r, *sides(m)) for r in known}
+    })  # fmt: skip
+
+
+def always_adapted(pairs: Pairs, signature: Signature) -> tuple[str, ...]:
+    """The modules that every one of some LoRAs adapts; of what a LoRA lacks, the pair is zero."""
+    adapted = torch.cat(
+        [U.flatten(2).any(-1) & V.flatten(2).any(-1) for U, V in pairs.groups], dim=1
+    ).all(0)
+    return tuple(n for n, every in zip(signature.names, adapted.tolist(), strict=True) if every)
+
+
+def _listed(ranks: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(ranks)))
+
+
+@dataclass
+class Predictor:
+    """Everything that answers for one family of LoRAs.
+
+    Attributes:
+        name: Of the predictor.
+        title: What the family is, in a few words.
+        base: The base model that its LoRAs adapt; empty if their files do not say.
+        kind: ``additive`` or ``multiplicative``.
+        signature: Modules.
+        ranks: Ranks that its tasks were trained or measured on, where they name none.
+        tasks: Task → models.
+        envelope: Of the training LoRAs.
+        card: What it was trained on, in sentences.
+        required: Modules that all training LoRAs adapt; None: all of its modules.
+    """
+
+    name: str
+    title: str
+    base: str
+    kind: str
+    signature: Signature
+    ranks: tuple[int, ...]
+    tasks: dict[str, TaskModels]
+    envelope: Envelope
+    card: str = ""
+    required: tuple[str, ...] | None = None
+
+    def matches(self, lora: Lora) -> bool:
+        """Whether a LoRA adapts modules of this family, whatever else is wrong with it."""
+        own, modules = self.signature.shapes, by_family_name(lora, self.signature)
+        return lora.kind == self.kind and all(own.get(k) == sides(m) for k, m in modules.items())
+
+    def unmeasured(self, lora: Lora) -> dict[str, str]:
+        """Task → why it is not answered for a LoRA of these ranks; empty if all tasks are."""
+        found = {}
+        for name, models in self.tasks.items():
+            known = models.ranks or self.ranks
+            if odd := odd_ranks(lora, known):
+                found[name] = f"its rank is {odd[0]}, measured on {_listed(known)}"
+        return found
+
+    def without(self, tasks: Collection[str]) -> "Predictor":
+        """The same without some tasks."""
+        kept = {name: models for name, models in self.tasks.items() if name not in tasks}
+        return dataclasses.replace(self, tasks=kept)
+
+    def reason_of_base(self, lora: Lora) -> str:
+        """Why a LoRA may be one of another base; empty if it is of this one, or nobody says."""
+        told = lora.base.name
+        if not told or not self.base or told == self.base:
+            return ""
+        if all(source == "keys and shapes" for source, _ in lora.base.evidence):
+            return (
+                f"The file does not say which base it adapts (its keys look like {told}); this"
+                f" predictor knows {self.base}. Give it with its adapter_config.json."
+            )
+        if told.split("@")[0] != self.base.split("@")[0]:
+            return f"The file names the base model {told!r}; this predictor knows {self.base!r}."
+        if "@" in told and "@" in self.base:
+            return f"The file adapts another version of the base, {told!r} and not {self.base!r}."
+        return ""
+
+    def reason_of_ranks(self, lora: Lora) -> str:
+        """Why no task is answered for a LoRA of these ranks; empty if one is."""
+        if len(self.unmeasured(lora)) < len(self.tasks):
+            return ""
+        known = {r for models in self.tasks.values() for r in models.ranks or self.ranks}
+        odd = odd_ranks(lora, known) or list(lora.ranks)
+        return f"Its rank is {odd[0]}; the predictor was measured on ranks {_listed(known)}."
+
+    def reason_to_abstain(self, lora: Lora, pairs: Pairs) -> str:
+        """Why this predictor cannot answer for a LoRA that it matches; empty if it can."""
+        if all(not bool(m.U.any() and m.V.any()) for m in lora.modules):
+            return "The file is a no-op: every update is zero, so there is nothing to read."
+        if any(m.magnitude is not None for m in lora.modules):
+            return "It is a DoRA: its update depends on the base's weights, which are not here."
+        if reason := self.reason_of_base(lora):
+            return reason
+        required = self.signature.names if self.required is None else self.required
+        missing = set(required) - set(by_family_name(lora, self.signature))
+        if missing:
+            return (
+                f"{len(missing)} of the {len(required)} modules that all training LoRAs adapt are"
+                " missing."
+            )
+        if reason := self.reason_of_ranks(lora):
+            return reason
+        distance = self.envelope.distance(pairs)
+        if distance > self.envelope.threshold:
+            reason = (
+                "Its singular values lie outside the training LoRAs: distance"
+                f" {distance:.2f}, accepted up to {self.envelope.threshold:.2f}."
+            )
+            # Of ours, where the visitor can do something about it.
+            if self.base.startswith("wsdemo/faces-base@"):
+                reason += " Fit it as the training faces were: a preset of Fit, fit --comparable."
+            return reason
+        return ""
+
+    def predict(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
+        """All labels of a batch of one."""
+        found = []
+        for models in self.tasks.values():
+            if not is_baseline or models.baseline is not None:
+                found += models.predictions(pairs, is_baseline)
+        return found

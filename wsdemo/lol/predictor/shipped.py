@@ -1,0 +1,54 @@
+"""The predictors that ship, and others that a visitor brings: a file, a folder, a Hub name."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from wsdemo.checkpoints import DIRECTORY
+from wsdemo.errors import WsdemoError
+from wsdemo.hub.reference import looks_like_reference
+from wsdemo.lol.predictor.files import load_predictor
+from wsdemo.lol.predictor.predictor import Predictor
+
+
+@cache
+def shipped_predictors() -> tuple[Predictor, ...]:
+    """Every ``lol-*.safetensors`` among the checkpoints."""
+    return tuple(load_predictor(path) for path in sorted(DIRECTORY.glob("lol-*.safetensors")))
+
+
+def find_predictor(text: str, token: str | None = None) -> Predictor:
+    """A predictor from a file or folder that ``lol train`` wrote, or from the Hub.
+
+    Args:
+        text: A path, or ``owner/name[@revision][:path]``.
+        token: Of the visitor, for a private repository.
+
+    Raises:
+        WsdemoError: It is neither, it is no predictor, or the Hub refuses.
+    """
+    if Path(text).exists():
+        return load_predictor(Path(text))
+    return hub_predictor(text, token)
+
+
+def hub_predictor(text: str, token: str | None = None) -> Predictor:
+    """A predictor from the Hub, whatever files of that name this machine has.
+
+    Raises:
+        WsdemoError: As ``find_predictor``.
+    """
+    if not looks_like_reference(text):
+        raise WsdemoError(
+            "Predictor not found",
+            f"{text[:200]!r} is nothing that can be opened here, and no name on the Hub.",
+            "Give what wsdemo lol train wrote, or owner/name.",
+        )
+    from wsdemo.hub import client as hub  # huggingface_hub takes a second to import
+
+    return load_predictor(hub.fetch_file(text, token)[0])
+
+
+def known_predictors(own: Sequence[str] = (), token: str | None = None) -> list[Predictor]:
+    """Predictors of ``find_predictor``, before the shipped ones."""
+    return [*(find_predictor(text, token) for text in own), *shipped_predictors()]

@@ -1,0 +1,1 @@
+"""Maps of weight space: points, neighbours, clusters, directions, walks."""

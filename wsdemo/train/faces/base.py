@@ -1,0 +1,81 @@
+"""Trains the base field of the faces: ``python -m wsdemo.train.faces.base --data celeba.zip``.
+
+A variational autodecoder (train/autodecoder.py). A phase's detail is the pictures' size in
+pixels: many faces at 32x32 first, fewer at 64x64 later.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsdemo.fields.base import FieldConfig, pixel_grid
+from wsdemo.fields.signal import image_to_signal
+from wsdemo.train.autodecoder import Phase, Trainer, train_base
+from wsdemo.train.faces.data import Faces, load_faces, to_signal, toy_faces
+from wsdemo.train.loop import recipe_parser, start
+
+PHASES = (
+    Phase(until=0.25, detail=32, instances=128, points=256, free_latents=False),
+    Phase(until=0.75, detail=64, instances=96, points=384, free_latents=False),
+    Phase(until=1.00, detail=64, instances=64, points=576, free_latents=True),
+)
+TOY = tuple(dataclasses.replace(p, instances=8, points=64) for p in PHASES)
+
+
+class FaceData:
+    """Faces and their mirror images: index i + n is i mirrored."""
+
+    absolute = False
+
+    def __init__(self, faces: Faces) -> None:
+        self.images = faces.images
+
+    def __len__(self) -> int:
+        return 2 * len(self.images)
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """(n,) → (n, 3, 64, 64) in [-1, 1]."""
+        n = len(self.images)
+        images = image_to_signal(self.images[index % n])
+        return torch.where((index >= n)[:, None, None, None], images.flip(-1), images)
+
+    def batch(
+        self, index: Tensor, inputs: Tensor, phase: Phase, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Random pixels of the pictures, at the size of the phase."""
+        size = int(phase.detail)
+        images = inputs
+        if size < images.shape[-1]:
+            images = F.avg_pool2d(images, images.shape[-1] // size)
+        signal = images.flatten(2).transpose(1, 2)
+        pixels = torch.randint(size**2, (len(index), phase.points), generator=generator)
+        return pixel_grid(size, size)[pixels], signal.gather(1, pixels[..., None].expand(-1, -1, 3))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = recipe_parser(str(__doc__), minutes=20)
+    parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
+    args = parser.parse_args(arguments)
+    device = start(args)
+    if args.toy:
+        faces, held_out = toy_faces(64), toy_faces(16, seed=1)
+        config, phases = FieldConfig(width=32, frequencies=16, blocks=1), TOY
+    else:
+        faces, held_out = load_faces(args.data, "train"), load_faces(args.data, "validation")
+        config, phases = FieldConfig(), PHASES
+    images = held_out.images[:128]
+
+    def validate(trainer: Trainer) -> float:
+        return trainer.psnr(
+            image_to_signal(images), pixel_grid(*images.shape[-2:]), to_signal(images)
+        )
+
+    meta = {"domain": "image", "size": 64}
+    train_base("faces", FaceData(faces), config, phases, validate, meta, args, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The recipes that finetune collections of LoRAs and learn to read them."""

@@ -1,0 +1,97 @@
+"""Writes what the app needs besides the models: ``python -m wsdemo.train.shapes.release shapes``.
+
+- ``SET-neighbours``: see train/release.py.
+- ``SET-examples``: samples that are on screen before the first click, with their pictures: of
+  ``CANDIDATES`` draws each, the one that PointNet-10 is surest to be what was asked for, times the
+  share of its vertices in one piece.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsdemo.analysis.point_features import POINTS, shipped_features
+from wsdemo.analysis.shapes import standard_cloud
+from wsdemo.checkpoints import save_checkpoint
+from wsdemo.domains.shape_pipelines import TEMPERATURE, decode_shape, drawn_level
+from wsdemo.errors import WsdemoError
+from wsdemo.generate.diffusion import WeightDiffusion
+from wsdemo.media.camera import Pixels, framed
+from wsdemo.media.meshes import Mesh, vertex_components
+from wsdemo.media.render import render
+from wsdemo.train.loop import log, recipe_parser, start
+from wsdemo.train.release import load_model, save_neighbours
+from wsdemo.train.shapes.data import SETS
+
+EXAMPLE_SEED, EXAMPLES, CANDIDATES = 2026, 8, 4
+PICTURE = 192
+"""Pixels a side of an example's picture."""
+
+
+def draw_examples(name: str, model: WeightDiffusion) -> tuple[Tensor, Pixels]:
+    """EXAMPLES instances (n, D), of each category in turn, and pictures (n, P, P, 3) of them."""
+    names = model.attribute_names
+    # One of each category, while there are categories.
+    wishes = [{n: n == names[i % len(names)] for n in names} for i in range(EXAMPLES)]
+    condition = torch.cat([model.condition(wish, CANDIDATES) for wish in wishes])
+    options = {"steps": 50, "guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
+    drawn = model.draw(EXAMPLES * CANDIDATES, EXAMPLE_SEED, **options)
+    chosen: list[Tensor] = []
+    pictures: list[Pixels] = []
+    for candidates in drawn.split(CANDIDATES):
+        meshes = [decoded(name, weights, model) for weights in candidates]
+        wish = names[len(chosen) % len(names)] if names else "airplane"
+        best = max(range(CANDIDATES), key=lambda i: likeness(meshes[i], wish))
+        chosen.append(candidates[best])
+        mesh = meshes[best]
+        empty = np.full((PICTURE, PICTURE, 3), 255, dtype=np.uint8)
+        pictures.append(empty if mesh is None else render(mesh, PICTURE, framed(mesh)))
+    return torch.stack(chosen), np.stack(pictures)
+
+
+def decoded(name: str, weights: Tensor, model: WeightDiffusion) -> Mesh | None:
+    """The mesh of weights (D,), if they have a surface."""
+    try:
+        return decode_shape(weights, model.adapter, level=drawn_level(name, TEMPERATURE))
+    except WsdemoError as error:
+        log(f"candidate left out: {error}")
+        return None
+
+
+@torch.no_grad()
+def likeness(mesh: Mesh | None, category: str) -> float:
+    """PointNet-10's probability of a category, times the largest piece's share of vertices."""
+    if mesh is None:
+        return 0.0
+    network, known = shipped_features()
+    cloud = torch.from_numpy(standard_cloud(mesh, seed=0)[None, :POINTS]).float()
+    sure = network(cloud).softmax(-1)[0, known.index(category)]
+    return float(sure * np.bincount(vertex_components(mesh)).max() / len(mesh.vertices))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = recipe_parser(str(__doc__), minutes=0)
+    parser.add_argument("set", choices=sorted(SETS))
+    args = parser.parse_args(arguments)
+    start(args)
+    model, folder = load_model(args.set, args)
+    save_neighbours(args.set, model, folder, args.out)
+    instances, pictures = draw_examples(args.set, model)
+    save_checkpoint(
+        args.out / f"{args.set}-examples.safetensors",
+        {
+            "instances": instances.half(),
+            "pictures": torch.from_numpy(pictures),
+        },
+        {
+            "name": f"{args.set}-examples",
+            "kind": "examples",
+            "set": args.set,
+            "seed": EXAMPLE_SEED,
+        },
+    )
+    log(f"{len(instances)} examples of {args.set}")
+
+
+if __name__ == "__main__":
+    main()

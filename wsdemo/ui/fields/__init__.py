@@ -1,0 +1,1 @@
+"""Tabs Sample and Fit."""

@@ -1,0 +1,1 @@
+"""Tab LoRA evaluator."""

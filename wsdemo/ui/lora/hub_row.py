@@ -1,0 +1,186 @@
+"""Row of the LoRA evaluator: a LoRA from the Hugging Face Hub, judged before it is fetched."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from wsdemo.errors import WsdemoError
+from wsdemo.hub import client as hub
+from wsdemo.hub.reference import parse_reference
+from wsdemo.hub.repository import CONFIG, Candidate, Repository
+from wsdemo.limits import MAX_CANDIDATES
+from wsdemo.lora.reader import judge_header
+from wsdemo.ui.shared.events import QUICK, guarded, guarded_stream, stop_button
+from wsdemo.ui.shared.text import text_of
+
+
+def given_token(token: str | None, login: gr.OAuthToken | None = None) -> str | None:
+    """A visitor's token: the one typed in, else the one of the login; an empty field is none."""
+    return (token or "").strip() or (login.token if login else None)
+
+
+def offers_login() -> bool:
+    """Whether visitors can sign in: on a Space whose README says ``hf_oauth: true``.
+
+    Elsewhere gradio would imitate a login with the token of the machine's owner, and refuse to
+    start without one.
+    """
+    if os.environ.get("SYSTEM") != "spaces" or not os.environ.get("OAUTH_CLIENT_ID"):
+        return False
+    try:  # gradio[oauth], which Spaces install; without it gradio would refuse to start
+        import authlib.integrations.starlette_client  # noqa: F401
+        import itsdangerous  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def login_handlers() -> dict[str, Any]:
+    """What the app's server needs besides gradio's own: who cancels signing in comes back."""
+    if not offers_login():
+        return {}
+    from authlib.integrations.base_client.errors import OAuthError
+    from fastapi.responses import RedirectResponse
+
+    return {"exception_handlers": {OAuthError: lambda *_: RedirectResponse("/")}}
+
+
+def token_field() -> gr.Textbox:
+    """Where a visitor may give a token."""
+    return gr.Textbox(
+        label="Your token: used for these requests only, never stored or logged",
+        type="password",
+        max_length=200,
+    )
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size / 2**20:.1f} MB" if size >= 2**20 else f"{size / 2**10:.1f} kB"
+
+
+def described(peek: hub.Peek) -> tuple[str, bool]:
+    """What the header alone says, or why the file is refused; and whether it holds a LoRA."""
+    size = size_text(peek.candidate.size)
+    if peek.fetched_bytes:
+        size += f"; {peek.fetched_bytes:,} bytes read so far"
+    try:
+        said = judge_header(peek.header)
+    except WsdemoError as error:
+        return f"**{text_of(error.title)}.** {text_of(error.message, 400)} ({size}.)", False
+    return f"{text_of(said, 400)} ({size}.)", True
+
+
+@guarded
+def look(
+    text: str | None, token: str | None, login: gr.OAuthToken | None = None
+) -> tuple[Any, ...]:
+    """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear.
+
+    ``login`` is filled in by gradio from its type: the visitor's own, None without a login.
+    """
+    repository = hub.resolve(parse_reference(text or ""), given_token(token, login))
+    told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
+    if repository.is_offline:
+        told = f"Offline, from the copies on this machine: {told}"
+    if repository.base_model:
+        told += f"; its card says it was made for {text_of(repository.base_model)}"
+    chosen, shown = repository.chosen, repository.candidates[:MAX_CANDIDATES]
+    if chosen is not None and chosen not in shown:
+        shown = (chosen, *shown[:-1])
+    choices = [(f"{c.path[:90]} ({size_text(c.size)})", c.path) for c in shown]
+    holds_lora = False
+    if chosen is not None:
+        said, holds_lora = described(hub.peek(repository, chosen, given_token(token, login)))
+        told += f". {said}"
+    else:
+        told += f". It holds {len(repository.candidates)} files: choose one"
+        more = len(shown) < len(repository.candidates)
+        told += f" of the first {len(shown)}, or name it: owner/name:path." if more else "."
+    dropdown = gr.Dropdown(
+        choices=choices, value=chosen.path if chosen else None, visible=len(choices) > 1
+    )
+    return repository, dropdown, told, gr.Button(interactive=holds_lora)
+
+
+def _candidate(repository: Repository | None, path: str | None) -> Candidate:
+    found = [c for c in repository.candidates if c.path == path] if repository else []
+    if not found:
+        raise WsdemoError("No file chosen", "Look first, then choose a file.", "Press Look.")
+    return found[0]
+
+
+@guarded
+def choose(
+    repository: Repository | None,
+    path: str | None,
+    token: str | None,
+    login: gr.OAuthToken | None = None,
+) -> tuple[str, Any]:
+    """Peeks at another file of the repository."""
+    candidate = _candidate(repository, path)
+    assert repository is not None
+    text, holds_lora = described(hub.peek(repository, candidate, given_token(token, login)))
+    return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=holds_lora)
+
+
+@guarded_stream
+def fetch(
+    repository: Repository | None,
+    path: str | None,
+    token: str | None,
+    login: gr.OAuthToken | None = None,
+) -> Iterator[tuple[Any, ...]]:
+    """Downloads the chosen file and hands it to the evaluator as if it had been dropped."""
+    if repository is not None and path is None and repository.chosen is not None:
+        path = repository.chosen.path
+    candidate = _candidate(repository, path)
+    assert repository is not None
+    for done, place in hub.download(repository, candidate, given_token(token, login)):
+        if place is None:
+            share = done / max(1, candidate.size)
+            yield gr.skip(), gr.skip(), f"{done / 2**20:.1f} MB, {share:.0%}"
+        else:
+            beside = place.with_name(CONFIG)
+            settings = str(beside) if beside.is_file() else None
+            whence = f"commit {repository.commit[:12]} of {text_of(repository.repo)}"
+            told = (
+                "Offline, read from the copy on this machine"
+                if repository.is_offline
+                else (f"Downloaded {size_text(candidate.size)}")
+            )
+            yield str(place), settings, f"{told}: {text_of(candidate.path)}, {whence}."
+
+
+def build(file: gr.File, config: gr.File) -> None:
+    """Lays out the row; what it fetches goes to ``file`` and ``config``."""
+    state = gr.State(None)
+    reference = gr.Textbox(
+        label="or from the Hub: owner/name, owner/name@revision:path, or an address",
+        placeholder="owner/my-lora",
+        max_length=600,
+        elem_id="hub-reference",
+    )
+    with gr.Accordion("Private or gated repository", open=False):
+        if offers_login():
+            gr.LoginButton(size="md", elem_id="hub-login")
+        token = token_field()
+    with gr.Row():
+        button = gr.Button("Look", elem_id="hub-look", min_width=80)
+        take = gr.Button("Fetch and read", interactive=False, elem_id="hub-fetch", scale=2)
+        stop = gr.Button("Stop", variant="stop", min_width=80)
+    files = gr.Dropdown(choices=[], label="File", visible=False, elem_id="hub-file")
+    status = gr.Markdown(elem_classes="status", elem_id="hub-status")
+
+    private: dict[str, Any] = {"api_visibility": "private", **QUICK}
+    asked = [reference, token]
+    gr.on([button.click, reference.submit], look, asked, [state, files, status, take], **private)
+    reference.change(  # until it is looked up, fetching would bring what was meant before
+        lambda: gr.Button(interactive=False), None, take, api_visibility="private", queue=False,
+        show_progress="hidden",
+    )  # fmt: skip
+    files.input(choose, [state, files, token], [status, take], **private)
+    run = take.click(fetch, [state, files, token], [file, config, status], **private)
+    stop_button(stop, run, status)
