@@ -9,9 +9,9 @@
                   Gaussian of all z, so that what is drawn looks like what is fitted
 
 This file has what the stages share and the first of them; the other two are in
-train/manifold_adversarial.py. Every stage has a budget and a resumable state of its own, keeps an
+train/manifold/adversarial.py. Every stage has a budget and a resumable state of its own, keeps an
 EMA, and ends by writing the average that was best on validation as the checkpoint, from which
-alone the next stage starts: train/manifold_files.py.
+alone the next stage starts: train/manifold/files.py.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from wsdemo.fields.base import FieldConfig
 from wsdemo.fields.encoder import Encoder
 from wsdemo.fields.manifold import Manifold
 from wsdemo.train.autodecoder import kl_to_standard_normal
-from wsdemo.train.common import Ema, Run, log
+from wsdemo.train.loop import Ema, Run, log
 
 KL_WEIGHT = 5e-5
 """β, against an error summed over channels and averaged over points."""

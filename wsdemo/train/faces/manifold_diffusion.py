@@ -1,6 +1,6 @@
 """Trains a diffusion model of the coordinates z of faces on their manifold, and draws from it.
 
-    python -m wsdemo.train.faces_manifold_diffusion --data celeba.zip --minutes 30
+    python -m wsdemo.train.faces.manifold_diffusion --data celeba.zip --minutes 30
 
 It is a model of weights as any other (generate/diffusion.py): its prior is that of the weights
 ε₀ + P z, and has a direction for each coordinate, all of which the network reads and writes. The
@@ -20,10 +20,10 @@ from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
 from wsdemo.generate.manifold_prior import prior_of_manifold
 from wsdemo.generate.prior import GaussianPrior
-from wsdemo.train.common import Ema, Run, log, recipe_parser, start
-from wsdemo.train.faces_data import load_faces, toy_faces
-from wsdemo.train.faces_manifold import FaceViews
-from wsdemo.train.manifold_files import load_stage
+from wsdemo.train.faces.data import load_faces, toy_faces
+from wsdemo.train.faces.manifold import FaceViews
+from wsdemo.train.loop import Ema, Run, log, recipe_parser, start
+from wsdemo.train.manifold.files import load_stage
 from wsdemo.train.weight_diffusion import drop_attributes, rate_at, validation_loss
 
 

@@ -15,8 +15,8 @@ from wsdemo.checkpoints import load_checkpoint, pack, save_checkpoint, unpack
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.manifold import load_manifold, save_manifold
 from wsdemo.generate.diffusion import part_paths
-from wsdemo.train.discriminator import Discriminator
-from wsdemo.train.manifold import Autoencoder
+from wsdemo.train.manifold.autoencoder import Autoencoder
+from wsdemo.train.manifold.discriminator import Discriminator
 
 
 def _packed(prefix: str, module: torch.nn.Module) -> dict[str, Tensor]:

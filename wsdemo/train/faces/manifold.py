@@ -1,12 +1,13 @@
 """Trains the second-generation base of the faces and its manifold, stage by stage.
 
-    python -m wsdemo.train.faces_manifold --data celeba.zip --stage autoencoder --minutes 180
-    python -m wsdemo.train.faces_manifold --data celeba.zip --stage adversarial --minutes 60
-    python -m wsdemo.train.faces_manifold --data celeba.zip --stage drawn --minutes 120
+    python -m wsdemo.train.faces.manifold --data celeba.zip --stage autoencoder --minutes 180
+    python -m wsdemo.train.faces.manifold --data celeba.zip --stage adversarial --minutes 60
+    python -m wsdemo.train.faces.manifold --data celeba.zip --stage drawn --minutes 120
 
 A stage is resumed from its state in RUNS. Without one, ``adversarial`` and ``drawn`` start from
 OUT/faces-manifold.safetensors, which every stage writes at its end; ``--from-checkpoint`` names
-another, and lets ``autoencoder`` go on from one too. What the stages are: train/manifold.py.
+another, and lets ``autoencoder`` go on from one too. What the stages are:
+train/manifold/autoencoder.py.
 """
 
 import argparse
@@ -23,11 +24,9 @@ from wsdemo.checkpoints import load_checkpoint
 from wsdemo.fields.adapters import AdapterConfig
 from wsdemo.fields.base import FieldConfig, pixel_grid
 from wsdemo.fields.signal import image_to_signal
-from wsdemo.train.common import Run, log, recipe_parser, start
-from wsdemo.train.discriminator import Discriminator
-from wsdemo.train.faces_data import Faces, load_faces, toy_faces
-from wsdemo.train.manifold import KL_WEIGHT, Autoencoder, said, shape_of, train_autoencoder
-from wsdemo.train.manifold_adversarial import (
+from wsdemo.train.faces.data import Faces, load_faces, toy_faces
+from wsdemo.train.loop import Run, log, recipe_parser, start
+from wsdemo.train.manifold.adversarial import (
     ADVERSARIAL,
     DRAWN,
     Adversary,
@@ -37,7 +36,15 @@ from wsdemo.train.manifold_adversarial import (
     mixed,
     train_adversarial,
 )
-from wsdemo.train.manifold_files import load_stage, save_stage
+from wsdemo.train.manifold.autoencoder import (
+    KL_WEIGHT,
+    Autoencoder,
+    said,
+    shape_of,
+    train_autoencoder,
+)
+from wsdemo.train.manifold.discriminator import Discriminator
+from wsdemo.train.manifold.files import load_stage, save_stage
 
 STAGES = ("autoencoder", "adversarial", "drawn")
 

@@ -1,6 +1,6 @@
 """The adversarial stages of a manifold: on reconstructions, then on drawn fields as well.
 
-What the stages are: train/manifold.py. The losses: train/discriminator.py.
+What the stages are: train/manifold/autoencoder.py. The losses: train/manifold/discriminator.py.
 """
 
 import argparse
@@ -13,17 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsdemo.train.autodecoder import kl_to_standard_normal
-from wsdemo.train.common import Ema, Run
-from wsdemo.train.discriminator import (
-    R1_EVERY,
-    Discriminator,
-    discriminator_loss,
-    leaky_bound,
-    matching,
-    outside,
-    r1_penalty,
-)
-from wsdemo.train.manifold import (
+from wsdemo.train.loop import Ema, Run
+from wsdemo.train.manifold.autoencoder import (
     Autoencoder,
     Best,
     Data,
@@ -35,6 +26,15 @@ from wsdemo.train.manifold import (
     residual_of,
     set_rate,
     shape_of,
+)
+from wsdemo.train.manifold.discriminator import (
+    R1_EVERY,
+    Discriminator,
+    discriminator_loss,
+    leaky_bound,
+    matching,
+    outside,
+    r1_penalty,
 )
 
 EMA_DECAY = 0.997
