@@ -256,6 +256,8 @@ def card(name: str, folder: Path) -> str:
     for entry in meta.get("tasks", []):  # of a predictor
         own = {k: v for k, v in entry["measured"].items() if k != "reliability"}
         measured |= {f"{entry['task']['name']}: {k}": v for k, v in own.items()}
+    if "stages" in meta:
+        command += f" --stage {meta['stages'][-1]['stage']}"
     if "minutes" in measured:
         command += f" --minutes {measured['minutes']:.0f}"
     lines = [
@@ -266,7 +268,7 @@ def card(name: str, folder: Path) -> str:
         hours = f"{stage['minutes'] / 60:.2f} hours"
         figures = [f"{k} {show(v)}" for k, v in stage.items() if k not in ("stage", "minutes")]
         lines.append(f"- stage *{stage['stage']}*: {hours} on one thread; {', '.join(figures)}")
-    if measured:
+    if measured and "stages" not in meta:
         rows = [f"- {key.replace('_', ' ')}: {show(value)}" for key, value in measured.items()]
         lines.append("**Measured** by the recipe:\n\n" + "\n".join(rows))
     if "tasks" in meta and (drawn := draw_reliability(files[0])):

@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
         best = train_adversarial(adversary, validate, run, args)
     figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
     log(f"faces-manifold, {args.stage}: {said(figures)}")
-    stages = [*before, {"stage": args.stage, "faces_drawn": held.count, **figures}]
+    stages = [*before, {"stage": args.stage, "n": held.count, **figures}]
     meta = {"name": "faces-manifold", "domain": "image", "size": 64, "toy": args.toy}
     meta |= {"stages": stages, "measured": figures}
     known = None if args.stage == "autoencoder" else opponent.cpu()

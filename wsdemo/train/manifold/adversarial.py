@@ -47,6 +47,14 @@ Draw = Callable[[int, torch.Generator], Tensor]
 class Pictures(Data, Protocol):
     """Data that a discriminator can look at."""
 
+    def whole(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Whole pictures of instances (n,), for a discriminator.
+
+        Returns:
+            What the encoder reads; points (P, d), the same for all; what the discriminator sees,
+            (n, out_dim, …) with P cells.
+        """
+
     def change(self, count: int, generator: torch.Generator) -> Change:
         """Random differentiable changes of (count, channels, …), the same at every call of it."""
 

@@ -69,14 +69,6 @@ class Data(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Augmented instances (n,): what the encoder reads, points (n, P, d), values there."""
 
-    def whole(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Whole pictures of instances (n,), for a discriminator.
-
-        Returns:
-            What the encoder reads; points (P, d), the same for all; what the discriminator sees,
-            (n, out_dim, …) with P cells.
-        """
-
 
 class Autoencoder(nn.Module):
     """The manifold and the encoder that proposes coordinates on it."""
