@@ -4,9 +4,10 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from wsdemo.runtime import tune_allocator
+from wsdemo.runtime import choose_threads, tune_allocator
 
 tune_allocator()
+choose_threads()
 
 from wsdemo.domains import pipelines
 from wsdemo.limits import MAX_LORA_BYTES

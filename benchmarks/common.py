@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wsdemo.runtime import tune_allocator
+from wsdemo.files import write_whole
+from wsdemo.runtime import choose_threads, tune_allocator
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULTS = Path(os.environ.get("WSDEMO_RESULTS", DOCS / "results"))
@@ -27,15 +28,14 @@ def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks understand."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, help="CelebA archive, or folder of meshes")
-    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: 1")
     return parser
 
 
 def start(args: argparse.Namespace) -> None:
     """Applies allocator and thread settings."""
     tune_allocator()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    choose_threads(args.threads)
 
 
 def load_result(name: str) -> dict[str, Any]:
@@ -46,12 +46,11 @@ def load_result(name: str) -> dict[str, Any]:
 
 def store_result(name: str, command: str, values: dict[str, Any]) -> None:
     """Writes a result with the command and the machine that made it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
     machine = (
         f"{platform.machine()}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
     )
     content = {"command": command, "machine": machine, "values": values}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(RESULTS / f"{name}.json", json.dumps(content, indent=1) + "\n")
 
 
 class Silent(nn.Module):

@@ -23,7 +23,7 @@ from wsdemo.media.camera import framed
 from wsdemo.media.images import contact_sheet, to_picture
 from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
 from wsdemo.media.render import render
-from wsdemo.runtime import tune_allocator
+from wsdemo.runtime import choose_threads, tune_allocator
 from wsdemo.ui.clusters.map_view import PALETTE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "wsdemo" / "ui" / "examples"
@@ -119,6 +119,7 @@ def tsne(side: int = 330) -> None:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     tune_allocator()
+    choose_threads()
     tsne()
     edits()
     prompts()

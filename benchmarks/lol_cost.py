@@ -131,7 +131,6 @@ def stable_diffusion() -> dict[str, float]:
 def main() -> None:
     args = benchmark_parser(__doc__).parse_args()
     start(args)
-    torch.set_num_threads(args.threads or 1)
     values = {"stable_diffusion": stable_diffusion(), "widths": by_width()}
     print(values)
     values["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -131,7 +131,6 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     args = parser.parse_args()
     start(args)
-    torch.set_num_threads(1)
     path: Path = sorted(args.data.glob(FILES))[0]
     big = large(args.data / TABLE)
     print(big, flush=True)

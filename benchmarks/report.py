@@ -15,6 +15,7 @@ from benchmarks import (
     report_weights,
 )
 from benchmarks.common import RESULTS, load_result
+from wsdemo.files import write_whole
 
 SECTIONS = {
     "faces-reconstruction": report_faces.reconstruction,
@@ -55,7 +56,7 @@ def text() -> str:
 
 
 def main() -> None:
-    (RESULTS.parent / "results.md").write_text(text())
+    write_whole(RESULTS.parent / "results.md", text())
 
 
 if __name__ == "__main__":

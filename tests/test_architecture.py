@@ -10,7 +10,7 @@ PACKAGE = ROOT / "wsdemo"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
-    "errors": 0, "limits": 0, "runtime": 0, "safetensors_header": 0, "checkpoints": 0,
+    "errors": 0, "limits": 0, "files": 0, "runtime": 0, "safetensors_header": 0, "checkpoints": 0,
     "media": 1, "fields": 1, "lora": 1, "hub": 1,
     "generate": 2, "analysis": 2,
     "lol": 3, "domains": 3,

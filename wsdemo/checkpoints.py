@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "checkpoints"
 """Where the shipped checkpoints lie."""
@@ -22,9 +23,9 @@ T = TypeVar("T")
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Writes tensors and one JSON object of metadata to a safetensors file."""
+    """Writes tensors and one JSON object of metadata to a safetensors file, whole or not at all."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(flat, path, metadata={_KEY: json.dumps(meta, sort_keys=True)})
+    write_whole(path, save(flat, metadata={_KEY: json.dumps(meta, sort_keys=True)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -23,3 +23,20 @@ class WsdemoError(Exception):
     def as_dict(self) -> dict[str, str]:
         """Returns the three texts under the keys of the command line's JSON."""
         return {"title": self.title, "message": self.message, "hint": self.hint}
+
+
+def refuse_lack_of_memory(error: BaseException) -> None:
+    """Says that memory is lacking where that is what an error means.
+
+    torch raises a RuntimeError for it, as it does for shapes that do not fit.
+
+    Raises:
+        WsdemoError: It is what it means.
+    """
+    texts = ("allocate memory", "not enough memory", "out of memory", "bad alloc", "bad_alloc")
+    if isinstance(error, MemoryError) or any(text in str(error).lower() for text in texts):
+        raise WsdemoError(
+            "Not enough memory",
+            f"The machine has less memory left than this takes ({str(error)[:160]}).",
+            "Try again when it is less busy, or give a smaller file.",
+        ) from error

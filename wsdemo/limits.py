@@ -26,6 +26,8 @@ MAX_GUIDANCE = 8.0
 MAX_TEMPERATURE = 1.5
 MAX_FIT_SECONDS = 120.0
 """One visitor's fit on a shared machine."""
+MAX_FIT_STEPS = 100_000
+"""Of a fit whose length is given in steps: an hour or two."""
 MAX_LORA_BYTES = 2 * 2**30
 """A LoRA file; the largest real ones, of rank 128 on FLUX, have 1.3 GB."""
 MAX_CONFIG_BYTES = 2**20
@@ -36,6 +38,32 @@ MAX_DOWNLOAD_SECONDS = 900.0
 """A download in all: 2 GB at 20 Mbit/s."""
 MAX_DOWNLOADS_BYTES = 6 * 2**30
 """Downloads that are kept on disk; the oldest go first."""
+MAX_PREDICTOR_BYTES = 512 * 2**20
+"""A predictor: five models of the 50 million parameters that ``lol train`` allows one."""
+KEPT_PREDICTORS = 2
+"""Predictors of visitors that are kept open; of any other the file is read again when asked."""
+MAX_MODEL_SIDE = 4096
+"""The largest width or rank of a predictor's model that is opened."""
+MAX_MODEL_LAYERS = 8
+MAX_MODEL_PRODUCTS = 2**24
+"""Numbers of all modules' products Ũ Ṽᵀ in such a model."""
+MAX_ENSEMBLE = 32
+"""Tasks of a predictor, and models of a task."""
+MAX_BATCH = 200
+"""LoRAs of one batch drop: each takes about a second."""
+MAX_LABELS_BYTES = 64 * 2**20
+"""A table of labels: 100,000 LoRAs with 40 labels take about 20 MB."""
+MAX_LISTING_BYTES = 2**25
+"""Of what the Hub says about a repository; 100,000 files take about 25 MB."""
+MAX_PICKLE_BYTES = 512 * 2**20
+"""A pickled adapter; it is read whole."""
+MAX_PICKLED_BYTES = 2 * 2**30
+"""Of all its tensors together: a small pickle may expand to anything."""
+MAX_PICKLE_SECONDS = 120
+MAX_PICKLE_MEMORY_BYTES = 8 * 2**30
+"""Address space of the process that opens it; torch alone maps some gigabytes."""
+MAX_DISTANCES_BYTES = 256 * 2**20
+"""Signed distances of meshes that are kept on disk for another fit: 600 meshes."""
 MAX_CANDIDATES = 200
 """Files of a repository to choose from."""
 MAX_RANK = 1024
@@ -51,9 +79,16 @@ MAX_LOHA_PRODUCTS = 2**34
 """Multiplications to build a LoHa's matrix, n m r: they take about two seconds."""
 MAX_EXPANDED_NUMBERS = 2**29
 """Numbers of all factors of a file beyond those that it stores: 2 GB where they are kept."""
+MAX_HELD_FACTORS = 512 * 2**20
+"""Bytes of the factors of a LoRA that is kept at hand for what is done with it next; a larger one
+is read again where its factors are needed."""
+MAX_HELD_READINGS = 2**30
+"""Bytes of all LoRAs that an app keeps at hand; the one looked at least recently goes first."""
 MAX_EXACT_SIDE = 1024
 """Rows or columns of a matrix whose singular values are computed exactly: in about a second."""
 MAX_SEED = 2**31 - 1
+MAX_THREADS = 256
+"""Of one calculation; what is gained by more than four is little."""
 MAX_MESH_BYTES = 80 * 2**20
 """A mesh file; a scan of a million faces in binary PLY takes 20 MB."""
 MAX_UNPACKED_BYTES = 64 * 2**20

@@ -8,14 +8,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 from PIL import Image
 from safetensors.torch import save
 
-from tests.browser.visitor import CHROMIUM, FLAGS, ROOT
+from tests.browser.visitor import CHROMIUM, FLAGS, ROOT, wait_for_app
 from tests.hub.loopback import Hub
 from tests.lora.files import families
 from tests.media.shapes import torus
@@ -43,15 +41,7 @@ def address(loopback):
     }  # fmt: skip
     process = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=environment)
     url = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            break
-        except OSError:
-            assert process.poll() is None, "the app ended while starting"
-            assert time.monotonic() < deadline, "the app did not start within 90 s"
-            time.sleep(0.2)
+    wait_for_app(process, url)
     yield url
     process.terminate()
     process.wait(timeout=20)

@@ -190,7 +190,7 @@ def test_two_visitors_fit_and_drop_at_once_and_see_their_own(browser, address, p
         page.get_by_text("Size of the update").wait_for(timeout=30_000)
         assert family in page.locator("#passport").inner_text()
     first, second = pages
-    first.get_by_text("A predictor of your own").click()
+    first.get_by_role("tab", name="Your own predictor").click()
     upload(first, "predictor-file", ROOT / "checkpoints/lol-face-fields.safetensors")
     first.locator("#predictor-use").click()
     first.get_by_text("Asked first from now on").wait_for(timeout=30_000)

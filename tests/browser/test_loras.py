@@ -19,7 +19,8 @@ def test_a_lora_shows_its_passport_and_markup_in_it_stays_text(page, tmp_path):
     upload(page, "lora", lora)
     page.get_by_text("Size of the update").wait_for(timeout=30_000)
     page.get_by_text("sdxl <img src=x onerror").first.wait_for()
-    assert page.locator("#passport img").count() == 0
+    assert page.locator("#passport img, #card img").count() == 0
+    page.get_by_role("tab", name="Make smaller or convert").click()
     page.get_by_role("button", name="Re-gauge by a random R").click()
     page.get_by_text("cosine of the updates 1.0000").wait_for(timeout=30_000)
 

@@ -12,13 +12,11 @@ import re
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 from safetensors.torch import save
 
-from tests.browser.visitor import NEEDS_CHROMIUM, ROOT
+from tests.browser.visitor import NEEDS_CHROMIUM, ROOT, wait_for_app
 from tests.hub.loopback import Hub
 from tests.lora.files import families
 
@@ -55,14 +53,7 @@ class Space:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "app.py")], env=environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 90
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).close()
-                break
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, "the app did not start within 90 s"
-            time.sleep(0.2)
+        wait_for_app(self.process, f"http://127.0.0.1:{port}/")
 
     def close(self):
         self.process.terminate()

@@ -1,9 +1,11 @@
 """What the tests in a real browser share: Chromium, and what a visitor does again and again."""
 
+import contextlib
 import os
 import re
 import shutil
-import time
+import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,22 @@ NEEDS_CHROMIUM = [
 """The ``pytestmark`` of every module here."""
 
 
+def wait_for_app(process: subprocess.Popen, address: str) -> None:
+    """Waits until an app answers; pytest's time limit ends it if it never does."""
+    while True:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"the app ended while starting: {process.wait(timeout=0.2)}")
+
+
 def status_text(page) -> str:
     return " ".join(page.locator(".status").all_inner_texts())
 
 
 def wait_for_status(page, pattern: str, seconds: float = 90) -> str:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    for _ in range(int(10 * seconds)):
         text = status_text(page)
         if re.search(pattern, text):
             return text

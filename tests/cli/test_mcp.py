@@ -26,7 +26,7 @@ def asked(*calls):
             command=sys.executable,
             args=["-m", "wsdemo", "mcp"],
             cwd=ROOT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
         async with (
             stdio_client(server) as (read, write),

@@ -1,19 +1,21 @@
 """The shipped checkpoints through the functions that app and command line share."""
 
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.conftest import Clock
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.domains import face_fitting, pipelines
 from wsdemo.domains.face_fitting import FitOptions
 from wsdemo.errors import WsdemoError
+from wsdemo.fields import fit as fitting
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.canonical import canonicalise, regauge
 from wsdemo.fields.signal import image_to_signal
+from wsdemo.generate import diffusion
 from wsdemo.limits import MAX_INSTANCE_BYTES, MAX_MLP_WIDTH
 from wsdemo.maps import weight_map as maps
 from wsdemo.media.images import Crop, open_picture, to_square
@@ -109,16 +111,14 @@ def test_the_target_is_reached_by_the_picture_that_is_shown(weights, adapter):
         options = FitOptions(seconds=60, target_psnr=27.0)
         last = list(face_fitting.fit_picture(face, options))[-1]
         assert last.psnr >= 27
-        assert last.step < options.max_steps
+        assert last.step < fitting.MOST_STEPS
 
 
 def test_the_carried_start_shows_more_of_a_photo_and_mixes_with_its_like_alone():
     photo = Path(pipelines.__file__).parent.parent / "ui" / "examples" / "astronaut.png"
     face = to_square(open_picture(photo)[0], Crop(), pipelines.SIZE)
     fits = {
-        start: list(
-            face_fitting.fit_picture(face, FitOptions(seconds=60, max_steps=80, start=start))
-        )
+        start: list(face_fitting.fit_picture(face, FitOptions(steps=80, start=start)))
         for start in ("spread", "carried")
     }
     spread, carried = fits["spread"][-1], fits["carried"][-1]
@@ -133,15 +133,42 @@ def test_the_carried_start_shows_more_of_a_photo_and_mixes_with_its_like_alone()
 def test_the_start_of_an_mlp_does_not_take_the_time_of_its_fit(weights, adapter, monkeypatch):
     made = pipelines.face_adapter("mlp", 4, 0)
 
+    clock = Clock(0.01)
+
     def slow(*_):
-        time.sleep(1.5)
+        clock.now += 100
         return made
 
     monkeypatch.setattr(face_fitting, "face_adapter", slow)
+    monkeypatch.setattr(face_fitting, "time", clock)
+    monkeypatch.setattr(fitting, "time", clock)
     face = pipelines.render_faces(weights[3:4], adapter)[0]
     last = list(face_fitting.fit_picture(face, FitOptions("mlp", 4, seconds=1.0)))[-1]
     assert last.step > 3
-    assert last.seconds < 1.5
+    assert last.seconds == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_fit_of_so_many_steps_gives_the_same_bytes_and_one_in_time_says_when_it_had_too_few(
+    weights, adapter, monkeypatch
+):
+    face = pipelines.render_faces(weights[3:4], adapter)[0]
+    files = []
+    for tick in (0.001, 7.0):  # however busy the machine
+        clock = Clock(tick)
+        monkeypatch.setattr(face_fitting, "time", clock)
+        monkeypatch.setattr(fitting, "time", clock)
+        last = list(face_fitting.fit_picture(face, FitOptions(steps=12)))[-1]
+        assert last.step == 12
+        assert not last.notes  # it was asked for
+        files.append(last.instance.to_bytes())
+        last = list(face_fitting.fit_picture(face, FitOptions(is_comparable=True)))[-1]
+        files.append(last.instance.to_bytes())
+    assert files[:2] == files[2:]
+    last = list(face_fitting.fit_picture(face, FitOptions(seconds=100)))[-1]
+    assert last.step < face_fitting.ENOUGH_STEPS
+    assert f"Only {last.step} steps" in last.notes[0]
+    enough = FitOptions(seconds=100, target_psnr=5.0)
+    assert not list(face_fitting.fit_picture(face, enough))[-1].notes
 
 
 def test_every_rank_that_may_be_fitted_gives_a_file_that_may_be_opened():
@@ -169,7 +196,14 @@ def test_canonical_factors_are_marked_and_do_not_mix_with_fitted_ones(weights, a
 
 @pytest.mark.parametrize(
     "options",
-    [FitOptions(seconds=0), FitOptions(seconds=1e9), FitOptions(seed=-1), FitOptions(rank=0)],
+    [
+        FitOptions(seconds=0),
+        FitOptions(steps=0),
+        FitOptions(steps=10**6),
+        FitOptions(seconds=1e9),
+        FitOptions(seed=-1),
+        FitOptions(rank=0),
+    ],
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(WsdemoError):
@@ -199,6 +233,13 @@ def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_
     assert last.step == face_fitting.COMPARABLE.steps
     assert not found.abstained
     assert len(found.predictions) == 40
-    _, found = asked(face_fitting.FitOptions(seconds=120, max_steps=1200), path)
+    _, found = asked(face_fitting.FitOptions(steps=1200), path)
     assert found.abstained
     assert "--comparable" in found.reason
+
+
+def test_the_prior_of_a_model_is_hashed_once(monkeypatch):
+    model = pipelines.face_diffusion()
+    pipelines.neighbours_of(model, pipelines.NEIGHBOURS)
+    monkeypatch.setattr(diffusion, "tensors_hash", lambda *_: pytest.fail("hashed again"))
+    pipelines.neighbours_of(model, pipelines.NEIGHBOURS)

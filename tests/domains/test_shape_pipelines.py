@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import Clock
 from tests.media.shapes import ball, box, torus
 from wsdemo.analysis.shapes import compare_meshes
 from wsdemo.domains import pipelines, shape_fitting
 from wsdemo.domains import shape_pipelines as shapes
 from wsdemo.domains.shape_fitting import ShapeFitOptions
 from wsdemo.errors import WsdemoError
+from wsdemo.fields import fit as fitting
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh, Pose, statistics
 
@@ -144,7 +146,7 @@ def test_a_sample_has_a_nearest_training_shape_and_a_training_shape_is_its_own(e
 def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
     mesh = Mesh(box(8, 4, 3).vertices + np.array([100, -7, 3]), box().faces)
     given = source(tmp_path, mesh)
-    reports = list(shape_fitting.fit_mesh(given, ShapeFitOptions(seconds=6)))
+    reports = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=150)))
     assert [r.is_last for r in reports] == [False] * (len(reports) - 1) + [True]
     last = reports[-1]
     assert last.instance.measured["iou"] > 0.7
@@ -162,13 +164,29 @@ def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
 
 def test_a_fit_leaves_no_specks_far_from_the_surface(tmp_path):
     given = source(tmp_path, ball())
-    options = ShapeFitOptions(seconds=60, max_steps=200)
+    options = ShapeFitOptions(steps=200)
     *_, before, last = shape_fitting.fit_mesh(given, options)
     assert (before.is_measuring, before.is_last) == (True, False)
     assert statistics(last.mesh)["parts"] == 1
     assert np.abs(last.mesh.vertices).max() < 0.95
     assert last.reference is given.mesh
-    assert last.instance.measured["seconds"] < last.seconds
+    assert last.instance.measured["steps"] == 200
+    assert 0 < last.measuring_seconds < last.seconds
+
+
+def test_a_fit_of_a_mesh_keeps_its_time_or_its_steps(tmp_path, monkeypatch):
+    given, files = source(tmp_path, ball()), []
+    for tick in (0.01, 0.5):
+        clock = Clock(tick)
+        monkeypatch.setattr(shape_fitting, "time", clock)
+        monkeypatch.setattr(fitting, "time", clock)
+        last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=5)))[-1]
+        assert not last.notes
+        files.append(last.instance.to_bytes())
+    assert files[0] == files[1]
+    *_, last = shape_fitting.fit_mesh(given, ShapeFitOptions(seconds=20))
+    assert last.instance.measured["seconds"] == pytest.approx(20, rel=0.1)
+    assert f"Only {last.instance.measured['steps']:.0f} steps" in last.notes[0]
 
 
 def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
@@ -176,7 +194,7 @@ def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
         np.concatenate([ball(0.6).vertices, ball(0.2).vertices + np.array([1.2, 0, 0])]),
         np.concatenate([ball().faces, ball().faces + len(ball().vertices)]),
     )
-    options = ShapeFitOptions(seconds=60, max_steps=100, largest=True)
+    options = ShapeFitOptions(steps=100, largest=True)
     last = list(shape_fitting.fit_mesh(source(tmp_path, apart), options))[-1]
     assert statistics(last.mesh)["parts"] == 1
     assert last.instance.measured["iou"] < 0.99
@@ -189,7 +207,7 @@ def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     faces[flip] = faces[flip][:, ::-1]
     given = source(tmp_path, Mesh(mesh.vertices, faces))
     assert any("winding number" in line for line in given.describe())
-    last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(seconds=6)))[-1]
+    last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=150)))[-1]
     whole = source(tmp_path, mesh, "w.ply").mesh
     assert compare_meshes(whole, last.mesh)["iou"] > 0.75
 

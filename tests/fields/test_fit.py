@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.conftest import make_base
+from tests.conftest import Clock, make_base
+from wsdemo.fields import fit as fitting
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
 from wsdemo.fields.base import evaluate, pixel_grid
 from wsdemo.fields.fit import RECHECK, FitConfig, fit, fit_to_end, psnr_from_mse, warm_start
@@ -85,12 +86,30 @@ def test_the_target_may_be_judged_otherwise():
     assert last.step == 1 + 2 * RECHECK
 
 
-def test_fit_stops_when_its_time_is_up():
+@pytest.mark.parametrize("tick", [0.001, 0.01, 0.03, 0.05])
+def test_a_fit_ends_at_its_time_to_half_a_step(tick, monkeypatch):
     adapter, points, target = problem("mlora", 1)
+    monkeypatch.setattr(fitting, "time", Clock(tick))
     config = FitConfig(steps=10**6, points=0, seconds=0.5)
     last = list(fit(adapter, points, target, config, seeded()))[-1]
     assert last.is_last
-    assert 0.5 <= last.seconds < 10
+    assert abs(last.seconds - 0.5) <= 1.5 * tick  # a step takes two looks at the clock
+
+
+def test_a_fit_that_is_counted_in_steps_does_not_look_at_the_clock(monkeypatch):
+    adapter, points, target = problem("mlora", 1)
+    found = []
+    for tick in (0.0, 1000.0):
+        monkeypatch.setattr(fitting, "time", Clock(tick))
+        steps, seconds = fitting.budget(40, 5.0, 3.0)
+        config = FitConfig(steps=steps, points=0, seconds=seconds)
+        found.append(fit_to_end(adapter, points, target, config, seeded()))
+    assert torch.equal(*found)
+
+
+def test_what_the_start_took_is_not_left_for_the_fit():
+    assert fitting.budget(None, 10.0, 4.0) == (fitting.MOST_STEPS, 6.0)
+    assert fitting.budget(None, 10.0, 40.0) == (fitting.MOST_STEPS, 1.0)
 
 
 def test_progress_is_reported_as_asked_and_ends_once():

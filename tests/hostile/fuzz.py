@@ -31,6 +31,7 @@ with atheris.instrument_imports(include=["wsdemo"]):
     from wsdemo.errors import WsdemoError
     from wsdemo.lora.geometry import read_and_measure
     from wsdemo.lora.reader import judge_header
+    from wsdemo.runtime import choose_threads
     from wsdemo.safetensors_header import read_header
 
 PLACE = Path(tempfile.gettempdir()) / f"fuzz-{os.getpid()}.safetensors"
@@ -138,7 +139,7 @@ def write_seeds(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    choose_threads(1)
     write_seeds(Path(sys.argv[1]))
     atheris.Setup(sys.argv, one, custom_mutator=mutate)
     atheris.Fuzz()

@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
@@ -23,12 +22,14 @@ class Hub:
         readers: Repository → tokens that may read it; others do not even see one that is not gated.
         fault: Path or "api" → how to fail: a status, "gated", "slow", "drip", "cut", "wrong",
             "redirect", "no-range", "html", or the address of another Hub that has the file.
+        go_on: What "slow" and "drip" wait for: before they answer, or after some bytes.
         requests: (path, headers by their name in small letters) of every request.
     """
 
     def __init__(self):
         self.files, self.card, self.fault, self.requests = {}, {}, {}, []
         self.private, self.gated, self.readers = set(), set(), {}
+        self.go_on = threading.Event()
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.handle_error = lambda *_: None  # clients that hang up are part of the tests
@@ -36,6 +37,7 @@ class Hub:
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):
+        self.go_on.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -62,11 +64,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _drip(self, status, body, headers):
-        """Sends some bytes now and again: each comes in time, all of them do not."""
-        self._send(status, b"", headers, len(body))
-        for i in range(0, len(body), 10):
-            self.wfile.write(body[i : i + 10])
-            time.sleep(0.05)
+        """Sends some bytes, and the others when it may go on."""
+        self._send(status, body[:10], headers, len(body))
+        self.hub.go_on.wait(60)
+        self.wfile.write(body[10:])
 
     def _fail(self, fault):
         """Answers a fault; returns whether the request is done with."""
@@ -75,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "gated":
             self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
         elif fault == "slow":
-            time.sleep(3)
+            self.hub.go_on.wait(60)
             self._send(200, b"{}")
         elif fault == "nonsense":
             self._send(200, b'{"id": 7, "siblings": 3}')

@@ -11,9 +11,11 @@ from tests.hub.acme import adapter, fetched, resolved
 from tests.hub.loopback import COMMIT
 from wsdemo.checkpoints import DIRECTORY
 from wsdemo.cli.main import main
+from wsdemo.lol.predictor import files as predictor_files
 from wsdemo.lora.reader import read_lora
 from wsdemo.ui.lora import hub_row
-from wsdemo.ui.lora.predict_section import use_predictor
+from wsdemo.ui.lora.own_predictor import use_predictor
+from wsdemo.ui.lora.prediction import own_predictor
 
 
 def test_the_command_line_takes_a_repository(loopback, capsys):
@@ -89,13 +91,22 @@ def test_the_page_takes_a_predictor_by_name_and_no_path(loopback, tmp_path):
     body = (DIRECTORY / "lol-face-fields.safetensors").read_bytes()
     loopback.files["acme/predictor"] = {"predictor.safetensors": body}
     (own,), told = use_predictor("acme/predictor", None, "")
-    assert own.name == "lol-face-fields"
+    assert own_predictor(own).name == "lol-face-fields"
     assert "Smiling" in told
     (tmp_path / "predictor.safetensors").write_bytes(body)
     with pytest.raises(gr.Error, match="owner/name"):
         use_predictor(str(tmp_path), None, "")
     (own,), _ = use_predictor("", str(tmp_path / "predictor.safetensors"), "")
-    assert own.name == "lol-face-fields"
+    assert own == str(tmp_path / "predictor.safetensors")
     assert use_predictor("", None, "")[0] == ()
     with pytest.raises(gr.Error, match="No such repository"):  # a name, though a file has it too
         use_predictor("checkpoints/faces-base.safetensors", None, "")
+
+
+def test_a_predictor_that_is_too_large_is_not_downloaded(loopback, monkeypatch, tmp_path):
+    body = (DIRECTORY / "lol-face-fields.safetensors").read_bytes()
+    loopback.files["acme/predictor"] = {"predictor.safetensors": body}
+    monkeypatch.setattr(predictor_files, "MAX_PREDICTOR_BYTES", len(body) // 2)
+    with pytest.raises(gr.Error, match="a predictor may have"):
+        use_predictor("acme/predictor", None, "")
+    assert not list(tmp_path.rglob("*.safetensors"))

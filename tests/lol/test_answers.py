@@ -13,18 +13,29 @@ from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature, pack, regauge_pairs
 from wsdemo.lol.models.networks import ModelConfig, build_model
-from wsdemo.lol.predictor.answers import WEAKER, answer, ask, module_evidence, outside, weakened
+from wsdemo.lol.predictor.answers import (
+    WEAKER,
+    Grounds,
+    answer,
+    ask,
+    module_evidence,
+    weakened,
+    weakened_outside,
+)
 from wsdemo.lol.predictor.predictor import (
     Envelope,
     Predictor,
     TaskModels,
     always_adapted,
+    measured_features,
     odd_ranks,
+    spectrum_features,
 )
 from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.arithmetic import merge, save_lora
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
+from wsdemo.lora.reading import Reading
 
 KEYS = (("keys and shapes", "SD 1"),)
 
@@ -163,9 +174,9 @@ def test_a_task_answers_only_at_ranks_that_it_was_measured_on(predictor):
     two = dataclasses.replace(predictor, tasks=tasks)
     batch = labelled(3, 12).pairs
     assert answer(as_lora(batch, 0, rank=3), [two]).not_answered == {}
-    found, asked = ask(as_lora(batch, 0, rank=2), [two])
+    found, grounds = ask(Reading.of(as_lora(batch, 0, rank=2)), [two])
     assert [p.name for p in found.predictions] == ["score"]
-    assert list(asked.tasks) == ["score"]
+    assert list(grounds.predictor.tasks) == ["score"]
     silent = found.to_dict(0.1)["not_answered"]
     assert silent == dict.fromkeys(("size", "sign"), "its rank is 2, measured on 3")
     refused = answer(as_lora(batch, 0, rank=16), [two])
@@ -206,28 +217,51 @@ def test_an_interval_lies_where_it_does_among_the_training_labels(predictor, tas
 
 def test_evidence_is_the_change_when_a_module_is_weaker(predictor):
     batch = labelled(1, 14).pairs
-    found = module_evidence(predictor, batch)
+    found = module_evidence(predictor, batch, "score")
     models = predictor.tasks["score"]
     groups = [(U.clone(), V) for U, V in batch.groups]
     groups[0][0][:, 1] *= WEAKER  # the second module of the first group
     less = models.outputs(Pairs(tuple(groups)))
     expected = float((models.outputs(batch) - less)[0, 0] / models.std[0])
-    assert found["score"][1] == pytest.approx(expected, abs=1e-5)
-    assert len(found["score"]) == len(SIGNATURE)
+    assert found[1] == pytest.approx(expected, abs=1e-5)
+    assert len(found) == len(SIGNATURE)
 
 
 def test_evidence_does_not_depend_on_the_factors(predictor):
     batch = labelled(1, 14).pairs
     turned = regauge_pairs(batch, torch.Generator().manual_seed(0))
-    before, after = module_evidence(predictor, batch), module_evidence(predictor, turned)
-    for label, changes in before.items():
-        assert after[label] == pytest.approx(changes, abs=1e-4)
+    for label in (name for models in predictor.tasks.values() for name in models.task.labels):
+        before = module_evidence(predictor, batch, label)
+        assert module_evidence(predictor, turned, label) == pytest.approx(before, abs=1e-4)
+
+
+def test_an_unknown_label_is_refused_with_those_that_are_known(predictor):
+    with pytest.raises(WsdemoError, match="predicts score, size, sign"):
+        module_evidence(predictor, labelled(1, 14).pairs, "colour")
+
+
+def test_what_was_measured_of_a_lora_is_what_its_spectra_would_say(predictor):
+    batch = labelled(2, 14).pairs
+    for drop in ((), SIGNATURE.names[:1]):
+        lora = as_lora(batch, 1, drop=drop)
+        direct = spectrum_features(pack(lora, SIGNATURE))
+        assert torch.allclose(measured_features(Reading.of(lora), SIGNATURE), direct, atol=1e-5)
+
+
+def test_weaker_variants_are_judged_as_if_they_were_measured_themselves(predictor):
+    batch = labelled(1, 14).pairs
+    reading = Reading.of(as_lora(batch, 0))
+    distances = predictor.envelope.nearest(spectrum_features(weakened(batch)))
+    border = float(distances.sort().values[1:].mean())
+    envelope = dataclasses.replace(predictor.envelope, threshold=border)
+    narrow = dataclasses.replace(predictor, envelope=envelope)
+    expected = int((distances > border).sum())
+    assert 0 < expected < len(distances)
+    assert weakened_outside(Grounds(reading, narrow, batch)) == expected
 
 
 def test_evidence_asks_shipped_predictors_only_what_they_would_answer(examples):
     for _, path in examples:
         lora = read_lora(path)
-        _, found = ask(lora, shipped_predictors())
-        variants = weakened(pack(lora, found.signature))
-        assert len(variants) == len(found.signature)
-        assert outside(found, variants) == 0
+        _, grounds = ask(Reading.of(lora), shipped_predictors())
+        assert weakened_outside(grounds) == 0

@@ -15,7 +15,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.collection import Collection, load_collection
 from wsdemo.lol.data.pairs import Pairs, regauge_pairs
 from wsdemo.lol.data.tasks import Task
-from wsdemo.lol.predictor.answers import answer, dose_curve, model_index, rank_curve
+from wsdemo.lol.predictor.answers import Grounds, answer, dose_curve, model_index, rank_curve
 from wsdemo.lol.predictor.build import build_predictor, common_rank, compare_models
 from wsdemo.lol.predictor.calibration import platt_scaling
 from wsdemo.lol.predictor.files import load_predictor, save_predictor
@@ -26,6 +26,7 @@ from wsdemo.lol.predictor.metrics import (
     regression_metrics,
 )
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
+from wsdemo.lora.reading import Reading
 
 BASE = "acme/tiny@1"
 TASKS = (
@@ -222,9 +223,10 @@ def test_a_random_factorisation_moves_the_baseline_and_not_the_prediction(predic
 
 def test_curves_meet_the_prediction_where_nothing_is_changed(predictor):
     batch = labelled(1, 15).pairs
+    grounds = Grounds(Reading.of(as_lora(batch, 0)), predictor, batch)
     value = predictor.tasks["score"].predictions(batch)[0].value
-    assert dose_curve(predictor, batch, [0.5, 1.0])["score"][1] == pytest.approx(value, abs=1e-4)
-    ranks = rank_curve(predictor, batch)["score"]
+    assert dose_curve(predictor, batch, "score", [0.5, 1.0])[1] == pytest.approx(value, abs=1e-4)
+    ranks = rank_curve(grounds, "score")
     assert len(ranks) == 3
     assert ranks[-1] == pytest.approx(value, abs=1e-3)
     assert abs(ranks[0] - value) > 1e-3

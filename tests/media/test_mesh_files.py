@@ -4,13 +4,13 @@ import builtins
 import io
 import json
 import struct
-import time
 import zipfile
 
 import numpy as np
 import pytest
 import trimesh
 
+from tests.conftest import little_work
 from tests.media.shapes import ball, box, torus
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import KEPT_MESH_FACES, MAX_MESH_FACES
@@ -132,10 +132,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_get_a_clear_message_within_seconds(name, tmp_path):
     content, message = BAD[name]
-    started = time.monotonic()
-    with pytest.raises(WsdemoError) as caught:
+    with pytest.raises(WsdemoError) as caught, little_work():
         open_mesh(written(tmp_path, content, name))
-    assert time.monotonic() - started < 5
     assert caught.value.hint
     import re
 
@@ -180,9 +178,8 @@ def test_a_huge_texture_in_a_glb_is_not_decoded(tmp_path):
 
 def test_large_meshes_are_reduced_and_that_is_said():
     big = trimesh.creation.icosphere(8)  # 1.3 million faces
-    started = time.monotonic()
-    mesh, report = check_mesh(np.asarray(big.vertices), np.asarray(big.faces), "ply")
-    assert time.monotonic() - started < 15
+    with little_work(15):
+        mesh, report = check_mesh(np.asarray(big.vertices), np.asarray(big.faces), "ply")
     assert len(mesh.faces) <= KEPT_MESH_FACES
     assert "Reduced from 1,310,720" in report.notes[0]
     assert statistics(mesh)["volume"] == pytest.approx(4 / 3 * np.pi, rel=0.01)

@@ -1,8 +1,12 @@
-"""Files of the command line: inputs that must be there, outputs that replace no input."""
+"""Files of the command line: inputs that must be there, outputs that replace no input.
+
+Outputs are checked before the work, and made after it: a refused command leaves nothing behind.
+"""
 
 from pathlib import Path
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import check_folder, check_place
 
 PICTURE = (".png",)
 WEIGHTS = (".safetensors",)
@@ -24,7 +28,8 @@ def check_output(out: Path, endings: tuple[str, ...], *inputs: Path) -> None:
     """Checks where a result is to be written, before the work.
 
     Raises:
-        WsdemoError: The name ends in none of ``endings``, or it is one of the inputs.
+        WsdemoError: The name ends in none of ``endings``, it is one of the inputs, or it cannot be
+            written.
     """
     if out.suffix.lower() not in endings:
         raise WsdemoError(
@@ -36,12 +41,13 @@ def check_output(out: Path, endings: tuple[str, ...], *inputs: Path) -> None:
         raise WsdemoError(
             "The input would be replaced", f"--out is the input, {out}.", "Name another file."
         )
+    check_place(out)
 
 
 def output(
     out: Path | None, endings: tuple[str, ...], *inputs: Path, default: Path | None = None
 ) -> Path:
-    """The file to write, in a folder that is there.
+    """The file to write, whose folder is made with it.
 
     Args:
         out: What was asked for; None: ``default``, which must not replace anything.
@@ -50,11 +56,10 @@ def output(
         default: Default: the first input with the usual ending.
 
     Raises:
-        WsdemoError: See check_output; also a default that is there, or no folder for it.
+        WsdemoError: See check_output; also a default that is there.
     """
     path = out or fresh(default or inputs[0].with_suffix(endings[0]))
     check_output(path, endings, *inputs)
-    make_folder(path.parent)
     return path
 
 
@@ -71,22 +76,11 @@ def fresh(path: Path) -> Path:
     return path
 
 
-def make_folder(path: Path) -> Path:
-    """Creates a folder to write into.
+def folder_for(path: Path) -> Path:
+    """A folder to write into, which is made with the first file.
 
     Raises:
-        WsdemoError: It cannot be created.
+        WsdemoError: It cannot be written.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WsdemoError(
-            "Folder not writable", f"{path}: {error.strerror}.", "Choose another --out."
-        ) from error
+    check_folder(path)
     return path
-
-
-def unwritable(error: OSError) -> WsdemoError:
-    """What to say when the system refuses a file."""
-    where = error.filename or "a file"
-    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")

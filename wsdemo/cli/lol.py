@@ -16,7 +16,7 @@ from wsdemo.hub.reference import looks_like_reference
 from wsdemo.lol.data.collection import Collection, load_collection
 from wsdemo.lol.models.memory import affordable
 from wsdemo.lol.models.networks import MODELS
-from wsdemo.lol.predictor.answers import answer
+from wsdemo.lol.predictor.answers import ask
 from wsdemo.lol.predictor.build import (
     OWN_PARAMETERS,
     best_row,
@@ -33,7 +33,8 @@ from wsdemo.lol.predictor.provenance import check_calibration, provenance
 from wsdemo.lol.predictor.shipped import find_predictor, known_predictors
 from wsdemo.lol.predictor.unseen import load_unseen
 from wsdemo.lora.base_model import origin_of
-from wsdemo.lora.reader import judge_header, read_lora
+from wsdemo.lora.reader import judge_header
+from wsdemo.lora.reading import read
 
 Result = dict[str, Any]
 EXAMPLES = "lora-examples"
@@ -73,9 +74,9 @@ def run_predict(args: argparse.Namespace) -> Result:
     predictors = known_predictors(args.predictor, own_token(args.predictor))
     path = lora_file(args.input)
     started = time.monotonic()
-    lora = read_lora(path)
-    found = answer(lora, predictors).to_dict(time.monotonic() - started)
-    origin = origin_of(lora.config)
+    reading = read(path)
+    found = ask(reading, predictors)[0].to_dict(time.monotonic() - started)
+    origin = origin_of(reading.lora.config)
     return found | ({"origin": origin} if origin else {})
 
 

@@ -40,6 +40,7 @@ def run_compare(args: argparse.Namespace) -> Result:
         "only_first": list(found.only_first),
         "only_second": list(found.only_second),
         "modules": [vars(m) for m in found.modules],
+        "warnings": list(dict.fromkeys((*first.warnings, *second.warnings))),
     }
 
 

@@ -5,7 +5,6 @@ Results as JSON on stdout with ``--json``, progress on stderr. Exit status: 0 do
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wsdemo import __version__
-from wsdemo.cli.files import MESH, PICTURE, WEIGHTS, existing, make_folder, output, unwritable
+from wsdemo.cli.files import MESH, PICTURE, WEIGHTS, existing, folder_for, output
+from wsdemo.cli.shell import run_command
 from wsdemo.cli.verbs import add_lol_verbs, add_map_verbs
 from wsdemo.errors import WsdemoError
-from wsdemo.runtime import tune_allocator
+from wsdemo.runtime import choose_threads, tune_allocator
 
 Result = dict[str, Any]
 
@@ -66,14 +66,14 @@ def run_sample(args: argparse.Namespace) -> Result:
             raise WsdemoError(
                 "Attribute not understood", "Shapes have no attributes.", "Use --category."
             )
-        return cli_shapes.run_sample(args, make_folder(args.out))
+        return cli_shapes.run_sample(args, folder_for(args.out))
     if args.category is not None:
         raise WsdemoError(
             "Category not understood", "Faces have no categories.", "Use --attribute."
         )
     started = time.monotonic()
     pipelines.check_size(args.size)
-    folder = make_folder(args.out)
+    folder = folder_for(args.out)
     instances = None
     wishes = parse_attributes(args.attribute)
     guidance = 1.5 if args.guidance is None else args.guidance
@@ -120,8 +120,9 @@ def run_fit(args: argparse.Namespace) -> Result:
         args.rank,
         args.seed,
         args.seconds,
+        args.steps,
         args.target_psnr,
-        start=args.start,
+        args.start,
         is_comparable=args.comparable,
     )
     if args.representation.startswith("mlp"):
@@ -132,6 +133,8 @@ def run_fit(args: argparse.Namespace) -> Result:
         print(text, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     assert last is not None
+    for note in last.notes:
+        print(note, file=sys.stderr)
     size = last.instance.save(out)
     return {
         "domain": last.instance.domain,
@@ -140,7 +143,9 @@ def run_fit(args: argparse.Namespace) -> Result:
         "weights": last.instance.adapter.weight_count,
         "bytes": size,
         "seconds": last.seconds,
+        "measuring_seconds": last.measuring_seconds,
         "steps": last.step,
+        "notes": [*notes, *last.notes],
         "file": str(out),
     }
 
@@ -283,6 +288,9 @@ def build_parser() -> Parser:
         "--seconds", type=float, default=5.0, help="of fitting; an MLP's start comes on top"
     )
     fit.add_argument(
+        "--steps", type=int, default=None, help="instead: so many steps, the same bytes every time"
+    )
+    fit.add_argument(
         "--comparable",
         action="store_true",
         help="a picture: fit as the training faces were, for map, edit and predict; takes its own"
@@ -347,7 +355,7 @@ def build_parser() -> Parser:
     convert.add_argument("input", type=Path, metavar="FILE")
     convert.add_argument("--out", type=Path, default=None, help=".safetensors file")
 
-    add_lol_verbs(verb, verbs, Parser, make_folder)
+    add_lol_verbs(verb, verbs, Parser, folder_for)
     add_map_verbs(verb, existing)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
@@ -357,21 +365,12 @@ def build_parser() -> Parser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in given
-    try:
+
+    def command() -> Result:
         tune_allocator()
+        choose_threads()
         args = build_parser().parse_args(given)
         result: Result = args.run(args)
-    except (WsdemoError, OSError) as caught:
-        error = caught if isinstance(caught, WsdemoError) else unwritable(caught)
-        if as_json:
-            print(json.dumps({"error": error.as_dict()}))
-        else:
-            print(f"{error.title}: {error.message}\n{error.hint}", file=sys.stderr)
-        return 2
-    if as_json:
-        print(json.dumps(result))
-    else:
-        for key, value in result.items():
-            print(f"{key}: {value}")
-    return 0 if result.get("ok", True) else 2
+        return result
+
+    return run_command(command, "--json" in given)

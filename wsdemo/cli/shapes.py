@@ -69,12 +69,13 @@ def run_fit(args: argparse.Namespace, out: Path) -> Result:
     """``fit MESH``: turns a mesh into weights."""
     from wsdemo.domains import shape_fitting
 
+    began = time.monotonic()
     source = shape_fitting.load_mesh(args.input)
-    notes = source.describe()
+    reading, notes = time.monotonic() - began, source.describe()
     for line in notes:
         print(line, file=sys.stderr)
     options = shape_fitting.ShapeFitOptions(
-        args.base, args.representation, args.rank, args.seed, args.seconds
+        args.base, args.representation, args.rank, args.seed, args.seconds, args.steps
     )
     last = None
     for last in shape_fitting.fit_mesh(source, options):
@@ -84,6 +85,8 @@ def run_fit(args: argparse.Namespace, out: Path) -> Result:
         print(text, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     assert last is not None
+    for note in last.notes:
+        print(note, file=sys.stderr)
     size = last.instance.save(out)
     m = last.instance.measured
     return {
@@ -96,9 +99,11 @@ def run_fit(args: argparse.Namespace, out: Path) -> Result:
         "bytes": size,
         "mesh_bytes": args.input.stat().st_size,
         "seconds": last.seconds,
-        "fit_seconds": m["seconds"],
+        "reading_seconds": reading,
+        "fit_seconds": last.seconds - last.measuring_seconds,
+        "measuring_seconds": last.measuring_seconds,
         "steps": last.step,
-        "notes": notes,
+        "notes": [*notes, *last.notes],
         "file": str(out),
     }
 

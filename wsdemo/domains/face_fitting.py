@@ -1,6 +1,7 @@
 """Fitting a picture as app, command line and API do; shape_fitting.py does it for meshes."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from wsdemo.domains.pipelines import (
 )
 from wsdemo.fields.adapters import AdapterConfig
 from wsdemo.fields.base import pixel_grid
-from wsdemo.fields.fit import FitConfig, fit
+from wsdemo.fields.fit import FitConfig, budget, fit, too_few
 from wsdemo.fields.instance import Instance
 from wsdemo.fields.signal import image_to_signal
-from wsdemo.limits import MAX_FIT_SECONDS, MAX_SEED
+from wsdemo.limits import MAX_FIT_SECONDS, MAX_FIT_STEPS, MAX_SEED
 
 FIT_RATES = {"mlora": 0.03, "lora": 0.01, "mlp": 0.01}
 """Adam's peak learning rates by kind; chosen on validation faces."""
@@ -42,6 +43,8 @@ def fit_rate(config: AdapterConfig) -> float:
 COMPARABLE = FitConfig(steps=50, points=512, learning_rate=0.02, pull=1.0)
 """How all training faces were fitted. What is fitted longer shows more of its picture, and lies
 outside of where the map, the predictors and the diffusion model know their way."""
+ENOUGH_STEPS = 50
+"""Fewer than the training faces had, and the picture shown is mostly the start's."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,11 @@ class FitOptions:
     rank: int = 8
     seed: int = 0
     seconds: float = 5.0
-    """Time to fit; an MLP's shared start, made once a process, comes on top."""
+    """Time of the whole fit; an MLP's shared start, made once a process, comes on top."""
+    steps: int | None = None
+    """Steps to make instead, whatever their time: the same bytes every time."""
     target_psnr: float = float("inf")
     """PSNR in dB of the whole picture at which the fit ends, time left or not."""
-    max_steps: int = 5000
     start: str = "spread"
     """mLoRA's start; ``carried`` shows more of the picture, and mixes with its like alone."""
     is_comparable: bool = False
@@ -74,6 +78,8 @@ class FitStep:
         image: (3, 64, 64) uint8, what the weights show now.
         instance: The weights so far; in the last step with their measures.
         is_last: Whether the fit is over.
+        measuring_seconds: Time that it took then to decode and measure the result.
+        notes: What a person should know about the result.
     """
 
     step: int
@@ -83,6 +89,8 @@ class FitStep:
     image: Tensor
     instance: Instance
     is_last: bool
+    measuring_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
@@ -92,6 +100,8 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
         WsdemoError: An option is out of range.
     """
     check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
+    if options.steps is not None:
+        check_range("steps", options.steps, 1, MAX_FIT_STEPS)
     check_range("target PSNR", options.target_psnr, 0, float("inf"))
     check_range("seed", options.seed, 0, MAX_SEED)
     start = "spread" if options.is_comparable else options.start
@@ -100,15 +110,18 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
     inputs = image_to_signal(image[None])
     target = inputs.flatten(2).transpose(1, 2)
     origin = face_start()(adapter, inputs) if adapter.config.kind == "mlora" else None
+    spent = time.monotonic() - started
+    steps, seconds = budget(options.steps, options.seconds, spent)
     config = FitConfig(
-        steps=options.max_steps,
+        steps=steps,
         learning_rate=fit_rate(adapter.config),
-        seconds=max(0.05, options.seconds - (time.monotonic() - started)),
+        seconds=seconds,
         target_psnr=options.target_psnr,
         report_every=5,
     )
     if options.is_comparable:
         config = dataclasses.replace(COMPARABLE, report_every=2)
+    is_timed = config.seconds < math.inf
     generator = torch.Generator().manual_seed(options.seed)
 
     def is_enough(instances: Tensor) -> bool:
@@ -122,12 +135,17 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
         shown_at = now
         shown = render_faces(progress.instances, adapter)[0]
         value = psnr(shown, image)
-        measured = {"psnr": value, "seconds": now, "steps": float(progress.step)}
+        measured = {"psnr": value, "steps": float(progress.step)}
+        if is_timed:  # else the same steps give the same bytes
+            measured["seconds"] = now
+        notes: tuple[str, ...] = ()
         if progress.is_last:
             measured["ssim"] = ssim(shown, image)
+            if is_timed and value < options.target_psnr:
+                notes = too_few(progress.step, ENOUGH_STEPS)
         left = 0.0 if progress.is_last else max(0.0, options.seconds - now)
-        if options.is_comparable and progress.step > 0:
-            left = now * max(0.0, COMPARABLE.steps / progress.step - 1)
+        if not is_timed:
+            left = now * max(0.0, config.steps / progress.step - 1)
         yield FitStep(
             progress.step,
             now,
@@ -136,4 +154,6 @@ def fit_picture(image: Tensor, options: FitOptions) -> Iterator[FitStep]:
             shown,
             face_instance(adapter, progress.instances[0], measured),
             progress.is_last,
+            time.monotonic() - started - now,
+            notes,
         )

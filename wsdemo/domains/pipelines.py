@@ -23,7 +23,7 @@ from wsdemo.fields.canonical import canonicalise
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import psnr_from_mse, warm_start
 from wsdemo.fields.instance import Instance, read_instance
-from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, prior_hash
+from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
 from wsdemo.limits import (
     MAX_DIFFUSION_STEPS,
     MAX_GUIDANCE,
@@ -300,7 +300,7 @@ def neighbours_of(model: WeightDiffusion, name: str) -> tuple[dict[str, Tensor],
     Raises:
         WsdemoError: It belongs to another model.
     """
-    return _neighbours(name, prior_hash(model.prior))
+    return _neighbours(name, model.prior_hash)
 
 
 @cache

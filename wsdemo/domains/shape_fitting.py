@@ -1,5 +1,6 @@
 """Meshes → weights and back: reading, fitting live, comparing, walking between two shapes."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,10 +25,10 @@ from wsdemo.domains.shape_pipelines import (
 )
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
-from wsdemo.fields.fit import FitConfig, fit, psnr_from_mse
+from wsdemo.fields.fit import FitConfig, budget, fit, psnr_from_mse, too_few
 from wsdemo.fields.instance import Instance
 from wsdemo.fields.signal import TRUNCATION, grid_to_inputs, sdf_to_signal
-from wsdemo.limits import MAX_FIT_SECONDS, MAX_SEED
+from wsdemo.limits import MAX_FIT_SECONDS, MAX_FIT_STEPS, MAX_SEED
 from wsdemo.media.camera import Camera, Pixels
 from wsdemo.media.mesh_files import MeshReport, open_mesh
 from wsdemo.media.meshes import Mesh, Pose, normalise, surface_points
@@ -47,6 +48,8 @@ from wsdemo.media.surface import Values, extract, sparse_grid
 
 OWN_RATES = {"lora-asym": 0.001}
 """Adam's peak learning rates where meshes want another than pictures of the same kind."""
+ENOUGH_STEPS = 50
+"""Fewer steps hardly move the weights from the encoder's start."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,9 @@ class ShapeFitOptions:
     rank: int = 8
     seed: int = 0
     seconds: float = 15.0
-    max_steps: int = 5000
+    """Time of the whole fit, from sampling distances to the weights."""
+    steps: int | None = None
+    """Steps to make instead, whatever their time: the same bytes every time."""
     largest: bool = False
     """Whether the result's mesh is its largest piece only; the weights are the same."""
 
@@ -130,6 +135,8 @@ class ShapeFitStep:
         is_last: Whether all is over.
         is_measuring: Whether the weights are ready, and about to be decoded and compared.
         reference: What the result was compared with, in the last step.
+        measuring_seconds: Time that it took to decode and compare the result, in the last step.
+        notes: What a person should know about the result, in the last step.
     """
 
     step: int
@@ -141,6 +148,8 @@ class ShapeFitStep:
     is_last: bool
     is_measuring: bool = False
     reference: Mesh | None = None
+    measuring_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def reference_surface(source: MeshInput) -> Mesh:
@@ -171,7 +180,7 @@ def fit_mesh(
 ) -> Iterator[ShapeFitStep]:
     """Fits one mesh; the surface is shown about every two seconds.
 
-    Distances are sampled in the time given, and at least half of it is left to fit.
+    Distances are sampled in the time given, and at least a tenth of it is left to fit.
 
     Raises:
         WsdemoError: An option is out of range, or the weights show no surface at the end.
@@ -179,6 +188,8 @@ def fit_mesh(
     started = time.monotonic()
     check_range("seconds", options.seconds, 0.5, MAX_FIT_SECONDS)
     check_range("seed", options.seed, 0, MAX_SEED)
+    if options.steps is not None:
+        check_range("steps", options.steps, 1, MAX_FIT_STEPS)
     adapter = shape_adapter(options.set_name, options.representation, options.rank, options.seed)
     samples = sample_sdf(source.mesh, cache=cache_folder, shell=source.solid.shell)
     points, targets = _fit_points(samples)
@@ -187,39 +198,51 @@ def fit_mesh(
         grids = torch.from_numpy(samples.grid)[None]
         origin = shape_start(options.set_name)(adapter, grid_to_inputs(grids))
     spent = time.monotonic() - started
+    steps, seconds = budget(options.steps, options.seconds, spent)
     config = FitConfig(
-        steps=options.max_steps,
+        steps=steps,
         points=4096,
         absolute=True,
         learning_rate=OWN_RATES.get(options.representation, FIT_RATES[adapter.config.kind]),
-        seconds=max(options.seconds / 2, options.seconds - spent),
+        seconds=seconds,
         report_every=10,
     )
-    shown_at = -1.0
+    is_timed, shown_at, drawing = config.seconds < math.inf, -1.0, 0.0
     generator = torch.Generator().manual_seed(options.seed)
     for progress in fit(adapter, points, targets, config, generator, origin):
         now = time.monotonic() - started
-        if not progress.is_last and now - shown_at < 2.0:
+        left = max(0.0, spent + config.seconds - now)
+        # No preview that would end after the time does.
+        if not progress.is_last and (now - shown_at < 2.0 or left <= drawing):
             continue
         weights = progress.instances[0]
         value = float(psnr_from_mse(progress.mse)[0])
-        measured = {"psnr": value, "seconds": now, "steps": float(progress.step)}
+        measured = {"psnr": value, "steps": float(progress.step)}
+        if is_timed:  # else the same steps give the same bytes
+            measured["seconds"] = now
         surface = _preview(weights, adapter)
         shown_at = time.monotonic() - started
+        drawing = shown_at - now
         instance = shape_instance(options.set_name, adapter, weights, measured, source.pose)
-        left = 0.0 if progress.is_last else max(0.0, spent + config.seconds - now)
+        if progress.is_last:
+            left = 0.0
+        elif not is_timed:
+            left = now * max(0.0, config.steps / progress.step - 1)
         moment = ShapeFitStep(progress.step, now, left, value, surface, instance, False)
         yield replace(moment, is_measuring=progress.is_last)
     mesh = decode_shape(weights, adapter, FINE, options.largest)
     reference = reference_surface(source)
     measured |= compare_meshes(reference, mesh)
+    ended = time.monotonic() - started
     yield replace(
         moment,
-        seconds=time.monotonic() - started,
+        seconds=ended,
         mesh=mesh,
         instance=shape_instance(options.set_name, adapter, weights, measured, source.pose),
         is_last=True,
         reference=reference,
+        measuring_seconds=ended - now,
+        notes=too_few(progress.step, ENOUGH_STEPS) if is_timed else (),
     )
 
 

@@ -37,7 +37,8 @@ class FitConfig:
     """λ, the pull towards the start. It costs a little PSNR and keeps instances
     close together, which interpolation and diffusion thank for."""
     seconds: float = math.inf
-    """Time after which the fit ends; the schedule follows the time used."""
+    """Time at which the fit ends, to half a step; the schedule follows the time used. Without an
+    end in time the same seed gives the same bytes."""
     target_psnr: float = math.inf
     """PSNR in dB that every instance reaches, on all points, when the fit ends."""
     report_every: int = 10
@@ -113,8 +114,8 @@ def fit(
         return bool(psnr_from_mse(error).min() >= config.target_psnr)
 
     for step in range(1, config.steps + 1):
-        used = time.monotonic() - started
-        share = max((step - 1) / config.steps, min(1.0, used / config.seconds))
+        before = time.monotonic() - started
+        share = max((step - 1) / config.steps, min(1.0, before / config.seconds))
         rate = config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         optimizer.param_groups[0]["lr"] = rate
         chosen: Tensor | slice = slice(None)
@@ -130,7 +131,8 @@ def fit(
         ε.grad = gradient * trainable
         optimizer.step()
         used = time.monotonic() - started
-        done = step == config.steps or used >= config.seconds
+        # Another step would end further beyond the time than this one did before it.
+        done = step == config.steps or used + (used - before) / 2 >= config.seconds
         if not done and step >= recheck and bool(psnr_from_mse(mse).min() >= config.target_psnr):
             done = (is_enough or all_points)(ε.detach())
             recheck = step + RECHECK
@@ -139,6 +141,33 @@ def fit(
             yield FitProgress(step, used, share, mse.detach(), ε.detach().clone(), done)
         if done:
             return
+
+
+MOST_STEPS = 5000
+"""Of a fit whose length is given in seconds: more bring nothing."""
+
+
+def budget(steps: int | None, seconds: float, spent: float) -> tuple[int, float]:
+    """Steps and seconds of a fit: the steps asked for in any time, or what is left of a time.
+
+    Args:
+        steps: Asked for; None: as many as there is time for, up to MOST_STEPS.
+        seconds: For the whole fit.
+        spent: Of them, on the start.
+    """
+    if steps is not None:
+        return steps, math.inf
+    return MOST_STEPS, max(seconds / 10, seconds - spent)
+
+
+def too_few(steps: int, enough: int) -> tuple[str, ...]:
+    """What to say of a fit that ended, by its time, before it had steps enough to mean anything."""
+    if steps >= enough:
+        return ()
+    return (
+        f"Only {steps} steps were made in this time; fewer than {enough} say little about what"
+        " these weights can show. Give it more --seconds, or ask for --steps.",
+    )
 
 
 def fit_to_end(

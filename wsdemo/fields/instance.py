@@ -31,6 +31,7 @@ from wsdemo.checkpoints import config_from
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
+from wsdemo.files import write_whole
 from wsdemo.limits import MAX_INSTANCE_BYTES
 from wsdemo.safetensors_header import read_header
 
@@ -80,8 +81,8 @@ class Instance:
         return save(tensors, metadata={"wsdemo": json.dumps(meta, sort_keys=True)})
 
     def save(self, path: Path) -> int:
-        """Writes the file and returns its size in bytes."""
-        return path.write_bytes(self.to_bytes())
+        """Writes the file, whole or not at all, and returns its size in bytes."""
+        return write_whole(path, self.to_bytes())
 
 
 BaseLoader = Callable[[str], tuple[FrozenBase, dict[str, Any]]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ class WeightDiffusion:
         self.layout = TokenLayout(adapter)
         self.attribute_names = tuple(attribute_names)
         self.alphas_bar = alphas_bar().to(self.device)
+
+    @cached_property
+    def prior_hash(self) -> str:
+        """See ``prior_hash``; once a model, as it reads some ten megabytes."""
+        return prior_hash(self.prior)
 
     # ---- the denoiser --------------------------------------------------------
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from wsdemo.files import write_whole
 
 
 class LoraLinear(nn.Module):
@@ -74,6 +76,4 @@ def save_lora(
         "modelspec.architecture": base,
         "labels": json.dumps(dict(labels)),
     }
-    temporary = path.with_suffix(".tmp")
-    save_file(dict(tensors), temporary, metadata=metadata)
-    temporary.rename(path)
+    write_whole(path, save(dict(tensors), metadata=metadata))

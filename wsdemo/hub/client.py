@@ -40,6 +40,7 @@ from wsdemo.limits import (
     HUB_SECONDS,
     MAX_CONFIG_BYTES,
     MAX_DOWNLOAD_SECONDS,
+    MAX_LISTING_BYTES,
     MAX_LORA_BYTES,
 )
 from wsdemo.safetensors_header import Header, header_length, parse_header, read_header
@@ -48,8 +49,6 @@ _FIRST_BYTES = 1 << 17
 """Read at once of a header; most fit."""
 _ANSWER_WAITS = 3.0
 """How many times HUB_SECONDS an answer or a header may take: 8 MB at 2 Mbit/s."""
-_LISTING_BYTES = 1 << 25
-"""Of what the Hub says about a repository; 100,000 files take about 25 MB."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def _listing(reference: Reference, token: str | None) -> ModelInfo:
         validate_repo_id(repo)
     address = f"{constants.ENDPOINT}/api/models/{repo}{at}?blobs=true"
     with _opened(address, repo, "", token) as response:
-        body = _first_bytes(response, repo, _LISTING_BYTES)
+        body = _first_bytes(response, repo, MAX_LISTING_BYTES)
     try:
         return ModelInfo(**json.loads(body))  # type: ignore[no-untyped-call]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

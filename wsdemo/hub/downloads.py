@@ -4,11 +4,13 @@ A copy is found by repository, commit and path. Visitors of one app share the co
 having one says nothing of who may read it: whoever hands out a private one asks the Hub first.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,10 +19,14 @@ from pathlib import Path
 from wsdemo.errors import WsdemoError
 from wsdemo.hub.reference import Reference
 from wsdemo.hub.repository import CONFIG, Candidate, Repository, choose_file
-from wsdemo.limits import MAX_DOWNLOADS_BYTES
+from wsdemo.limits import MAX_DOWNLOAD_SECONDS, MAX_DOWNLOADS_BYTES
 from wsdemo.lora.base_model import ORIGIN
 
 _NAME = "adapter.safetensors"
+_UNFINISHED = "unfinished-"
+"""Start of the name of a download's folder until it is whole; its size follows."""
+_GIVEN_UP = 2 * MAX_DOWNLOAD_SECONDS
+"""Age of such a folder after which nobody writes to it any more: its process was killed."""
 
 
 def downloads_folder() -> Path:
@@ -58,33 +64,59 @@ def new_copy(repository: Repository, candidate: Candidate, config: bytes | None)
     Args:
         repository, candidate: The file.
         config: The adapter_config.json to keep beside it, with its origin added.
+
+    Raises:
+        WsdemoError: Other downloads leave no room for it.
     """
     folder, place = downloads_folder(), place_of(repository, candidate)
     make_room(folder, candidate.size)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder))
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{candidate.size}-", dir=folder))
     try:
         yield unfinished / _NAME
         (unfinished / CONFIG).write_bytes(_with_origin(config, repository, candidate))
-        if place.parent.exists():
-            shutil.rmtree(place.parent)
-        unfinished.rename(place.parent)
+        if kept_file(repository, candidate) is None:  # else another visitor was faster
+            if place.parent.exists():
+                shutil.rmtree(place.parent)
+            unfinished.rename(place.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def make_room(folder: Path, size: int) -> None:
-    """Deletes the oldest downloads until another of ``size`` bytes fits the bound."""
+    """Deletes the oldest downloads until another of ``size`` bytes fits the bound.
+
+    Those that other visitors are still downloading stay, and count as large as they will be.
+
+    Raises:
+        WsdemoError: They leave no room.
+    """
     if not folder.is_dir():
         return
-    kept = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
-    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in kept}
-    total = sum(sizes.values())
-    for old in kept:
-        if total + size <= MAX_DOWNLOADS_BYTES:
+    kept: list[tuple[float, Path, int]] = []
+    total = size
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # deleted or renamed by another visitor meanwhile
+            used = path.stat().st_mtime
+            if not path.name.startswith(_UNFINISHED):
+                kept.append((used, path, sum(f.stat().st_size for f in path.iterdir())))
+                total += kept[-1][2]
+            elif time.time() - used > _GIVEN_UP:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                total += int(path.name.removeprefix(_UNFINISHED).partition("-")[0])
+    for _, old, own in sorted(kept):
+        if total <= MAX_DOWNLOADS_BYTES:
             return
         shutil.rmtree(old, ignore_errors=True)
-        total -= sizes[old]
+        total -= own
+    if total > MAX_DOWNLOADS_BYTES:
+        raise WsdemoError(
+            "No room for a download",
+            f"This one takes {size:,} bytes, those under way {total - size:,};"
+            f" {MAX_DOWNLOADS_BYTES:,} are allowed.",
+            "Try again in some minutes.",
+        )
 
 
 def _with_origin(config: bytes | None, repository: Repository, candidate: Candidate) -> bytes:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.limits import MAX_SEED
 from wsdemo.lora.convert import truncated
 from wsdemo.lora.modules import Lora, LoraModule
@@ -210,11 +210,12 @@ def save_lora(lora: Lora, path: Path, style: str = "kohya") -> int:
         )
     tensors, texts = _STYLES[style](lora)
     metadata = {k: v for k, v in lora.metadata.items() if k != "lora_adapter_metadata"}
+    content = save(tensors, {**metadata, **texts, "wsdemo": "scale folded in"})
     try:
-        save_file(tensors, path, {**metadata, **texts, "wsdemo": "scale folded in"})
-    except (SafetensorError, OSError) as error:
+        write_whole(path, content)
+    except OSError as error:
         raise WsdemoError(
-            "File not written", f"{path}: {str(error)[:200]}.", "Choose another path."
+            "File not written", f"{path}: {error.strerror}.", "Choose another path."
         ) from error
     if style == "peft" and any(key.startswith("base_model.") for key in tensors):
         config = {
@@ -224,8 +225,8 @@ def save_lora(lora: Lora, path: Path, style: str = "kohya") -> int:
             **_ranks({m.name: m.rank for m in lora.modules}),
             "target_modules": sorted({m.name.split(".")[-1] for m in lora.modules}),
         }
-        beside.write_text(json.dumps(config, indent=1) + "\n")
-    return path.stat().st_size
+        write_whole(beside, json.dumps(config, indent=1) + "\n")
+    return len(content)
 
 
 def _kohya(lora: Lora) -> tuple[dict[str, Tensor], dict[str, str]]:

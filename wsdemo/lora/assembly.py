@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, refuse_lack_of_memory
 from wsdemo.limits import MAX_EXPANDED_NUMBERS, MAX_MODULE_NUMBERS, MAX_RANK
 from wsdemo.lora import convert
 from wsdemo.lora.convert import Factors, Unusable
@@ -165,7 +165,8 @@ class Assembly:
         for batch in self._batches(groups):
             try:
                 parts, factors = self._factors(batch)
-            except (Unusable, RuntimeError, IndexError) as error:
+            except (Unusable, RuntimeError, IndexError, MemoryError) as error:
+                refuse_lack_of_memory(error)
                 # torch's own complaints are about shapes that no family has
                 problem = str(error) if isinstance(error, Unusable) else "its shapes do not fit"
                 for name, roles in batch.modules:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.errors import WsdemoError
-
-SECONDS = 120
-MEMORY_BYTES = 8 * 2**30
-"""Address space of the child; torch alone maps some gigabytes of it."""
-MAX_PICKLE_BYTES = 512 * 2**20
-MAX_TENSOR_BYTES = 2 * 2**30
-"""Of all tensors together: a small pickle may expand to anything."""
+from wsdemo.files import whole
+from wsdemo.limits import (
+    MAX_PICKLE_BYTES,
+    MAX_PICKLE_MEMORY_BYTES,
+    MAX_PICKLE_SECONDS,
+    MAX_PICKLED_BYTES,
+)
 
 
 def _say(text: str) -> None:
@@ -47,21 +47,28 @@ def convert_pickle(source: Path, target: Path, say: Callable[[str], None] = _say
             f"It has {size / 2**20:,.0f} MB; {MAX_PICKLE_BYTES / 2**20:.0f} are allowed.",
             "Convert it where it was trained.",
         )
-    command = [sys.executable, "-m", "wsdemo.lora.pickles", str(source), str(target)]
+    command = [sys.executable, "-m", "wsdemo.lora.pickles", str(source)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+        with whole(target) as file:
+            done = subprocess.run(
+                command, stdout=file, stderr=subprocess.PIPE, timeout=MAX_PICKLE_SECONDS,
+                check=False,
+            )  # fmt: skip
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            if done.returncode != 0:
+                raise WsdemoError(
+                    "Not convertible",
+                    "The file holds more than tensors, or is damaged:"
+                    f" {(lines or ['memory exhausted'])[-1][:200]}",
+                    "Save it as .safetensors where it was trained.",
+                )
     except subprocess.TimeoutExpired as error:
         raise WsdemoError(
-            "Not convertible", f"It takes longer than {SECONDS} s.", "Convert it where it was made."
-        ) from error
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["memory exhausted"]
-        raise WsdemoError(
             "Not convertible",
-            f"The file holds more than tensors, or is damaged: {lines[-1][:200]}",
-            "Save it as .safetensors where it was trained.",
-        )
-    count, left_out = json.loads(done.stdout)
+            f"It takes longer than {MAX_PICKLE_SECONDS} s.",
+            "Convert it where it was made.",
+        ) from error
+    count, left_out = json.loads(lines[-1])
     if left_out:
         say(f"Left out, as they are nested: {', '.join(left_out)}")
     return int(count)
@@ -115,27 +122,30 @@ def _holds_tensors(value: Any) -> bool:
     return False
 
 
-def _child(source: str, target: str) -> None:
+def _child(source: str) -> None:
+    """Writes safetensors to stdout, and what it has to say to stderr, in the last line."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     try:
         import resource
     except ImportError:  # not on Windows: there only the time is bounded
         pass
     else:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_PICKLE_MEMORY_BYTES, MAX_PICKLE_MEMORY_BYTES))
     loaded = torch.load(source, weights_only=True, map_location="cpu")
     tensors, left_out = named_tensors(loaded)
     if not tensors:
         raise SystemExit(f"no tensors in a {type(loaded).__name__}")
-    if sum(t.numel() * t.element_size() for t in tensors.values()) > MAX_TENSOR_BYTES:
+    if sum(t.numel() * t.element_size() for t in tensors.values()) > MAX_PICKLED_BYTES:
         raise SystemExit("its tensors expand to more than 2 GB")
-    save_file({k: t.detach().contiguous().clone() for k, t in tensors.items()}, target)
+    content = save({k: t.detach().contiguous().clone() for k, t in tensors.items()})
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
     shown = [name[:80] for name in left_out[:8]]
     more = [f"and {len(left_out) - 8} more"] if len(left_out) > 8 else []
-    print(json.dumps([len(tensors), shown + more]))
+    print(json.dumps([len(tensors), shown + more]), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    _child(sys.argv[1], sys.argv[2])
+    _child(sys.argv[1])

@@ -19,7 +19,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.canonical import regauge
 from wsdemo.fields.instance import Instance
-from wsdemo.generate.diffusion import WeightDiffusion, prior_hash
+from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.limits import MAX_SEED
 from wsdemo.media.meshes import Mesh, Pose
 
@@ -92,7 +92,7 @@ def weight_map(name: str) -> WeightMap:
     is_faces = name == "faces"
     model = pipelines.face_diffusion() if is_faces else shape_pipelines.shape_diffusion(name)
     tensors, meta = load_checkpoint(DIRECTORY / f"{name}-map.safetensors")
-    if meta["prior"] != prior_hash(model.prior):
+    if meta["prior"] != model.prior_hash:
         raise WsdemoError(
             "Checkpoints do not match",
             f"{name}-map belongs to another version of {name}-diffusion.",

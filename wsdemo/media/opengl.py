@@ -1,11 +1,15 @@
 """Drawing with pyrender through EGL: the only module that touches OpenGL.
 
-An OpenGL context belongs to the thread that made it, so one worker thread does all drawing.
+An OpenGL context belongs to the thread that made it, so one worker thread does all drawing. A
+driver that hangs is not asked again: nothing ends a thread that waits in it.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import cache
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -13,9 +17,53 @@ import numpy as np
 from wsdemo.media.camera import BACKGROUND, FIELD_OF_VIEW, Camera, Pixels
 from wsdemo.media.meshes import Mesh
 
-_WORKER = ThreadPoolExecutor(1, thread_name_prefix="opengl")
 _SECONDS = 60.0
 """A picture takes a tenth of one; a driver that hangs must not hang the app."""
+
+
+class Hung(Exception):
+    """OpenGL does not come back."""
+
+
+class _Worker:
+    """A thread that draws, and that does not keep the process from ending while it hangs."""
+
+    def __init__(self) -> None:
+        self.hangs = False
+        self._waiting: SimpleQueue[tuple[Future[Pixels], Callable[[], Pixels]]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def run(self, job: Callable[[], Pixels]) -> Pixels:
+        """The result of a job in the thread.
+
+        Raises:
+            Hung: It did not come back in time, now or before.
+        """
+        if self.hangs:
+            raise Hung("an earlier picture did not come back")
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="opengl", daemon=True)
+                self._thread.start()
+        future: Future[Pixels] = Future()
+        self._waiting.put((future, job))
+        try:
+            return future.result(timeout=_SECONDS)
+        except TimeoutError as error:
+            self.hangs = True
+            raise Hung(f"a picture did not come back within {_SECONDS:.0f} s") from error
+
+    def _work(self) -> None:
+        while True:
+            future, job = self._waiting.get()
+            try:
+                future.set_result(job())
+            except BaseException as error:
+                future.set_exception(error)
+
+
+_WORKER = _Worker()
 
 
 @cache
@@ -52,13 +100,21 @@ def _draw(mesh: Mesh, colours: Pixels, camera: Camera, size: int) -> Pixels:
 
 
 def draw(mesh: Mesh, colours: Pixels, camera: Camera, size: int) -> Pixels:
-    """Draws a mesh with (V, 3) vertex colours → (size, size, 3) uint8."""
-    return _WORKER.submit(_draw, mesh, colours, camera, size).result(timeout=_SECONDS)
+    """Draws a mesh with (V, 3) vertex colours → (size, size, 3) uint8.
+
+    Raises:
+        Hung: OpenGL does not come back.
+    """
+    return _WORKER.run(lambda: _draw(mesh, colours, camera, size))
+
+
+def problem() -> str | None:
+    """Why OpenGL through EGL does not work here; None if it does."""
+    return "OpenGL hangs: a picture did not come back" if _WORKER.hangs else _first_problem()
 
 
 @cache
-def problem() -> str | None:
-    """Why OpenGL through EGL does not work here; None if it does."""
+def _first_problem() -> str | None:
     corner = Mesh(np.eye(3), np.array([[0, 1, 2]]))
     try:
         picture = draw(corner, np.full((3, 3), 128, dtype=np.uint8), Camera(), 32)

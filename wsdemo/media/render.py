@@ -5,9 +5,7 @@ picture looks the same whether OpenGL drew it (media/opengl.py) or numpy (below)
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +103,6 @@ def _fragments(
 # ---- choosing a renderer ---------------------------------------------------------
 
 
-@cache
 def choose_renderer(wish: str = "auto") -> tuple[str, str]:
     """Which renderer draws, ``egl`` or ``software``, and why.
 
@@ -149,10 +146,17 @@ def render(
     """
     camera = camera or Camera()
     colours = shade(mesh, camera) if colours is None else colours
-    draw: Callable[[Mesh, Pixels, Camera, int], Pixels] = draw_software
+    large = None
     if choose_renderer(renderer)[0] == "egl":
-        draw = opengl.draw
-    large = draw(mesh, colours, camera, size * OVERSAMPLING)
+        try:
+            large = opengl.draw(mesh, colours, camera, size * OVERSAMPLING)
+        except opengl.Hung as error:
+            if renderer == "egl":
+                raise WsdemoError(
+                    "OpenGL not available", f"It hangs: {error}.", "Use the software renderer."
+                ) from error
+    if large is None:
+        large = draw_software(mesh, colours, camera, size * OVERSAMPLING)
     blocks = large.reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).astype(np.uint16)
     return np.asarray(blocks.mean((1, 3)).round(), np.uint8)
 

@@ -5,7 +5,7 @@ libigl's fast summation: a hole or a patch of flipped faces moves it a little, w
 would count wrong.
 """
 
-import os
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import MAX_JUDGING_SECONDS, MAX_NEAR_FACES, ORDINARY_NEAR_FACES
+from wsdemo.files import whole
+from wsdemo.limits import (
+    MAX_DISTANCES_BYTES,
+    MAX_JUDGING_SECONDS,
+    MAX_NEAR_FACES,
+    ORDINARY_NEAR_FACES,
+)
 from wsdemo.media.meshes import Floats, Mesh, face_normals, surface_points
 
 GRID = 32
@@ -182,7 +188,7 @@ def sample_sdf(
         mesh: Normalised mesh.
         near: Points near the surface, P.
         seed: Of the points.
-        cache: Folder of results, keyed by the mesh's content.
+        cache: Folder of results, keyed by the mesh's content, of at most MAX_DISTANCES_BYTES.
         shell: See ``signed_distance``.
     """
     path = (
@@ -204,9 +210,21 @@ def sample_sdf(
     grid = values[: GRID**3].reshape(GRID, GRID, GRID).astype(np.float16)
     samples = SdfSamples(grid, stored_points, values[GRID**3 :].astype(np.float16))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with whole(path) as file:
             np.savez(file, **vars(samples))
-        temporary.rename(path)
+        _trim(path.parent)
     return samples
+
+
+def _trim(cache: Path) -> None:
+    """Deletes the oldest results beyond MAX_DISTANCES_BYTES."""
+    found = []
+    for path in cache.glob("*.npz"):
+        with contextlib.suppress(OSError):  # another process deletes too
+            found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= MAX_DISTANCES_BYTES:
+            return
+        path.unlink(missing_ok=True)
+        total -= size

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.files import write_whole
 from wsdemo.lol.predictor.card import draw_reliability
 
 FACES = """8,000 aligned CelebA faces (numbers 1 to 8,000 of a 9,000 subset at 89x109), cropped and
@@ -286,7 +287,7 @@ def card(name: str, folder: Path) -> str:
 def main() -> None:
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         name = path.stem.rstrip("0123456789").rstrip("-")
-        (DIRECTORY / f"{name}.md").write_text(card(name, DIRECTORY))
+        write_whole(DIRECTORY / f"{name}.md", card(name, DIRECTORY))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wsdemo.runtime import default_device, tune_allocator
+from wsdemo.files import whole
+from wsdemo.runtime import choose_threads, default_device, tune_allocator
 
 
 def recipe_parser(description: str, minutes: float) -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def recipe_parser(description: str, minutes: float) -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=minutes, help="training time in all")
     parser.add_argument("--steps", type=int, default=None, help="end after so many steps instead")
     parser.add_argument("--device", default=None, help="cpu, cuda; default: what is there")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: 1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="resumable state")
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
@@ -33,8 +33,7 @@ def recipe_parser(description: str, minutes: float) -> argparse.ArgumentParser:
 def start(args: argparse.Namespace) -> torch.device:
     """Applies threads and allocator settings and returns the device."""
     tune_allocator()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    choose_threads(args.threads)
     torch.manual_seed(args.seed)
     args.runs.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -111,9 +110,8 @@ class Run:
     def save(self) -> None:
         """Writes the state, whole or not at all."""
         state = {name: part.state_dict() for name, part in self._parts.items()}
-        temporary = self.path.with_suffix(".tmp")
-        torch.save({"step": self.step, "seconds": self.seconds, **state}, temporary)
-        os.replace(temporary, self.path)
+        with whole(self.path) as file:
+            torch.save({"step": self.step, "seconds": self.seconds, **state}, file)
         self._saved = time.monotonic()
 
 

@@ -172,10 +172,8 @@ def run_population(
         ]
         psnr = torch.cat([p for _, p in results])
         log(f"{args.split} {path.name}: {psnr.mean():.2f} dB, worst {psnr.min():.2f}")
-        temporary = path.with_suffix(".tmp")
         save_checkpoint(
-            temporary,
+            path,
             {"instances": torch.cat([ε for ε, _ in results]), "psnr": psnr},
             {"files": names},
         )
-        temporary.rename(path)

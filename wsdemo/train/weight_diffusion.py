@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
+from wsdemo.files import write_whole
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diffusion
 from wsdemo.generate.prior import GaussianPrior
@@ -57,7 +58,8 @@ def cached_prior(path: Path, instances: Tensor, adapter: Adapter, directions: in
     if not path.exists():
         prior = GaussianPrior.fit(instances, adapter.trainable, directions)
         tensors = {k: v for k, v in vars(prior).items() if isinstance(v, Tensor)}
-        save_file({**tensors, "rest": torch.tensor(prior.rest, dtype=torch.float64)}, path)
+        rest = torch.tensor(prior.rest, dtype=torch.float64)
+        write_whole(path, save({**tensors, "rest": rest}))
     stored = load_file(path)
     return GaussianPrior(
         stored["mean"], stored["std"], stored["basis"], stored["variances"], float(stored["rest"])

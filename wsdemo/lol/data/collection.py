@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from wsdemo.errors import WsdemoError
+from wsdemo.limits import MAX_LABELS_BYTES
 from wsdemo.lol.data.family import common_base, one_kind, union_signature
 from wsdemo.lol.data.labels import (
     Table,
@@ -75,10 +76,18 @@ def read_labels(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     """Rows of a CSV with a ``file`` column, and the names of its label columns.
 
     Raises:
-        WsdemoError: No such table, no ``file`` column, no label, a file named twice.
+        WsdemoError: No such table, one beyond limits, no ``file`` column, no label, a file named
+            twice.
     """
     if not path.is_file():
         raise WsdemoError("No labels", f"{path.name} does not exist.", "Give a CSV of labels.")
+    if path.stat().st_size > MAX_LABELS_BYTES:
+        raise WsdemoError(
+            "Labels too large",
+            f"{path.name} has {path.stat().st_size / 2**20:,.0f} MB;"
+            f" {MAX_LABELS_BYTES / 2**20:.0f} MB are allowed.",
+            "Give a table with a row a LoRA.",
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lol.models.networks import AlignedMlp, LolModel, ModelConfig, build_model
@@ -75,7 +76,11 @@ def train_model(
     seed: int,
     budget: Budget | None = None,
 ) -> Fitted:
-    """Trains a model on labelled LoRAs and keeps its best epoch by the validation loss."""
+    """Trains a model on labelled LoRAs and keeps its best epoch by the validation loss.
+
+    Raises:
+        WsdemoError: That loss is never a number.
+    """
     budget = budget or Budget()
     started = time.monotonic()
     train, validation = train.known(task), validation.known(task)
@@ -97,7 +102,7 @@ def train_model(
             model.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay
         )
         steps = budget.epochs * math.ceil(len(train.names) / budget.batch)
-        best, step = copy.deepcopy(model.state_dict()), 0
+        best, best_epoch, step = copy.deepcopy(model.state_dict()), 0, 0
         for epoch in range(budget.epochs):
             model.train()
             for index in torch.randperm(len(train.names), generator=generator).split(budget.batch):
@@ -115,8 +120,16 @@ def train_model(
             result.epochs = epoch + 1
             if value < result.validation_loss:
                 result.validation_loss, best = value, copy.deepcopy(model.state_dict())
-            elif epoch - result.history.index(result.validation_loss) >= budget.patience:
+                best_epoch = epoch
+            elif epoch - best_epoch >= budget.patience:
                 break
+        if not math.isfinite(result.validation_loss):
+            raise WsdemoError(
+                "Training failed",
+                f"After each of {result.epochs} epochs of {config.model} on {task.name} the"
+                " validation loss was no number: the factors or labels of some LoRA are too large.",
+                "Look at the largest norms (wsdemo inspect) and leave out such LoRAs.",
+            )
         model.load_state_dict(best)
     result.seconds = time.monotonic() - started
     model.eval().requires_grad_(False)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from wsdemo.lol.data.pairs import Pairs, pack
-from wsdemo.lol.predictor.predictor import NEIGHBOURS, Prediction, Predictor
+from wsdemo.lol.predictor.predictor import Prediction, Predictor, log_norm, measured_features
 from wsdemo.lora.modules import Lora
+from wsdemo.lora.reading import Reading
 
 WEAKER = 0.9
 """Strength of the one module that evidence weakens.
@@ -58,13 +59,29 @@ class Answer:
         }
 
 
+@dataclass(frozen=True)
+class Grounds:
+    """What an answer was made of.
+
+    Attributes:
+        reading: The LoRA.
+        predictor: That answered, with those tasks alone that it answered.
+        pairs: The LoRA as the predictor reads it.
+    """
+
+    reading: Reading
+    predictor: Predictor
+    pairs: Pairs
+
+
 def answer(lora: Lora, predictors: Sequence[Predictor]) -> Answer:
     """Asks the first predictor that knows a LoRA's family and answers; else says why none does."""
-    return ask(lora, predictors)[0]
+    return ask(Reading.of(lora), predictors)[0]
 
 
-def ask(lora: Lora, predictors: Sequence[Predictor]) -> tuple[Answer, Predictor | None]:
-    """The answer, and the predictor that gave it, with those tasks alone that it answered."""
+def ask(reading: Reading, predictors: Sequence[Predictor]) -> tuple[Answer, Grounds | None]:
+    """The same of a LoRA that was read already, with what an answer was made of."""
+    lora = reading.lora
     matching = [p for p in predictors if p.matches(lora)]
     if not matching:
         known = "; ".join(p.title for p in predictors)
@@ -75,26 +92,28 @@ def ask(lora: Lora, predictors: Sequence[Predictor]) -> tuple[Answer, Predictor 
             f" {first[:60]}). Known families: {known or 'none'}.",
         ), None  # fmt: skip
     refusals = []
-    for found in matching:
-        pairs = pack(lora, found.signature)
-        reason = found.reason_to_abstain(lora, pairs)
+    for predictor in matching:
+        reason = predictor.reason_to_abstain(reading)
         if not reason:
-            silent = found.unmeasured(lora)
-            asked = found.without(silent)
-            return _answered(asked, pairs, silent), asked
-        refusals.append(Answer(found.title, found.name, True, reason))
+            return _answered(reading, predictor)
+        refusals.append(Answer(predictor.title, predictor.name, True, reason))
     return refusals[0], None
 
 
-def _answered(found: Predictor, pairs: Pairs, not_answered: Mapping[str, str]) -> Answer:
-    order = found.envelope.distances(pairs)[0].argsort()[:3].tolist()
-    return Answer(
-        found.title, found.name, False, "", tuple(found.predict(pairs)),
-        tuple(found.predict(pairs, is_baseline=True)),
-        tuple(found.envelope.names[i] for i in order),
-        found.envelope.distance(pairs) / found.envelope.threshold,
+def _answered(reading: Reading, predictor: Predictor) -> tuple[Answer, Grounds]:
+    not_answered = predictor.unmeasured(reading.lora)
+    predictor = predictor.without(not_answered)
+    pairs = pack(reading.whole(), predictor.signature)
+    envelope, features = predictor.envelope, measured_features(reading, predictor.signature)
+    order = envelope.distances(features)[0].argsort()[:3].tolist()
+    answer = Answer(
+        predictor.title, predictor.name, False, "", tuple(predictor.predict(pairs)),
+        tuple(predictor.predict(pairs, is_baseline=True)),
+        tuple(envelope.names[i] for i in order),
+        float(envelope.nearest(features)) / envelope.threshold,
         not_answered,
     )  # fmt: skip
+    return answer, Grounds(reading, predictor, pairs)
 
 
 def weakened(pairs: Pairs) -> Pairs:
@@ -111,65 +130,56 @@ def weakened(pairs: Pairs) -> Pairs:
     return Pairs.join(variants)
 
 
-def outside(predictor: Predictor, variants: Pairs) -> int:
-    """How many of some LoRAs the predictor would not answer, by its envelope."""
-    distances = predictor.envelope.distances(variants)
-    nearest = distances.kthvalue(min(NEIGHBOURS, distances.shape[1]), 1).values
-    return int((nearest > predictor.envelope.threshold).sum())
+def weakened_outside(grounds: Grounds) -> int:
+    """How many of the LoRAs of ``weakened`` the predictor would not answer, by its envelope.
+
+    A weaker module has another norm and the same effective rank, so nothing is factored.
+    """
+    predictor = grounds.predictor
+    features = measured_features(grounds.reading, predictor.signature)
+    count = len(predictor.signature)
+    variants = features.repeat(count, 1)
+    norms = features[0, :count].double().exp() - 1e-8
+    variants[:, :count].diagonal().copy_(log_norm(WEAKER * norms.clamp(min=0)))
+    return int((predictor.envelope.nearest(variants) > predictor.envelope.threshold).sum())
 
 
-def module_evidence(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
-    """Label → change of its prediction when one module is at WEAKER of its strength.
+def module_evidence(predictor: Predictor, pairs: Pairs, label: str) -> list[float]:
+    """Change of the prediction of a label when one module is at WEAKER of its strength.
 
     In standard deviations of the training labels, as the task learns them (probabilities for
     yes-or-no labels), in the order of ``predictor.signature.names``. Positive: the module raises
     the prediction.
     """
-    everything = Pairs.join([pairs, weakened(pairs)])
-    found = {}
-    for models in predictor.tasks.values():
-        out = models.outputs(everything)
-        out = out.sigmoid() if models.task.kind == "binary" else out / models.std
-        for i, name in enumerate(models.task.labels):
-            found[name] = [float(v) for v in out[0, i] - out[1:, i]]
-    return found
+    models, i = predictor.task_of(label)
+    out = models.outputs(Pairs.join([pairs, weakened(pairs)]))
+    out = out.sigmoid() if models.task.kind == "binary" else out / models.std
+    return [float(v) for v in out[0, i] - out[1:, i]]
 
 
 def dose_curve(
-    predictor: Predictor, pairs: Pairs, scales: Sequence[float]
-) -> dict[str, list[float]]:
-    """Label → its prediction (or probability) at several strengths of the same LoRA."""
-    everything = Pairs.join([pairs.scaled(s) for s in scales])
-    return _curve(predictor, everything)
+    predictor: Predictor, pairs: Pairs, label: str, scales: Sequence[float]
+) -> list[float]:
+    """Prediction (or probability) of a label at several strengths of the same LoRA."""
+    return _curve(predictor, Pairs.join([pairs.scaled(s) for s in scales]), label)
 
 
-def rank_curve(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
-    """Label → its prediction with every update cut to rank 1, 2, … r (best approximation)."""
-    parts = []
-    for rank in range(1, pairs.rank + 1):
-        groups = []
-        for U, V in pairs.groups:
-            Qu, Ru = torch.linalg.qr(U.double())
-            Qv, Rv = torch.linalg.qr(V.double())
-            left, s, right = torch.linalg.svd(Ru @ Rv.mT, full_matrices=False)
-            s = s * (torch.arange(s.shape[-1]) < rank)
-            groups.append(((Qu @ left * s[..., None, :]).to(U), (Qv @ right.mT).to(V)))
-        parts.append(Pairs(tuple(groups)))
-    return _curve(predictor, Pairs.join(parts))
+def rank_curve(grounds: Grounds, label: str) -> list[float]:
+    """Prediction of a label with every update cut to rank 1, 2, … r (best approximation)."""
+    whole = pack(grounds.reading.decomposed(), grounds.predictor.signature)
+    cuts = (torch.arange(whole.rank) < rank for rank in range(1, whole.rank + 1))
+    parts = [Pairs(tuple((U * cut, V) for U, V in whole.groups)) for cut in cuts]
+    return _curve(grounds.predictor, Pairs.join(parts), label)
 
 
-def _curve(predictor: Predictor, pairs: Pairs) -> dict[str, list[float]]:
-    found = {}
-    for models in predictor.tasks.values():
-        out = models.outputs(pairs)
-        for i, name in enumerate(models.task.labels):
-            column = out[:, i]
-            if models.task.kind == "binary":
-                column = column.sigmoid()
-            elif models.task.logarithm:
-                column = column.exp2()
-            found[name] = [float(v) for v in column]
-    return found
+def _curve(predictor: Predictor, pairs: Pairs, label: str) -> list[float]:
+    models, i = predictor.task_of(label)
+    column = models.outputs(pairs)[:, i]
+    if models.task.kind == "binary":
+        column = column.sigmoid()
+    elif models.task.logarithm:
+        column = column.exp2()
+    return [float(v) for v in column]
 
 
 def model_index(name: str, predictions: Sequence[Prediction]) -> str:

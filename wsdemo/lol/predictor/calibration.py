@@ -13,6 +13,7 @@ from wsdemo.lol.predictor.metrics import (
     binary_metrics,
     conformal_quantile,
     expected_calibration_error,
+    fewest_residuals,
     label_aucs,
     regression_metrics,
     reliability,
@@ -69,10 +70,28 @@ def platt_scaling(logits: Tensor, true: Tensor) -> tuple[float, float]:
     return min(max(math.exp(-log_slope), 0.1), 10.0), shift
 
 
+SHIFTED = 1 / 3
+"""Share of the calibration LoRAs whose mean error shifts the values of a regression."""
+
+
+def shifting(count: int) -> Tensor:
+    """(count,) bool: which of the calibration LoRAs serve the shift alone, drawn by lot.
+
+    None do where too few would be left to promise an interval.
+    """
+    chosen = torch.zeros(count, dtype=torch.bool)
+    few = int(count * SHIFTED)
+    if count - few >= fewest_residuals(COVERAGE):
+        chosen[torch.randperm(count, generator=torch.Generator().manual_seed(0))[:few]] = True
+    return chosen
+
+
 def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
     """Fits probabilities, or values and intervals, of an ensemble, and measures it on test LoRAs.
 
-    Values are shifted by the mean error on the calibration LoRAs, as logits are by Platt's b.
+    Values are shifted by the mean error, as logits are by Platt's b, but on SHIFTED of the
+    calibration LoRAs that the intervals do not come from: an error from which it was taken away
+    is no longer exchangeable with that of a new LoRA, which split conformal prediction asks for.
     """
     task = found.task
     found.temperature, found.shift = 1.0, 0.0
@@ -84,10 +103,12 @@ def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
     if task.kind == "binary":
         found.temperature, found.shift = platt_scaling(out, true)
     else:
-        shift = (true - out).mean(0)
-        found.mean = found.mean + shift
-        half_widths = [conformal_quantile(e, COVERAGE) for e in (out + shift - true).T]
-        found.half_width = torch.tensor(half_widths)
+        own = shifting(len(held.names))
+        measured["shift_loras"] = int(own.sum())
+        if own.any():
+            found.shift = (true - out)[own].mean(0)
+        errors = (out + found.shift - true)[~own]
+        found.half_width = torch.tensor([conformal_quantile(e, COVERAGE) for e in errors.T])
     out, true = found.outputs(test.pairs), test.targets(task)
     measured |= task_metrics(task, out, true, found.std)
     if task.kind == "binary":

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.checkpoints import load_checkpoint
+from wsdemo.files import write_whole
 
 SIDE, MARGIN = 240, 34
 
@@ -58,7 +59,7 @@ def draw_reliability(path: Path) -> str:
     if not curves:
         return ""
     picture = path.with_name(f"{path.stem}-reliability.svg")
-    picture.write_text(reliability_svg(curves))
+    write_whole(picture, reliability_svg(curves))
     return (
         f"![Predicted probability against share of true labels]({picture.name})\n\n*Reliability on"
         " the test LoRAs: a dot's area is the share of predictions in its bin.*"

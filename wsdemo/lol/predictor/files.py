@@ -15,20 +15,19 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import config_from, load_checkpoint, pack, save_checkpoint, unpack
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, refuse_lack_of_memory
+from wsdemo.limits import (
+    MAX_ENSEMBLE,
+    MAX_MODEL_LAYERS,
+    MAX_MODEL_PRODUCTS,
+    MAX_MODEL_SIDE,
+    MAX_PREDICTOR_BYTES,
+)
 from wsdemo.lol.data.pairs import Signature
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.networks import ModelConfig, build_model
 from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels
 from wsdemo.safetensors_header import read_header
-
-MAX_SIZE = 4096
-"""The largest width or rank of a model that is opened."""
-MAX_LAYERS = 8
-MAX_PRODUCTS = 2**24
-"""Numbers of all modules' products Ũ Ṽᵀ in a model that is opened."""
-MAX_ENSEMBLE = 32
-"""Tasks of a predictor, and models of a task."""
 
 
 def _stored(name: str, value: Tensor, is_rough: bool) -> dict[str, Tensor]:
@@ -56,7 +55,7 @@ def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -
             "count": len(models.models),
             "baseline": dataclasses.asdict(baseline) if baseline else None,
             "temperature": models.temperature,
-            "shift": models.shift,
+            "shift": models.shift if isinstance(models.shift, float) else models.shift.tolist(),
             "measured": without_nan(models.measured),
             "ranks": list(models.ranks),
         })  # fmt: skip
@@ -100,10 +99,11 @@ def load_predictor(path: Path) -> Predictor:
     """Reads what save_predictor wrote; a folder stands for its ``predictor.safetensors``.
 
     Raises:
-        WsdemoError: It is no predictor, or it is damaged.
+        WsdemoError: It is no predictor, it is too large, or it is damaged.
     """
     path = path / "predictor.safetensors" if path.is_dir() else path
     if path.is_file():
+        check_predictor_size(path.name, path.stat().st_size)
         read_header(path)
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "predictor" or meta.get("version") != 1:
@@ -118,6 +118,7 @@ def load_predictor(path: Path) -> Predictor:
         KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError,
         MemoryError,
     ) as error:  # fmt: skip
+        refuse_lack_of_memory(error)
         raise WsdemoError(
             "Predictor damaged",
             f"{path.name} does not hold what its description says ({type(error).__name__}).",
@@ -125,12 +126,27 @@ def load_predictor(path: Path) -> Predictor:
         ) from error
 
 
+def check_predictor_size(name: str, size: int) -> None:
+    """Refuses a predictor of too many bytes before it is read, or downloaded.
+
+    Raises:
+        WsdemoError: It is beyond MAX_PREDICTOR_BYTES.
+    """
+    if size > MAX_PREDICTOR_BYTES:
+        raise WsdemoError(
+            "File too large",
+            f"{name[:80]} has {size / 2**20:,.0f} MB; a predictor may have"
+            f" {MAX_PREDICTOR_BYTES / 2**20:,.0f} MB.",
+            "Train fewer or smaller models: wsdemo lol train --models gl-net --seeds 3.",
+        )
+
+
 def _check_config(config: ModelConfig, outputs: int, modules: int) -> None:
     """Refuses a model that would cost far more than its file holds."""
     sizes = (config.outputs, config.width, config.hidden, config.rank)
-    if config.outputs != outputs or not all(1 <= s <= MAX_SIZE for s in sizes):
+    if config.outputs != outputs or not all(1 <= s <= MAX_MODEL_SIDE for s in sizes):
         raise ValueError("sizes")
-    if not 1 <= config.layers <= MAX_LAYERS or modules * config.width**2 > MAX_PRODUCTS:
+    if not 1 <= config.layers <= MAX_MODEL_LAYERS or modules * config.width**2 > MAX_MODEL_PRODUCTS:
         raise ValueError("layers or products")
 
 
@@ -142,11 +158,11 @@ def _check_task(tensors: Mapping[str, Tensor], t: int, entry: Mapping[str, Any])
             raise ValueError(name)
     by_label = (measured.get(f"{k}_by_label", {}).values() for k in ("auc", "spearman_rho"))
     figures = [*itertools.chain(*by_label), measured.get("spearman_rho")]
-    numbers = [
-        *(v for v in figures if v is not None),
-        entry["temperature"],
-        entry.get("shift", 0.0),
-    ]
+    shift = entry.get("shift", 0.0)
+    shifts = shift if isinstance(shift, list) else [shift]
+    if isinstance(shift, list) and len(shift) != len(labels):
+        raise ValueError("shift")
+    numbers = [*(v for v in figures if v is not None), entry["temperature"], *shifts]
     if not labels or not all(isinstance(label, str) for label in labels):
         raise ValueError("labels")
     if (
@@ -156,6 +172,11 @@ def _check_task(tensors: Mapping[str, Tensor], t: int, entry: Mapping[str, Any])
         raise ValueError("figures")
     if not 1 <= int(entry["count"]) <= MAX_ENSEMBLE:
         raise ValueError("count")
+
+
+def _shift(value: float | list[float]) -> float | Tensor:
+    """As TaskModels has it: a number for all logits, or one a label of a regression."""
+    return torch.tensor(value) if isinstance(value, list) else float(value)
 
 
 def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
@@ -184,7 +205,7 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
             tensors[f"{t}.std"].float(), tensors[f"{t}.half_width"].float(),
             float(entry["temperature"]), models[-1] if baseline else None, baseline,
             dict(entry["measured"]), tuple(int(r) for r in entry.get("ranks", ())),
-            float(entry.get("shift", 0.0)),
+            _shift(entry.get("shift", 0.0)),
         )  # fmt: skip
     envelope = Envelope(
         tensors["envelope.features"].float(), tensors["envelope.mean"].float(),

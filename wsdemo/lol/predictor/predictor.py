@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.networks import LolModel, ModelConfig
 from wsdemo.lora.modules import Lora
+from wsdemo.lora.reading import Reading
 
 COVERAGE = 0.9
 """Share of new LoRAs that an interval should hold."""
@@ -68,10 +70,10 @@ class TaskModels:
         task: What they predict.
         config: Of the models.
         models: The ensemble; predictions are means over it.
-        mean, std: (k,) of the training labels, the mean shifted by calibration.
+        mean, std: (k,) of the training labels.
         half_width: (k,) of the 90 % interval, before a logarithm is undone. Regression only.
         temperature: Logits are divided by it. Binary only.
-        shift: Added to them then. Binary only.
+        shift: Added to them then; of a regression, (k,), to the values.
         baseline: The MLP over raw factors, for comparison; None if it was not kept.
         baseline_config: Its configuration.
         measured: Figures of the test split, for the card.
@@ -89,7 +91,7 @@ class TaskModels:
     baseline_config: ModelConfig | None = None
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
     ranks: tuple[int, ...] = ()
-    shift: float = 0.0
+    shift: float | Tensor = 0.0
 
     @torch.no_grad()
     def outputs(self, pairs: Pairs) -> Tensor:
@@ -97,7 +99,7 @@ class TaskModels:
         total = torch.stack([m(pairs) for m in self.models]).mean(0)
         if self.task.kind == "binary":
             return total / self.temperature + self.shift
-        return total * self.std + self.mean
+        return total * self.std + self.mean + self.shift
 
     @torch.no_grad()
     def baseline_outputs(self, pairs: Pairs) -> Tensor:
@@ -151,7 +153,7 @@ class TaskModels:
 
 
 def spectrum_features(pairs: Pairs) -> Tensor:
-    """(N, 2 L): log ‖ΔW‖_F and effective rank of every module. GL-invariant."""
+    """(N, 2 L): log ‖ΔW‖_F and effective rank of every module, by group. GL-invariant."""
     norms, ranks = [], []
     for U, V in pairs.groups:
         Ru = torch.linalg.qr(U.double(), mode="r").R
@@ -160,9 +162,25 @@ def spectrum_features(pairs: Pairs) -> Tensor:
         total = square.sum(-1)
         share = square / total.clamp(min=1e-30)[..., None]
         entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)
-        norms.append((total.sqrt() + 1e-8).log())
+        norms.append(log_norm(total.sqrt()))
         ranks.append(entropy.exp())
     return torch.cat([*norms, *ranks], dim=1).float()
+
+
+def log_norm(norm: Tensor) -> Tensor:
+    """log ‖ΔW‖_F, finite for a module that changes nothing."""
+    return (norm + 1e-8).log()
+
+
+def measured_features(reading: Reading, signature: Signature) -> Tensor:
+    """(1, 2 L): ``spectrum_features`` of a LoRA by what was already measured of it."""
+    measured = {m.name: m for m in reading.geometry.modules}
+    modules = by_family_name(reading.lora, signature)
+    found = [measured[modules[n].name] if n in modules else None for n in signature.names]
+    norms = torch.tensor([m.frobenius if m else 0.0 for m in found], dtype=torch.float64)
+    # A zero update has one "direction": exp of an entropy of 0.
+    ranks = [m.effective_rank if m and m.frobenius > 0 else 1.0 for m in found]
+    return torch.cat([log_norm(norms), torch.tensor(ranks).double()])[None].float()
 
 
 @dataclass(frozen=True)
@@ -192,19 +210,19 @@ class Envelope:
 
     def widened(self, held_out: Pairs) -> "Envelope":
         """The same with a threshold of at least MARGIN times the largest of these distances."""
-        distances = self.distances(held_out).kthvalue(min(NEIGHBOURS, len(self.names)), 1).values
-        own = max(self.threshold, MARGIN * float(distances.max()))
+        nearest = self.nearest(spectrum_features(held_out))
+        own = max(self.threshold, MARGIN * float(nearest.max()))
         return dataclasses.replace(self, threshold=own)
 
-    def distances(self, pairs: Pairs) -> Tensor:
-        """(N, M) root-mean-square distance to every training LoRA."""
-        x = (spectrum_features(pairs) - self.mean) / self.std
+    def distances(self, features: Tensor) -> Tensor:
+        """(N, M) root-mean-square distance of spectrum features to every training LoRA."""
+        x = (features - self.mean) / self.std
         return torch.cdist(x, self.features) / x.shape[1] ** 0.5
 
-    def distance(self, pairs: Pairs) -> float:
-        """Of a batch of one, to its fifth nearest training LoRA."""
-        d = self.distances(pairs)[0]
-        return float(d.kthvalue(min(NEIGHBOURS, len(d))).values)
+    def nearest(self, features: Tensor) -> Tensor:
+        """(N,) distance of spectrum features to their fifth nearest training LoRA."""
+        distances = self.distances(features)
+        return distances.kthvalue(min(NEIGHBOURS, distances.shape[1]), 1).values
 
 
 # ---- the predictor ----------------------------------------------------------------------
@@ -269,6 +287,20 @@ class Predictor:
         own, modules = self.signature.shapes, by_family_name(lora, self.signature)
         return lora.kind == self.kind and all(own.get(k) == sides(m) for k, m in modules.items())
 
+    def task_of(self, label: str) -> tuple[TaskModels, int]:
+        """The task that predicts a label, and the label's place in it.
+
+        Raises:
+            WsdemoError: None does.
+        """
+        for models in self.tasks.values():
+            if label in models.task.labels:
+                return models, models.task.labels.index(label)
+        known = ", ".join(name for m in self.tasks.values() for name in m.task.labels)
+        raise WsdemoError(
+            "Unknown label", f"Found {label[:60]!r}; {self.name} predicts {known}.", "Choose one."
+        )
+
     def unmeasured(self, lora: Lora) -> dict[str, str]:
         """Task → why it is not answered for a LoRA of these ranks; empty if all tasks are."""
         found = {}
@@ -307,9 +339,10 @@ class Predictor:
         odd = odd_ranks(lora, known) or list(lora.ranks)
         return f"Its rank is {odd[0]}; the predictor was measured on ranks {_listed(known)}."
 
-    def reason_to_abstain(self, lora: Lora, pairs: Pairs) -> str:
+    def reason_to_abstain(self, reading: Reading) -> str:
         """Why this predictor cannot answer for a LoRA that it matches; empty if it can."""
-        if all(not bool(m.U.any() and m.V.any()) for m in lora.modules):
+        lora = reading.lora
+        if all(m.frobenius == 0 for m in reading.geometry.modules):
             return "The file is a no-op: every update is zero, so there is nothing to read."
         if any(m.magnitude is not None for m in lora.modules):
             return "It is a DoRA: its update depends on the base's weights, which are not here."
@@ -324,7 +357,7 @@ class Predictor:
             )
         if reason := self.reason_of_ranks(lora):
             return reason
-        distance = self.envelope.distance(pairs)
+        distance = float(self.envelope.nearest(measured_features(reading, self.signature)))
         if distance > self.envelope.threshold:
             reason = (
                 "Its singular values lie outside the training LoRAs: distance"

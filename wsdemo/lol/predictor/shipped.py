@@ -7,8 +7,9 @@ from pathlib import Path
 from wsdemo.checkpoints import DIRECTORY
 from wsdemo.errors import WsdemoError
 from wsdemo.hub.reference import looks_like_reference
-from wsdemo.lol.predictor.files import load_predictor
+from wsdemo.lol.predictor.files import check_predictor_size, load_predictor
 from wsdemo.lol.predictor.predictor import Predictor
+from wsdemo.safetensors_header import Header
 
 
 @cache
@@ -29,14 +30,14 @@ def find_predictor(text: str, token: str | None = None) -> Predictor:
     """
     if Path(text).exists():
         return load_predictor(Path(text))
-    return hub_predictor(text, token)
+    return load_predictor(hub_predictor(text, token))
 
 
-def hub_predictor(text: str, token: str | None = None) -> Predictor:
-    """A predictor from the Hub, whatever files of that name this machine has.
+def hub_predictor(text: str, token: str | None = None) -> Path:
+    """The file of a predictor from the Hub, whatever files of that name this machine has.
 
     Raises:
-        WsdemoError: As ``find_predictor``.
+        WsdemoError: As ``find_predictor``; also one that is too large, before it is downloaded.
     """
     if not looks_like_reference(text):
         raise WsdemoError(
@@ -46,7 +47,10 @@ def hub_predictor(text: str, token: str | None = None) -> Predictor:
         )
     from wsdemo.hub import client as hub  # huggingface_hub takes a second to import
 
-    return load_predictor(hub.fetch_file(text, token)[0])
+    def judge(header: Header) -> None:
+        check_predictor_size(text, max((stop for _, stop in header.places.values()), default=0))
+
+    return hub.fetch_file(text, token, judge)[0]
 
 
 def known_predictors(own: Sequence[str] = (), token: str | None = None) -> list[Predictor]:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 import wsdemo
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.generate.lora_layers import save_lora
 from wsdemo.lol.data.collection import default_split
 from wsdemo.train.faces.data import toy_faces
@@ -112,13 +113,6 @@ def load_celebrities(data: Path, count: int) -> list[Celebrity]:
             "Give all of CelebA.",
         )
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def keep(

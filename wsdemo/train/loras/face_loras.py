@@ -16,6 +16,7 @@ ranks than 4. LoRAs lie in RUNS/face-loras/SPLIT; their metadata hold labels and
 
 import copy
 import csv
+import io
 import json
 import math
 import random
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from wsdemo.analysis.features import face_features
 from wsdemo.checkpoints import tensors_hash
+from wsdemo.files import write_whole
 from wsdemo.generate.captions import PROMPTS
 from wsdemo.generate.clip import FaceClip, clip_scores
 from wsdemo.generate.lora_layers import LoraLinear, adapt, lora_tensors, save_lora
@@ -242,10 +244,11 @@ def write_manifest(folder: Path) -> None:
             labels = json.loads(file.metadata()["labels"])
         rows.append({"file": str(path.relative_to(folder)), **labels})
     columns = list(dict.fromkeys(k for row in rows for k in row))
-    with (folder / "manifest.csv").open("w", newline="") as out:
-        writer = csv.DictWriter(out, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / "manifest.csv", out.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,6 +16,7 @@ calibrate: they have sets and passages of validation.
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import random
@@ -28,11 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.generate.lora_layers import LoraLinear, adapt
 from wsdemo.train.loop import log, recipe_parser, run_workers, start
 
@@ -168,17 +170,17 @@ def prepare(args: Any, path: Path) -> list[str]:
     place = torch.zeros(int(words.max()) + 1, dtype=torch.int32)
     place[words] = torch.arange(len(words), dtype=torch.int32)
     tail = {f"tail.{k}": v for k, v in model.model.layers[-LAYERS:].state_dict().items()}
-    save_file(
+    cache = save(
         {
             **{k: v.contiguous() for k, v in tail.items()},
             "norm": model.model.norm.weight, "head": model.lm_head.weight[words].contiguous(),
             "tokens": place[tokens], "prefix": prefix(model, tokens.flatten(0, 1)),
             "asked": place[asked], "is_answer": is_answer, "labels": labels,
             "asked_prefix": prefix(model, asked.flatten(0, 1)),
-        },
-        path,
+        }
     )  # fmt: skip
-    (path.with_suffix(".json")).write_text(model.config.to_json_string())
+    write_whole(path.with_suffix(".json"), model.config.to_json_string())
+    write_whole(path, cache)
     return sources
 
 
@@ -317,24 +319,23 @@ def save_adapter(folder: Path, layers: dict[str, LoraLinear], plan: Plan, first:
         name = f"base_model.model.model.layers.{first + int(index)}.{rest}"
         tensors[f"{name}.lora_A.weight"] = layer.A.detach().half().contiguous()
         tensors[f"{name}.lora_B.weight"] = layer.B.detach().half().contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": BASE,
         "r": plan.rank, "lora_alpha": plan.rank, "target_modules": list(TARGETS),
     }  # fmt: skip
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_whole(folder / "adapter_config.json", json.dumps(config, indent=1))
+    write_whole(folder / "adapter_model.safetensors", save(tensors, metadata={"format": "pt"}))
 
 
 def write_manifest(folder: Path) -> None:
     """manifest.csv of every LoRA that is there."""
     rows = [json.loads(p.read_text()) for p in sorted(folder.glob("*/*/labels.json"))]
     columns = list(dict.fromkeys(k for row in rows for k in row))
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "manifest.csv").open("w", newline="") as out:
-        writer = csv.DictWriter(out, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / "manifest.csv", out.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -375,7 +376,7 @@ def main(arguments: list[str] | None = None) -> None:
         recipe = {k: v for k, v in dataclasses.asdict(plan).items() if k != "sources"}
         row = {"file": f"{plan.split}/{plan.name}/adapter_model.safetensors", **recipe, **has,
                "data_set_size": size, **measure(tail, cache, sources)}  # fmt: skip
-        (place / "labels.json").write_text(json.dumps(row))
+        write_whole(place / "labels.json", json.dumps(row))
         done += 1
         if done % 10 == 0:
             log(f"{done} LoRAs, {(time.monotonic() - began) / done:.1f} s each; {plan.name}:"

@@ -16,6 +16,7 @@ import shutil
 from pathlib import Path
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.train.loop import log
 
 DICTIONARIES = ("devil", "foldoc", "jargon", "vera")
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             "Unpack the packages that this recipe's first lines name, and give their folder.",
         ) from None  # fmt: skip
     for name, text in texts.items():
-        (args.out / f"{name}.txt").write_text(text, encoding="utf-8")
+        write_whole(args.out / f"{name}.txt", text)
         log(f"{name}: {len(text):,} characters")
 
 

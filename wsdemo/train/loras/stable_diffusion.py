@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.generate.captions import PROMPTS
-from wsdemo.runtime import default_device
+from wsdemo.runtime import choose_threads, default_device
 
 TARGETS = ("to_q", "to_v")
 RANK = 4
@@ -91,7 +92,7 @@ class Studio:
     Args:
         settings: Of the collection.
         device: Default: what is there.
-        threads: CPU threads.
+        threads: CPU threads; default: as runtime.choose_threads.
 
     Raises:
         WsdemoError: A package is missing, or the pipeline does not predict noise.
@@ -103,8 +104,7 @@ class Studio:
         diffusers, transformers = needed("diffusers"), needed("transformers")
         for library in (diffusers.utils, transformers):
             library.logging.set_verbosity_error()
-        if threads:
-            torch.set_num_threads(threads)
+        choose_threads(threads)  # of this process: Ray's workers are processes of their own
         self.settings, self.device = settings, torch.device(device or default_device())
         # bfloat16 needs no scaling of the loss; factors stay in float32.
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
@@ -226,8 +226,8 @@ def write_toy_models(folder: Path) -> None:
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     ends = ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = [*letters, *(c + "</w>" for c in letters), *ends]
-    (words / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(vocabulary)}))
-    (words / "merges.txt").write_text("#version: 0.2\n")
+    write_whole(words / "vocab.json", json.dumps({w: i for i, w in enumerate(vocabulary)}))
+    write_whole(words / "merges.txt", "#version: 0.2\n")
     tokenizer = transformers.CLIPTokenizer(
         str(words / "vocab.json"), str(words / "merges.txt"), model_max_length=77
     )

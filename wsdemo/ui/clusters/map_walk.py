@@ -14,7 +14,7 @@ from wsdemo.fields.instance import Instance
 from wsdemo.maps import walk as walks
 from wsdemo.maps import weight_map as maps
 from wsdemo.media.render import render
-from wsdemo.ui.lora.predict_panel import curve_svg
+from wsdemo.ui.shared.curve import curve_svg
 from wsdemo.ui.shared.events import guarded
 from wsdemo.ui.shared.text import text_of
 

@@ -18,6 +18,7 @@ from wsdemo.media.render import render
 from wsdemo.ui.shared.events import (
     COMPUTE,
     QUICK,
+    READING,
     cache_folder,
     download_file,
     guarded,
@@ -254,7 +255,7 @@ def build() -> None:
                     )
     last, fitted = gr.State(None), gr.State(None)
     mesh.change(lambda: (None, ""), None, [seen, report], api_visibility="private").then(
-        look, mesh, [seen, report], api_visibility="private", **QUICK
+        look, mesh, [seen, report], api_visibility="private", **READING
     )
     run = go.click(
         lambda: gr.Model3D(None, visible=False), None, viewer, api_visibility="private"

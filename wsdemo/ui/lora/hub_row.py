@@ -12,7 +12,7 @@ from wsdemo.hub.reference import parse_reference
 from wsdemo.hub.repository import CONFIG, Candidate, Repository
 from wsdemo.limits import MAX_CANDIDATES
 from wsdemo.lora.reader import judge_header
-from wsdemo.ui.shared.events import QUICK, guarded, guarded_stream, stop_button
+from wsdemo.ui.shared.events import HUB, guarded, guarded_stream, stop_button
 from wsdemo.ui.shared.text import text_of
 
 
@@ -174,7 +174,7 @@ def build(file: gr.File, config: gr.File) -> None:
     files = gr.Dropdown(choices=[], label="File", visible=False, elem_id="hub-file")
     status = gr.Markdown(elem_classes="status", elem_id="hub-status")
 
-    private: dict[str, Any] = {"api_visibility": "private", **QUICK}
+    private: dict[str, Any] = {"api_visibility": "private", **HUB}
     asked = [reference, token]
     gr.on([button.click, reference.submit], look, asked, [state, files, status, take], **private)
     reference.change(  # until it is looked up, fetching would bring what was meant before

@@ -27,6 +27,13 @@ except ImportError:
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
 """Long work takes turns: two fits at once would each take twice as long."""
 QUICK = {"concurrency_id": "quick", "concurrency_limit": 2}
+"""What answers at once: whoever waits here waits for nothing that takes long."""
+READING = {"concurrency_id": "reading", "concurrency_limit": 2}
+"""LoRAs and meshes: most are read in a second, the largest in minutes."""
+HUB = {"concurrency_id": "hub", "concurrency_limit": 4}
+"""Requests and downloads, which wait for the network and not for a core."""
+BATCH = {"concurrency_id": "batch", "concurrency_limit": 1}
+"""Up to 200 files, one after the other."""
 
 
 def _shown(error: WsdemoError) -> gr.Error:

@@ -44,6 +44,19 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 .wd-answer th[scope=row] { font-weight: 400 !important; }
 .wd-num { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .wd-bar { width: 34%; }
+.wd-card { border: 1px solid #c7d2fe; border-radius: 8px; padding: 12px 18px; min-height: 90px; }
+.wd-card h2 { margin: 0 0 8px; font-size: 1.25em; overflow-wrap: anywhere; }
+.wd-card dl { margin: 0; }
+.wd-card dl > div { display: flex; gap: 12px; padding: 2px 0; }
+.wd-card dt { flex: 0 0 130px; font-weight: 600; }
+.wd-card dd { margin: 0; overflow-wrap: anywhere; }
+.wd-network { max-height: 460px; overflow: auto; }
+.wd-network table { border-collapse: collapse; font-size: 0.85em; }
+.wd-network th { font-weight: 400 !important; text-align: left; padding: 2px 8px;
+  white-space: nowrap; }
+.wd-network thead th { position: sticky; top: 0; background: var(--block-background-fill); }
+.wd-network td { min-width: 52px; text-align: center; padding: 2px 4px; border: 1px solid #e2e8f0;
+  font-variant-numeric: tabular-nums; }
 .wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
 @media (max-width: 600px) {
   #faces .grid-container { grid-template-columns: repeat(2, 1fr) !important; }

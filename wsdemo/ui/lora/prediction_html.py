@@ -2,22 +2,21 @@
 
 import html
 from collections import Counter
-from collections.abc import Sequence
 
 import torch
 
-from wsdemo.lol.data.pairs import Pairs, pack, regauge_pairs
+from wsdemo.lol.data.pairs import regauge_pairs
 from wsdemo.lol.predictor.answers import (
     WEAKER,
     Answer,
+    Grounds,
     dose_curve,
     module_evidence,
-    outside,
     rank_curve,
-    weakened,
+    weakened_outside,
 )
-from wsdemo.lol.predictor.predictor import USUAL, Prediction, Predictor
-from wsdemo.lora.modules import Lora
+from wsdemo.lol.predictor.predictor import USUAL, Prediction
+from wsdemo.ui.shared.curve import ACCENT, curve_svg
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Strengths of the dose curve."""
@@ -27,7 +26,7 @@ MEANINGS = {
     " LoRA was finetuned on have it than faces at large.",
 }
 """Predictor → what its yes-or-no labels mean, where their names do not say it."""
-INK, PALE, ACCENT, BROWN = "#312e81", "#eef2ff", "#4f46e5", "#b45309"
+INK, PALE, BROWN = "#312e81", "#eef2ff", "#b45309"
 
 
 def shown(name: str) -> str:
@@ -131,13 +130,12 @@ def predictions_html(answer: Answer) -> str:
 # ---- evidence and doses ---------------------------------------------------------------
 
 
-def evidence_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
+def evidence_html(grounds: Grounds, label: str) -> str:
     """A heat strip: how the prediction of a label changes when one module is weaker."""
+    predictor, pairs = grounds.predictor, grounds.pairs
     names = predictor.signature.names
-    models = next((m for m in predictor.tasks.values() if label in m.task.labels), None)
-    changes = module_evidence(predictor, pairs).get(label)
-    if changes is None or models is None:
-        return ""
+    models, _ = predictor.task_of(label)
+    changes = module_evidence(predictor, pairs, label)
     unit, factor = "standard deviations of the training labels", 1.0
     if models.task.kind == "binary":
         unit, factor = "percentage points", 100.0
@@ -152,7 +150,7 @@ def evidence_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
     )
     order = sorted(range(len(names)), key=lambda i: -abs(changes[i]))[:3]
     top = ", ".join(f"{html.escape(names[i][-44:])} ({changes[i]:+.2g})" for i in order)
-    odd = outside(predictor, weakened(pairs))
+    odd = weakened_outside(grounds)
     caution = (
         f" {odd} of these {len(names)} weaker LoRAs lie outside of what the predictor answers."
         if odd
@@ -168,54 +166,23 @@ def evidence_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
     )
 
 
-def curve_svg(xs: Sequence[float], ys: Sequence[float], title: str) -> str:
-    """A small line chart with its end values."""
-    low, high = min(ys), max(ys)
-    span = (high - low) or 1.0
-    x0, x1 = min(xs), max(xs)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return 30 + 250 * (x - x0) / ((x1 - x0) or 1.0), 90 - 75 * (y - low) / span
-
-    points = [at(x, y) for x, y in zip(xs, ys, strict=True)]
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-    dots = "".join(
-        f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="{ACCENT}"><title>{x:g}: {y:.4g}</title>'
-        "</circle>"
-        for (a, b), x, y in zip(points, xs, ys, strict=True)
-    )
-    said = ", ".join(f"{x:g}: {y:.3g}" for x, y in zip(xs, ys, strict=True))
-    return (
-        f'<svg viewBox="0 0 300 120" width="100%" style="max-width:420px" role="img"'
-        f' aria-label="{html.escape(title)}. {said}">'
-        f'<text x="30" y="10" font-size="10" fill="#111827">{html.escape(title)}</text>'
-        f'<polyline points="{line}" fill="none" stroke="{ACCENT}" stroke-width="2"/>{dots}'
-        f'<text x="2" y="94" font-size="9" fill="#374151">{low:.3g}</text>'
-        f'<text x="2" y="20" font-size="9" fill="#374151">{high:.3g}</text>'
-        f'<text x="30" y="112" font-size="9" fill="#374151">{x0:g}</text>'
-        f'<text x="270" y="112" font-size="9" fill="#374151">{x1:g}</text></svg>'
-    )
-
-
-def doses_html(predictor: Predictor, pairs: Pairs, label: str) -> str:
+def doses_html(grounds: Grounds, label: str) -> str:
     """The prediction against the LoRA's strength, and against the rank that is kept."""
-    doses = dose_curve(predictor, pairs, SCALES)
-    if label not in doses:
-        return ""
-    ranks = rank_curve(predictor, pairs)[label]
+    predictor, pairs = grounds.predictor, grounds.pairs
+    doses, ranks = dose_curve(predictor, pairs, label, SCALES), rank_curve(grounds, label)
     name = shown(label)
     return (
         "<div class='wd-curves'>"
-        + curve_svg(SCALES, doses[label], f"{name} at 0 to 2 times the strength")
+        + curve_svg(SCALES, doses, f"{name} at 0 to 2 times the strength")
         + curve_svg(list(range(1, len(ranks) + 1)), ranks, f"{name} with the rank cut to 1, 2 …")
         + "</div><p>Strengths other than 1 leave the training distribution: read the curve as what"
         " the predictor has learnt, not as a promise.</p>"
     )
 
 
-def gauge_html(predictor: Predictor, lora: Lora, seed: int) -> str:
+def gauge_html(grounds: Grounds, seed: int) -> str:
     """The same update from other factors: the predictor stays, the MLP of raw factors moves."""
-    pairs = pack(lora, predictor.signature)
+    predictor, pairs = grounds.predictor, grounds.pairs
     turned = regauge_pairs(pairs, torch.Generator().manual_seed(seed))
     before = {p.name: p for p in predictor.predict(pairs)}
     after = {p.name: p for p in predictor.predict(turned)}

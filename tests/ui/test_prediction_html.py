@@ -8,9 +8,10 @@ import pytest
 from tests.lol.synthetic import labelled
 from tests.lol.test_answers import untrained
 from tests.lol.test_predictor import as_lora
-from wsdemo.lol.predictor.answers import Answer, answer
+from wsdemo.lol.predictor.answers import Answer, Grounds, ask
 from wsdemo.lol.predictor.predictor import Prediction
-from wsdemo.ui.lora import predict_panel
+from wsdemo.lora.reading import Reading
+from wsdemo.ui.lora import prediction_html
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def value(name, place, task="t"):
 
 
 def shown(*predictions, **more):
-    return predict_panel.predictions_html(Answer("f", "p", False, "", predictions, **more))
+    return prediction_html.predictions_html(Answer("f", "p", False, "", predictions, **more))
 
 
 def test_a_bar_shows_where_the_interval_lies_among_the_training_labels():
@@ -54,7 +55,7 @@ def test_tasks_that_are_silent_at_a_rank_are_named_with_the_reason():
 def test_a_percentage_of_the_face_generator_is_explained():
     yes = Prediction("Male", 1.0, None, 0.88, "", "attributes")
     found = Answer("f", "lol-face-generator", False, "", (yes,))
-    assert "than faces at large" in predict_panel.predictions_html(found)
+    assert "than faces at large" in prediction_html.predictions_html(found)
     assert "than faces at large" not in shown(yes)
 
 
@@ -64,18 +65,19 @@ def test_a_percentage_of_the_face_generator_is_explained():
 )
 def test_the_strip_says_its_unit_and_what_was_done(predictor, label, unit):
     batch = labelled(1, 14).pairs
-    said = predict_panel.evidence_html(predictor, batch, label)
+    reading = Reading.of(as_lora(batch, 0))
+    said = prediction_html.evidence_html(Grounds(reading, predictor, batch), label)
     assert f"less what it is with one module 10 % weaker, in {unit}." in said
     assert "lie outside" not in said
     narrow = dataclasses.replace(predictor.envelope, threshold=1e-6)
     narrow = dataclasses.replace(predictor, envelope=narrow)
-    assert "3 of these 3 weaker LoRAs lie outside" in predict_panel.evidence_html(
-        narrow, batch, label
+    assert "3 of these 3 weaker LoRAs lie outside" in prediction_html.evidence_html(
+        Grounds(reading, narrow, batch), label
     )
 
 
 def test_the_gauge_exhibit_does_without_a_baseline(predictor):
-    lora = as_lora(labelled(3, 11).pairs, 0)
-    assert not answer(lora, [predictor]).abstained
-    drawn = predict_panel.gauge_html(predictor, lora, 1)
+    found, grounds = ask(Reading.of(as_lora(labelled(3, 11).pairs, 0)), [predictor])
+    assert not found.abstained
+    drawn = prediction_html.gauge_html(grounds, 1)
     assert drawn.count("<th scope='row'>") == 3

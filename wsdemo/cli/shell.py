@@ -1,0 +1,138 @@
+"""How a command ends: its exit status, and what is said where.
+
+0 done; 1 a bug, with its traceback; 2 refused, with ``{"error": {"title", "message", "hint"}}`` on
+stdout under ``--json`` and the same in words on stderr else; 130 interrupted (Ctrl-C), 143 told to
+end (SIGTERM), 141 nobody reads any more (a closed pipe): as the shell counts, and without a
+traceback. Whatever ends a command, files are whole or as they were (wsdemo/files.py).
+"""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from wsdemo.errors import WsdemoError, refuse_lack_of_memory
+
+Result = dict[str, Any]
+REFUSED, INTERRUPTED, UNREAD, TERMINATED = 2, 130, 141, 143
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Ended(BaseException):
+    """A signal asks the command to end. No Exception: no handler of errors may keep it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def run_command(command: Callable[[], Result], as_json: bool) -> int:
+    """Runs a command, shows its result, or says why there is none; returns the exit status."""
+    with _signals() as asked:
+        try:
+            result = command()
+            _show(result, as_json)
+            return 0 if result.get("ok", True) else REFUSED
+        except BrokenPipeError:
+            return _unread()
+        except SystemExit:  # after --help
+            with contextlib.suppress(BrokenPipeError):
+                sys.stdout.flush()
+                raise
+            return _unread()
+        except (Ended, KeyboardInterrupt) as ended:
+            status = ended.status if isinstance(ended, Ended) else INTERRUPTED
+        except Exception as error:
+            if not asked:
+                return _refused(_explained(error), as_json)
+            status = asked[0]  # an extension that was interrupted while it was imported
+    word = "Interrupted" if status == INTERRUPTED else "Terminated"
+    message = "It was asked to end; no file is half written."
+    return _refused(WsdemoError(word, message, "Start it again."), as_json, status)
+
+
+def unwritable(error: OSError) -> WsdemoError:
+    """What to say when the system refuses a file."""
+    where = error.filename or "a file"
+    if error.errno in _FULL:
+        return WsdemoError(
+            "No room for a file",
+            f"{where}: {error.strerror}. An older file of that name is as it was.",
+            "Free some space, or choose another disk with --out.",
+        )
+    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")
+
+
+def _explained(error: Exception) -> WsdemoError:
+    """The refusal that an error stands for; a bug goes on."""
+    if isinstance(error, WsdemoError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return unwritable(error)
+    try:
+        refuse_lack_of_memory(error)
+    except WsdemoError as lack:
+        return lack
+    raise error
+
+
+def _show(result: Result, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key}: {value}")
+    sys.stdout.flush()
+
+
+def _refused(error: WsdemoError, as_json: bool, status: int = REFUSED) -> int:
+    try:
+        if as_json:
+            print(json.dumps({"error": error.as_dict()}), flush=True)
+        else:
+            print(f"{error.title}: {error.message}\n{error.hint}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _unread()
+    return status
+
+
+def _unread() -> int:
+    """Sends what is still to be printed nowhere: Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return UNREAD
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Ends the command in order on Ctrl-C and SIGTERM, at once on the second; what was asked."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        asked.append(128 + number)
+        raise Ended(128 + number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    # Whoever started it may want a signal ignored: a job in the background of a script.
+    older = {n: h for n in numbers if (h := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+    try:
+        for number in older:
+            signal.signal(number, end)
+        yield asked
+    finally:
+        for number, handler in older.items():
+            signal.signal(number, handler)

@@ -1,0 +1,142 @@
+"""Part of the report: what the predictors say of the dropped file, and why."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from wsdemo.errors import WsdemoError
+from wsdemo.limits import KEPT_PREDICTORS
+from wsdemo.lol.predictor.answers import Grounds, ask, model_index
+from wsdemo.lol.predictor.files import load_predictor
+from wsdemo.lol.predictor.predictor import Predictor
+from wsdemo.lol.predictor.shipped import shipped_predictors
+from wsdemo.lora.reading import Reading
+from wsdemo.ui.lora import prediction_html
+from wsdemo.ui.lora.examples import truth
+from wsdemo.ui.lora.readings import reading_of
+from wsdemo.ui.shared.events import READING, guarded
+
+Own = tuple[str, ...] | None
+"""Files of a visitor's own predictors, asked before the shipped ones. Not the predictors: of all
+visitors together only KEPT_PREDICTORS are held in memory."""
+
+
+@lru_cache(maxsize=KEPT_PREDICTORS)
+def own_predictor(path: str) -> Predictor:
+    """A visitor's own predictor.
+
+    Raises:
+        WsdemoError: As ``load_predictor``.
+    """
+    return load_predictor(Path(path))
+
+
+def predictors_of(own: Own) -> tuple[Predictor, ...]:
+    """All predictors that are asked, in their order."""
+    return (*(own_predictor(path) for path in own or ()), *shipped_predictors())
+
+
+def grounds_of(reading: Reading, own: Own) -> Grounds:
+    """What the answer for a LoRA is made of.
+
+    Raises:
+        WsdemoError: There is none; the message says why.
+    """
+    answer, grounds = ask(reading, predictors_of(own))
+    if grounds is None:
+        raise WsdemoError("No prediction", answer.reason, "See the report above.")
+    return grounds
+
+
+def labels_of(predictor: Predictor) -> list[tuple[str, str]]:
+    """(shown, label) choices of a predictor."""
+    labels = [name for models in predictor.tasks.values() for name in models.task.labels]
+    return [(prediction_html.shown(name), name) for name in labels]
+
+
+def _nothing() -> tuple[Any, ...]:
+    """What is shown below the answer where nothing is predicted."""
+    return "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), "", ""
+
+
+def predict_reading(reading: Reading, own: Own = ()) -> tuple[Any, ...]:
+    """Answer, true labels, choice of labels, evidence, doses, visibility of the rest, model-index,
+    and no gauge exhibit yet."""
+    answer, grounds = ask(reading, predictors_of(own))
+    text = prediction_html.predictions_html(answer)
+    if grounds is None:
+        return text, *_nothing()
+    choices = labels_of(grounds.predictor)
+    headline = next(iter(grounds.predictor.tasks.values())).task.headline
+    first = headline[0] if headline else choices[0][1]
+    return (
+        text,
+        truth(reading.lora),
+        gr.Dropdown(choices=choices, value=first, visible=True),
+        prediction_html.evidence_html(grounds, first),
+        prediction_html.doses_html(grounds, first),
+        gr.Row(visible=True),
+        model_index("my-lora", answer.predictions),
+        "",
+    )
+
+
+@guarded
+def predict(path: str | None, config: str | None, own: Own) -> tuple[Any, ...]:
+    """All that the section shows of a dropped file."""
+    if path is None:
+        return "", *_nothing()
+    return predict_reading(reading_of(path, config), own)
+
+
+@guarded
+def explain(path: str | None, config: str | None, own: Own, label: str | None) -> tuple[str, str]:
+    """Evidence and dose curves of another label."""
+    if path is None or not label:
+        return "", ""
+    grounds = grounds_of(reading_of(path, config), own)
+    return (
+        prediction_html.evidence_html(grounds, label),
+        prediction_html.doses_html(grounds, label),
+    )
+
+
+@guarded
+def turn(path: str | None, config: str | None, own: Own, seed: float | None) -> str:
+    """The prediction for the same update from other factors."""
+    return prediction_html.gauge_html(grounds_of(reading_of(path, config), own), int(seed or 0))
+
+
+def build(file: gr.File, config: gr.File, own: gr.State) -> tuple[list[Any], list[Any]]:
+    """Lays out the section and wires it to the dropped file.
+
+    Returns:
+        Inputs and outputs of ``predict``, for whatever else asks again.
+    """
+    gr.Markdown("## What its weights say")
+    verdict = gr.HTML(elem_id="prediction")
+    true = gr.Markdown()
+    label = gr.Dropdown(choices=[], label="Explain", visible=False, elem_id="explain")
+    with gr.Row(visible=False) as more:
+        with gr.Column():
+            gr.Markdown("### Which modules decide")
+            evidence = gr.HTML()
+            gr.Markdown("### The same update from other factors")
+            gauge_seed = gr.Number(1, label="Seed of R", precision=0)
+            gauge = gr.Button("Re-gauge and predict again")
+            exhibit = gr.HTML(elem_id="gauge")
+        with gr.Column():
+            gr.Markdown("### Weaker, stronger, lower rank")
+            doses = gr.HTML()
+            with gr.Accordion("For the model card (marked as predicted)", open=False):
+                card = gr.Code(language="yaml", label="model-index", interactive=False)
+    outputs = [verdict, true, label, evidence, doses, more, card, exhibit]
+    inputs = [file, config, own]
+    private: dict[str, Any] = {"api_visibility": "private", **READING}
+    file.change(predict, inputs, outputs, api_name="predict_lora", **READING)
+    config.change(predict, inputs, outputs, **private)
+    label.input(explain, [*inputs, label], [evidence, doses], **private)
+    gauge.click(turn, [*inputs, gauge_seed], exhibit, **private)
+    return inputs, outputs
