@@ -43,7 +43,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "linear manifold of adapters, ε = ε₀ + P z with 256 coordinates, encoder and "
         "discriminator.",
         "python -m wsdemo.train.faces.manifold --data celeba.zip",
-        "Stages, each with an EMA, the average kept that was best on validation: field, manifold "
+        "On one thread beside much other work, which left it about a third of a core; hours are by "
+        "the clock. Stages, each with an EMA, the average kept that was best on validation: field, manifold "
         "and encoder at random points (*autoencoder*); whole pictures and a discriminator beside "
         "the error (*adversarial*); the encoder frozen, the discriminator also on fields drawn "
         "from the Gaussian of all z (*drawn*). fd: Fréchet distance in FaceAttr-64 to the 500 "
@@ -268,7 +269,7 @@ def card(name: str, folder: Path) -> str:
     for stage in meta.get("stages", []):
         hours = f"{stage['minutes'] / 60:.2f} hours"
         figures = [f"{k} {show(v)}" for k, v in stage.items() if k not in ("stage", "minutes")]
-        lines.append(f"- stage *{stage['stage']}*: {hours} on one thread; {', '.join(figures)}")
+        lines.append(f"- stage *{stage['stage']}*: {hours}; {', '.join(figures)}")
     if measured and "stages" not in meta:
         rows = [f"- {key.replace('_', ' ')}: {show(value)}" for key, value in measured.items()]
         lines.append("**Measured** by the recipe:\n\n" + "\n".join(rows))

@@ -159,7 +159,7 @@ class Held:
     def by_error(self, model: Autoencoder) -> tuple[float, dict[str, float]]:
         """The autoencoder's score: PSNR of encoding and decoding the first 128."""
         psnr, _ = self.reconstruction(model, 128)
-        return -psnr, {"psnr": psnr}
+        return -psnr, {"psnr": psnr, "n": min(128, self.count)}
 
     @torch.no_grad()
     def by_reconstruction(self, model: Autoencoder) -> tuple[float, dict[str, float]]:
@@ -181,7 +181,7 @@ class Held:
         drawn = decoded(model, draw(self.count, torch.Generator().manual_seed(1)), self.views)
         return {
             "psnr": psnr, "fd_reconstructed": self.distance(shown),
-            "fd_drawn": self.distance(drawn),
+            "fd_drawn": self.distance(drawn), "n": self.count,
         }  # fmt: skip
 
     def reconstruction(self, model: Autoencoder, count: int) -> tuple[float, Tensor]:
@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
         best = train_adversarial(adversary, validate, run, args)
     figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
     log(f"faces-manifold, {args.stage}: {said(figures)}")
-    stages = [*before, {"stage": args.stage, "n": held.count, **figures}]
+    stages = [*before, {"stage": args.stage, **figures}]
     meta = {"name": "faces-manifold", "domain": "image", "size": 64, "toy": args.toy}
     meta |= {"stages": stages, "measured": figures}
     known = None if args.stage == "autoencoder" else opponent.cpu()

@@ -38,7 +38,7 @@ def save_stage(
     first_path, second_path = part_paths(path, 2)
     save_manifold(first_path, model.manifold, {**meta, "parts": 2})
     hash_ = load_checkpoint(first_path)[1]["hash"]
-    save_checkpoint(second_path, second, {"kind": "manifold-encoder", "hash": hash_})
+    save_checkpoint(second_path, second, {**meta, "kind": "manifold-encoder", "hash": hash_})
 
 
 def load_stage(

@@ -94,7 +94,7 @@ class Held:
             values = model.manifold(some, model.manifold.features(points.to(device)))
             errors.append(float(residual_of(values.clamp(-1, 1), target.to(device), True)))
         error = sum(errors) / len(errors)
-        return error, {"validation_error": error}
+        return error, {"validation_error": error, "n": len(self.index)}
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     best = train_autoencoder(model.to(device), ShapeViews(shapes), held.by_error, run, args)
     figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
     log(f"{args.set}-manifold: {said(figures)}")
-    stages = [*before, {"stage": "autoencoder", "n": len(held.index), **figures}]
+    stages = [*before, {"stage": "autoencoder", **figures}]
     meta = {"name": f"{args.set}-manifold", "domain": "sdf", "size": 0, "toy": args.toy}
     meta |= {"stages": stages, "measured": figures}
     save_stage(args.out / f"{args.set}-manifold.safetensors", best.model.cpu(), None, meta)
