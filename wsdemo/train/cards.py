@@ -45,8 +45,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "python -m wsdemo.train.faces.manifold --data celeba.zip",
         "On one thread beside much other work, which left it about a third of a core; hours are by "
         "the clock. Stages, each with an EMA, the average kept that was best on validation: "
-        "field, manifold and encoder at random points (*autoencoder*); whole pictures and a discriminator beside "
-        "the error (*adversarial*); the encoder frozen, the discriminator also on fields drawn "
+        "field, manifold and encoder at random points (*autoencoder*); whole pictures and a "
+        "discriminator beside the error (*adversarial*); the encoder frozen, the discriminator also on fields drawn "
         "from the Gaussian of all z (*drawn*). fd: Fréchet distance in FaceAttr-64 to the 500 "
         "validation faces, of their reconstructions and of 500 drawn fields. P is stored in half "
         "precision, the encoder's large matrix in a byte an entry. To go on from this file alone, "
