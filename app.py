@@ -9,7 +9,7 @@ from wsdemo.runtime import choose_threads, tune_allocator
 tune_allocator()
 choose_threads()
 
-from wsdemo.domains import pipelines
+from wsdemo.domains.instances import warm_up
 from wsdemo.limits import MAX_LORA_BYTES
 from wsdemo.ui.blocks import build_blocks
 from wsdemo.ui.lora.hub_row import login_handlers
@@ -18,7 +18,7 @@ from wsdemo.ui.shared.theme import CSS, JS, theme
 demo = build_blocks()
 
 if __name__ == "__main__":
-    pipelines.warm_up()
+    warm_up()
     demo.queue(max_size=32).launch(
         theme=theme(),
         css=CSS,

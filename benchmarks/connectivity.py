@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
-from wsdemo.domains.face_fitting import fit_rate
+from wsdemo.domains.faces import FACES
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         if name in rows:
             continue
         adapter = Adapter(base, AdapterConfig(name, rank, 0))
-        config = FitConfig(steps=args.steps, points=768, learning_rate=fit_rate(adapter.config))
+        config = FitConfig(steps=args.steps, points=768, learning_rate=FACES.rate(adapter.config))
         phi = adapter.features(grid)
 
         def errors(ε: Tensor, adapter: Adapter = adapter, phi: Tensor = phi) -> Tensor:

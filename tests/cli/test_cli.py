@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from wsdemo.weight_map import point_instance, weight_map
 
 from tests.media.shapes import torus
 from wsdemo.cli import main as cli
 from wsdemo.cli.files import MESH
-from wsdemo.domains.pipelines import open_instance
+from wsdemo.domains.instances import open_instance
 from wsdemo.fields.instance import Instance
-from wsdemo.maps import weight_map as maps
 from wsdemo.media.images import open_picture
 from wsdemo.media.mesh_files import WRITABLE, mesh_bytes, open_mesh
 
@@ -44,7 +44,7 @@ def mesh(tmp_path_factory):
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
     path = tmp_path_factory.mktemp("face") / "face.safetensors"
-    maps.point_instance(maps.weight_map("faces"), 0).save(path)
+    point_instance(weight_map("faces"), 0).save(path)
     return path
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsdemo.checkpoints import save_checkpoint
+from wsdemo.domains.faces import FACES
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.instance import Instance
@@ -37,12 +38,13 @@ def fields(
     """Fitted faces of the test split, as instance files hold them."""
     base, meta = load_base(args.out / "faces-base.safetensors")
     adapter = Adapter(base, config)
-    instances, files = load_fits(fits_folder(args.runs, "faces", config) / "test")
+    instances, files = load_fits(fits_folder(args.runs, FACES.name, config) / "test")
     faces = load_faces(args.data, "test").pick(files)
     found = []
     for i in random.Random(0).sample(range(len(files)), EACH):
         weights = instances[i].float()
-        whole = Instance(adapter, weights, "image", "faces-base", meta["hash"], 64, {})
+        kind, size = meta["domain"], meta["size"]
+        whole = Instance(adapter, weights, kind, FACES.base_name, meta["hash"], size, {})
         with_path = args.runs / "example.safetensors"
         whole.save(with_path)
         with safe_open(with_path, framework="pt") as file:

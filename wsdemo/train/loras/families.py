@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint
+from wsdemo.domains.faces import FACES
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
@@ -90,7 +91,7 @@ def face_fields(args: argparse.Namespace) -> Collection:
     parts: dict[str, list[LabelledLoras]] = {"train": [], "validation": [], "test": []}
     for representation, rank in itertools.product(FIELDS[args.family], RANKS):
         config = AdapterConfig(representation, rank, 0)
-        folder = fits_folder(args.runs, "faces", config)
+        folder = fits_folder(args.runs, FACES.name, config)
         if not (folder / "train").is_dir():
             continue
         adapter = Adapter(base, config)

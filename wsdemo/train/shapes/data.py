@@ -201,6 +201,13 @@ def load_shapes(
     )
 
 
+def shape_labels(names: list[str]) -> tuple[Tensor, list[str]]:
+    """(n, 10) categories of shapes by name, one each, and the columns' names."""
+    own = [n.split("/")[0] for n in names]
+    index = torch.tensor([CATEGORIES.index(RENAMED.get(c, c)) for c in own])
+    return torch.nn.functional.one_hot(index, len(CATEGORIES)).to(torch.uint8), list(CATEGORIES)
+
+
 def toy_shapes(count: int, seed: int = 0) -> Shapes:
     """Made-up shapes (ellipsoids and boxes, two categories) with true distances.
 

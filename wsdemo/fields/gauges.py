@@ -9,7 +9,12 @@ them at k = r − 1, which ranks above ⌊√d_out⌋ have, and none from k = r 
 import torch
 from torch import Tensor
 
+from wsdemo.errors import WsdemoError, check_range
 from wsdemo.fields.adapters import Adapter
+from wsdemo.limits import MAX_SEED
+
+GAUGES = ("any R", "order of the ranks", "scale of each rank", "sign of each rank")
+"""What can be changed in the factors of an instance without changing its field."""
 
 
 def canonicalise(adapter: Adapter, instances: Tensor) -> Tensor:
@@ -84,4 +89,42 @@ def regauge(adapter: Adapter, instances: Tensor, generator: torch.Generator) -> 
             R = left @ torch.diag_embed(scale) @ right
             inverse = right.mT @ torch.diag_embed(1 / scale) @ left.mT
         tensors[f"{name}.A"], tensors[f"{name}.B"] = inverse.to(A) @ A, B @ R.to(B)
+    return adapter.flatten(tensors)
+
+
+def regauge_by(adapter: Adapter, instances: Tensor, gauge: str, seed: int) -> Tensor:
+    """Re-factors (n, D) instances of mLoRA by one of GAUGES: (B R, R⁻¹ A), R random.
+
+    Any R: what the representation leaves free (``regauge``). Else R is a permutation, or
+    diagonal with entries in [0.5, 2] or ±1.
+
+    Raises:
+        WsdemoError: Unknown gauge, a seed out of range, or an order that a mask has fixed.
+    """
+    check_range("seed", seed, 0, MAX_SEED)
+    g = torch.Generator().manual_seed(seed)
+    if gauge not in GAUGES:
+        raise WsdemoError(
+            "Unknown symmetry", f"Found {gauge[:40]!r}.", f"Choose one of: {', '.join(GAUGES)}."
+        )
+    if gauge == "any R":
+        return regauge(adapter, instances, g)
+    if gauge == "order of the ranks" and adapter.config.is_asymmetric:
+        raise WsdemoError(
+            "The mask has fixed the order",
+            "Each rank has its own frozen zeros, and another order would move them.",
+            "Choose mlora, or scale or sign.",
+        )
+    tensors, r = dict(adapter.tensors(instances)), adapter.config.rank
+    for name, _, _ in adapter.field_config.layer_shapes():
+        A, B = tensors[f"{name}.A"], tensors[f"{name}.B"]  # (n, r, d_in), (n, d_out, r)
+        order, s = torch.arange(r), torch.ones(r)
+        if gauge == "order of the ranks":
+            order = torch.randperm(r, generator=g)
+        elif gauge == "scale of each rank":
+            s = 2 ** (2 * torch.rand(r, generator=g) - 1)
+        else:
+            s = torch.where(torch.rand(r, generator=g) < 0.5, -1.0, 1.0)
+        tensors[f"{name}.A"] = A[:, order] / s[:, None]
+        tensors[f"{name}.B"] = B[:, :, order] * s
     return adapter.flatten(tensors)

@@ -6,7 +6,7 @@ import torch
 from tests.conftest import SMALL, make_base
 from tests.fields.test_adapters import close, decode, random_instances
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig
-from wsdemo.fields.canonical import canonicalise, regauge
+from wsdemo.fields.gauges import canonicalise, regauge
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)

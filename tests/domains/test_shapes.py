@@ -7,13 +7,26 @@ import torch
 from tests.conftest import Clock
 from tests.media.shapes import ball, box, torus
 from wsdemo.analysis.shapes import compare_meshes
-from wsdemo.domains import pipelines, shape_fitting
-from wsdemo.domains import shape_pipelines as shapes
-from wsdemo.domains.shape_fitting import ShapeFitOptions
+from wsdemo.domains import fitting, shape_fitting, shapes
+from wsdemo.domains.domain import FitOptions, Original
+from wsdemo.domains.faces import FACES
+from wsdemo.domains.fitting import fit_original
+from wsdemo.domains.instances import (
+    between,
+    decode_one,
+    drawn_instance,
+    make_instance,
+    open_instance,
+)
+from wsdemo.domains.models import adapter_of, diffusion_of, nearest_training
+from wsdemo.domains.registry import domain_named
+from wsdemo.domains.sampling import sample
+from wsdemo.domains.shapes import AIRPLANE, SHAPES
 from wsdemo.errors import WsdemoError
-from wsdemo.fields import fit as fitting
+from wsdemo.fields import fit
+from wsdemo.maps.walk import walk
 from wsdemo.media.mesh_files import mesh_bytes
-from wsdemo.media.meshes import Mesh, Pose, statistics
+from wsdemo.media.meshes import Mesh, statistics
 
 
 @pytest.fixture(scope="module")
@@ -26,31 +39,31 @@ def examples():
 
 @pytest.fixture(scope="module")
 def adapter():
-    return shapes.shape_diffusion("shapes").adapter
+    return diffusion_of(SHAPES).adapter
 
 
-def source(tmp_path, mesh: Mesh, name: str = "m.ply") -> shape_fitting.MeshInput:
+def source(tmp_path, mesh: Mesh, name: str = "m.ply") -> Original:
     path = tmp_path / name
     path.write_bytes(mesh_bytes(mesh, name.rsplit(".")[-1]))
-    return shape_fitting.load_mesh(path)
+    return SHAPES.open(SHAPES, path)
 
 
-@pytest.mark.parametrize("name", shapes.SETS)
-def test_samples_decode_to_surfaces_and_seeds_repeat(name):
-    first, again = (list(shapes.sample_shapes(name, 2, 5, 8))[-1].instances for _ in range(2))
+@pytest.mark.parametrize("domain", [SHAPES, AIRPLANE])
+def test_samples_decode_to_surfaces_and_seeds_repeat(domain):
+    first, again = (list(sample(domain, 2, 5, 8))[-1].instances for _ in range(2))
     assert torch.equal(first, again)
-    meshes = [shapes.decode_shape(w, shapes.shape_diffusion(name).adapter, 64) for w in first]
+    meshes = [shapes.decode_shape(w, diffusion_of(domain).adapter, 64) for w in first]
     assert all(len(m.faces) > 200 for m in meshes)
     assert meshes[0].hash != meshes[1].hash
 
 
 def test_without_a_wish_categories_differ_and_do_not_depend_on_company():
-    drawn = list(shapes.sample_shapes("shapes", 3, 5, 8))[-1].instances
-    alone = list(shapes.sample_shapes("shapes", 1, 5, 8))[-1].instances
+    drawn = list(sample(SHAPES, 3, 5, 8))[-1].instances
+    alone = list(sample(SHAPES, 1, 5, 8))[-1].instances
     torch.testing.assert_close(alone, drawn[:1], rtol=1e-3, atol=1e-3)
     own = {
-        name: list(shapes.sample_shapes("shapes", 3, 5, 8, category=name))[-1].instances
-        for name in shapes.categories_of("shapes")
+        name: list(sample(SHAPES, 3, 5, 8, wishes={name: True}))[-1].instances
+        for name in diffusion_of(SHAPES).attribute_names
     }
     nearest = [min(own, key=lambda n, i=i: float((own[n][i] - drawn[i]).norm())) for i in range(3)]
     assert len(set(nearest)) > 1
@@ -58,16 +71,15 @@ def test_without_a_wish_categories_differ_and_do_not_depend_on_company():
 
 def test_the_category_changes_the_sample():
     chair, car = (
-        list(shapes.sample_shapes("shapes", 1, 3, 8, category=c))[-1].instances
-        for c in ("chair", "car")
+        list(sample(SHAPES, 1, 3, 8, wishes={c: True}))[-1].instances for c in ("chair", "car")
     )
     assert float((chair - car).abs().max()) > 0.01
 
 
 def test_samples_differ_the_less_the_lower_the_temperature():
     def apart(temperature: float) -> float:
-        options = ("airplane", 2, 5, 8, 1.0, None, temperature)
-        one, other = list(shapes.sample_shapes(*options))[-1].instances
+        options = (AIRPLANE, 2, 5, 8, 1.0, None, temperature)
+        one, other = list(sample(*options))[-1].instances
         return float((one - other).norm())
 
     assert apart(0.0) == 0.0
@@ -77,17 +89,17 @@ def test_samples_differ_the_less_the_lower_the_temperature():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ships", 1, 0), "expected airplane or shapes"),
+        (("ships", 1, 0), "expected faces, shapes or airplane"),
         (("shapes", 0, 0), "count is 0"),
         (("shapes", 1, -1), "seed is -1"),
-        (("shapes", 1, 0, 50, 1.0, "spoon"), "this model knows"),
-        (("airplane", 1, 0, 50, 1.0, "chair"), "airplanes only"),
+        (("shapes", 1, 0, 50, 1.0, {"spoon": True}), "this model knows"),
+        (("airplane", 1, 0, 50, 1.0, {"chair": True}), "airplanes only"),
         (("airplane", 1, 0, 50, 1.0, None, 9.0), "temperature is 9"),
     ],
 )
 def test_unusable_wishes_are_refused(arguments, message):
     with pytest.raises(WsdemoError, match=message):
-        list(shapes.sample_shapes(*arguments))
+        list(sample(domain_named(arguments[0]), *arguments[1:]))
 
 
 @pytest.mark.parametrize("level", [0.0, 0.005])
@@ -113,17 +125,17 @@ def test_decoding_is_deterministic_and_resolution_refines(examples, adapter):
 def test_a_drawn_shape_has_its_surface_at_its_level_and_keeps_it_in_its_file(
     examples, adapter, tmp_path
 ):
-    drawn = shapes.drawn_instance("shapes", adapter, examples[0], 0.75)
+    drawn = drawn_instance(SHAPES, adapter, examples[0], 0.75)
     drawn.save(tmp_path / "x.safetensors")
-    again = pipelines.open_instance(tmp_path / "x.safetensors", "sdf")
-    fitted = shapes.shape_instance("shapes", adapter, examples[0], {}, Pose())
+    again = open_instance(tmp_path / "x.safetensors", "sdf")
+    fitted = make_instance(SHAPES, adapter, examples[0])
     for instance, level in ((again, 0.005), (fitted, 0.0)):
-        mesh = shapes.decode_instance(instance, 128)
+        mesh = decode_one(instance)
         values = shapes.field_of(examples[0], adapter)(mesh.vertices.astype(np.float32))
         assert np.median(values) == pytest.approx(level, abs=5e-4)
-    between = shapes.decode_between(again, fitted, 0.5, 64)
+    middle = decode_one(between(again, fitted, 0.5), resolution=64)
     half = shapes.decode_shape(examples[0], adapter, 64, level=0.0025)
-    np.testing.assert_allclose(between.vertices, half.vertices, atol=1e-5)
+    np.testing.assert_allclose(middle.vertices, half.vertices, atol=1e-5)
 
 
 def test_only_what_is_drawn_cool_has_its_surface_further_out():
@@ -136,40 +148,40 @@ def test_weights_that_are_not_finite_are_refused(adapter):
 
 
 def test_a_sample_has_a_nearest_training_shape_and_a_training_shape_is_its_own(examples, adapter):
-    near = shapes.nearest_training_shape("shapes", examples[0], adapter)
+    near = nearest_training(SHAPES, examples[0], adapter)
     assert near.distance > 0
     assert "/" in near.name
-    own = shapes.nearest_training_shape("shapes", near.weights, adapter)
+    own = nearest_training(SHAPES, near.weights, adapter)
     assert (own.index, own.percentile) == (near.index, 0)
 
 
 def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
     mesh = Mesh(box(8, 4, 3).vertices + np.array([100, -7, 3]), box().faces)
     given = source(tmp_path, mesh)
-    reports = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=150)))
+    reports = list(fit_original(SHAPES, given, FitOptions(steps=150)))
     assert [r.is_last for r in reports] == [False] * (len(reports) - 1) + [True]
     last = reports[-1]
     assert last.instance.measured["iou"] > 0.7
     path = tmp_path / "x.safetensors"
     last.instance.save(path)
-    again = pipelines.open_instance(path, "sdf")
+    again = open_instance(path, "sdf")
     decoded = shapes.decode_shape(again.weights, again.adapter)
-    assert decoded.hash == last.mesh.hash
+    assert decoded.hash == last.shown.hash
     placed = shapes.pose_of(again).undo(decoded)
     np.testing.assert_allclose(placed.vertices.mean(0), [100, -7, 3], atol=0.9)
     assert statistics(placed)["width"] == pytest.approx(8, rel=0.12)
     with pytest.raises(WsdemoError, match="holds a shape; expected a picture"):
-        pipelines.open_instance(path, "image")
+        open_instance(path, "image")
 
 
 def test_a_fit_leaves_no_specks_far_from_the_surface(tmp_path):
     given = source(tmp_path, ball())
-    options = ShapeFitOptions(steps=200)
-    *_, before, last = shape_fitting.fit_mesh(given, options)
+    options = FitOptions(steps=200)
+    *_, before, last = fit_original(SHAPES, given, options)
     assert (before.is_measuring, before.is_last) == (True, False)
-    assert statistics(last.mesh)["parts"] == 1
-    assert np.abs(last.mesh.vertices).max() < 0.95
-    assert last.reference is given.mesh
+    assert statistics(last.shown)["parts"] == 1
+    assert np.abs(last.shown.vertices).max() < 0.95
+    assert last.reference is given.value.mesh
     assert last.instance.measured["steps"] == 200
     assert 0 < last.measuring_seconds < last.seconds
 
@@ -178,13 +190,13 @@ def test_a_fit_of_a_mesh_keeps_its_time_or_its_steps(tmp_path, monkeypatch):
     given, files = source(tmp_path, ball()), []
     for tick in (0.01, 0.5):
         clock = Clock(tick)
-        monkeypatch.setattr(shape_fitting, "time", clock)
         monkeypatch.setattr(fitting, "time", clock)
-        last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=5)))[-1]
+        monkeypatch.setattr(fit, "time", clock)
+        last = list(fit_original(SHAPES, given, FitOptions(steps=5)))[-1]
         assert not last.notes
         files.append(last.instance.to_bytes())
     assert files[0] == files[1]
-    *_, last = shape_fitting.fit_mesh(given, ShapeFitOptions(seconds=20))
+    *_, last = fit_original(SHAPES, given, FitOptions(seconds=20))
     assert last.instance.measured["seconds"] == pytest.approx(20, rel=0.1)
     assert f"Only {last.instance.measured['steps']:.0f} steps" in last.notes[0]
 
@@ -194,9 +206,9 @@ def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
         np.concatenate([ball(0.6).vertices, ball(0.2).vertices + np.array([1.2, 0, 0])]),
         np.concatenate([ball().faces, ball().faces + len(ball().vertices)]),
     )
-    options = ShapeFitOptions(steps=100, largest=True)
-    last = list(shape_fitting.fit_mesh(source(tmp_path, apart), options))[-1]
-    assert statistics(last.mesh)["parts"] == 1
+    options = FitOptions(steps=100, detail={"largest": True})
+    last = list(fit_original(SHAPES, source(tmp_path, apart), options))[-1]
+    assert statistics(last.shown)["parts"] == 1
     assert last.instance.measured["iou"] < 0.99
 
 
@@ -206,10 +218,10 @@ def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     flip = rng.random(len(faces)) < 0.1
     faces[flip] = faces[flip][:, ::-1]
     given = source(tmp_path, Mesh(mesh.vertices, faces))
-    assert any("winding number" in line for line in given.describe())
-    last = list(shape_fitting.fit_mesh(given, ShapeFitOptions(steps=150)))[-1]
-    whole = source(tmp_path, mesh, "w.ply").mesh
-    assert compare_meshes(whole, last.mesh)["iou"] > 0.75
+    assert any("winding number" in line for line in given.notes)
+    last = list(fit_original(SHAPES, given, FitOptions(steps=150)))[-1]
+    whole = source(tmp_path, mesh, "w.ply").value.mesh
+    assert compare_meshes(whole, last.shown)["iou"] > 0.75
 
 
 def test_a_sheet_becomes_a_shell_and_that_is_said(tmp_path):
@@ -222,24 +234,24 @@ def test_a_sheet_becomes_a_shell_and_that_is_said(tmp_path):
                   (4 * x + y + 1, 4 * x + y + 5, 4 * x + y + 4))
     ]  # fmt: skip
     given = source(tmp_path, Mesh(corners, np.array(faces)))
-    assert any("shell" in line for line in given.describe())
-    assert statistics(shape_fitting.reference_surface(given))["volume"] > 0.02
+    assert any("shell" in line for line in given.notes)
+    assert statistics(shape_fitting.reference_surface(given.value))["volume"] > 0.02
 
 
 def test_a_walk_begins_and_ends_at_its_ends(examples, adapter):
-    a, b = (shapes.shape_instance("shapes", adapter, w, {}, Pose()) for w in examples[:2])
-    steps = list(shape_fitting.walk_shapes(a, b, 3))
+    a, b = (make_instance(SHAPES, adapter, w) for w in examples[:2])
+    steps = list(walk(a, b, 3))
     assert [s.share for s in steps] == [0, 0.5, 1]
-    assert steps[0].to_first < 0.002 < steps[0].to_second
-    assert steps[2].to_second < 0.002 < steps[2].to_first
+    assert steps[0].measured["to_first"] < 0.002 < steps[0].measured["to_second"]
+    assert steps[2].measured["to_second"] < 0.002 < steps[2].measured["to_first"]
 
 
 def test_instances_of_two_bases_do_not_mix(examples, adapter):
-    a = shapes.shape_instance("shapes", adapter, examples[0], {}, Pose())
-    other = shapes.shape_adapter("airplane", "mlora-asym", 8, 0)
-    b = shapes.shape_instance("airplane", other, other.start, {}, Pose())
+    a = make_instance(SHAPES, adapter, examples[0])
+    other = adapter_of(AIRPLANE, "mlora-asym", 8, 0)
+    b = make_instance(AIRPLANE, other, other.start)
     with pytest.raises(WsdemoError, match="do not mix"):
-        pipelines.blend(a, b, 0.5)
+        between(a, b, 0.5)
 
 
 def test_the_overlay_reddens_what_is_off():
@@ -251,8 +263,8 @@ def test_the_overlay_reddens_what_is_off():
 
 
 def test_pictures_and_shapes_are_told_apart_on_dropping(tmp_path):
-    face = pipelines.face_adapter("mlora-asym", 8, 0)
+    face = adapter_of(FACES, "mlora-asym", 8, 0)
     path = tmp_path / "f.safetensors"
-    pipelines.face_instance(face, face.start, {}).save(path)
+    make_instance(FACES, face, face.start).save(path)
     with pytest.raises(WsdemoError, match="holds a picture; expected a shape"):
-        pipelines.open_instance(path, "sdf")
+        open_instance(path, "sdf")
