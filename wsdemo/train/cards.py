@@ -43,15 +43,16 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "linear manifold of adapters, ε = ε₀ + P z with 256 coordinates, encoder and "
         "discriminator.",
         "python -m wsdemo.train.faces.manifold --data celeba.zip",
-        "On one thread beside much other work, which left it about a third of a core; hours are by "
-        "the clock. Stages, each with an EMA, the average kept that was best on validation: "
+        "On one thread beside much other work, which left it about a third of a core; hours are "
+        "by the clock. Stages, each with an EMA, the average kept that was best on validation: "
         "field, manifold and encoder at random points (*autoencoder*); whole pictures and a "
-        "discriminator beside the error (*adversarial*); the encoder frozen, the discriminator also on fields drawn "
-        "from the Gaussian of all z (*drawn*). fd: Fréchet distance in FaceAttr-64 to the 500 "
-        "validation faces, of their reconstructions and of 500 drawn fields. P is stored in half "
-        "precision, the encoder's large matrix in a byte an entry. To go on from this file alone, "
-        "with optimiser states afresh: the same command with `--stage drawn --from-checkpoint "
-        "checkpoints/faces-manifold.safetensors`, or another stage.",
+        "discriminator beside the error (*adversarial*); the encoder frozen, the discriminator "
+        "also on fields drawn from the Gaussian of all z (*drawn*). fd: Fréchet distance in "
+        "FaceAttr-64 to the 500 validation faces, of their reconstructions and of 500 drawn "
+        "fields. P is stored in half precision, the encoder's large matrix in a byte an entry. "
+        "To go on from this file alone, with optimiser states afresh: the same command with "
+        "`--stage drawn --from-checkpoint checkpoints/faces-manifold.safetensors`, or another "
+        "stage.",
     ),
     "faces-encoder": (
         "Guesses a face's latent and writes it as mLoRA weights: where fits start.",
