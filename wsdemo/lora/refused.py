@@ -1,4 +1,4 @@
-"""What is no LoRA, or none whose update is in its file: by PEFT's ``peft_type``, then by its keys."""
+"""What is no LoRA, or one whose update is not in its file: by ``peft_type``, then by its keys."""
 
 import re
 from collections.abc import Iterable
