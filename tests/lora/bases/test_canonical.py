@@ -166,7 +166,7 @@ def test_different_bases_do_not_merge(tmp_path):
         path.parent.mkdir()
         export(sample(TABLES[key]), "diffusers", path)
         files.append(read_lora(path))
-    with pytest.raises(WsdemoError, match="first is for FLUX.*, number 2 for Wan"):
+    with pytest.raises(WsdemoError, match=r"first is for FLUX.*, number 2 for Wan"):
         merge(files, [1.0, 1.0])
 
 
