@@ -12,7 +12,8 @@ from tests.lol.test_predictor import BASE, TASKS, as_lora
 from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature, pack, regauge_pairs
-from wsdemo.lol.models.networks import ModelConfig, build_model
+from wsdemo.lol.models.networks import build_model
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.predictor.answers import (
     WEAKER,
     Grounds,

@@ -32,7 +32,7 @@ def add_lora_verbs(verb: Callable[..., argparse.ArgumentParser], run: Any) -> No
     resize.add_argument("--rank", type=int, default=None, help="ranks a module, at most, 1 or more")
     resize.add_argument(
         "--ratio", type=float, default=None,
-        help="1 or more: keep singular values down to the largest by this (kohya's sv_ratio)",
+        help="1 or more: keep singular values down to the largest / this (kohya's sv_ratio)",
     )  # fmt: skip
     merge = verb("merge", run, "Write a weighted sum of LoRAs.")
     merge.add_argument("inputs", nargs="+", metavar="FILE[:WEIGHT]", help="weight 1 if not named")

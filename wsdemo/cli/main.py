@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo import __version__
+from wsdemo.cli.app import add_app_verb
 from wsdemo.cli.files import WEIGHTS, existing, folder_for, lora_input, output
 from wsdemo.cli.lora_verbs import add_lora_verbs
 from wsdemo.cli.parser import Parser, by_subject
 from wsdemo.cli.shell import run_command
 from wsdemo.cli.verbs import add_field_verbs, add_lol_verbs, add_map_verbs
+from wsdemo.hub.checkpoints import use_named_repository
 from wsdemo.runtime import choose_threads, tune_allocator
 
 Result = dict[str, Any]
@@ -107,6 +109,7 @@ def build_parser(given: Sequence[str]) -> Parser:
 
     texts["lol"] = add_lol_verbs(verb, verbs, Parser, folder_for)
     add_map_verbs(verb, existing, given)
+    add_app_verb(verb)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     parser.usage = "wsdemo [-h] [--version] VERB ..."
@@ -122,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         tune_allocator()
         choose_threads()
         args = build_parser(given).parse_args(given)
+        use_named_repository()
         result: Result = args.run(args)
         return result
 

@@ -2,8 +2,8 @@
 
 The bands are from 14 public LoRAs under free licences with updates that are not zero (diffusers,
 kohya's and cloneofsimo's trainers, LyCORIS LoKr, PEFT, MLX, SAM; Stable Diffusion, RoBERTa,
-Mistral, ViT): the least has 9.0e-5, a quarter 3.0e-4, the middle one 4.9e-4, three quarters
-6.7e-3, the most 1.8e-2. Weights of such models have a root mean square of about 2e-2.
+Mistral, ViT): the least has 9.0e-5, a quarter 3.0e-4, the middle one 4.9e-4, three quarters 6.7e-3,
+the most 1.8e-2. Weights of such models have a root mean square of about 2e-2.
 """
 
 import math
