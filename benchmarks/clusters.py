@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from wsdemo.fields.canonical import canonicalise
 
 from benchmarks.common import benchmark_parser, start, store_result
 from wsdemo.analysis.clusters import Principal, discriminate
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
+from wsdemo.fields.gauges import canonicalise
 from wsdemo.train.maps import COMPARED, labels_of
 from wsdemo.train.population import load_fits
 
