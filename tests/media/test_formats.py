@@ -84,7 +84,7 @@ def test_polygons_that_cross_themselves_are_said():
 
 # ---- OBJ -----------------------------------------------------------------------------
 
-BOX_OBJ = "".join("v %g %g %g\n" % tuple(p) for p in V)
+BOX_OBJ = "".join("v {:g} {:g} {:g}\n".format(*tuple(p)) for p in V)
 FACES_OBJ = "".join("f " + " ".join(str(i + 1) for i in q) + "\n" for q in QUADS)
 OBJ = {
     "relative": BOX_OBJ + "".join("f " + " ".join(str(i - 8) for i in q) + "\n" for q in QUADS),
@@ -93,7 +93,8 @@ OBJ = {
     "continued": BOX_OBJ + FACES_OBJ.replace("f 1 2", "f 1 \\\n2"),
     "normals alone": BOX_OBJ + "vn 0 0 1\n" + "".join(
         "f " + " ".join(f"{i + 1}//1" for i in q) + "\n" for q in QUADS),
-    "comments and groups": "# a\no x\n" + BOX_OBJ + "g y\ns off\n" + FACES_OBJ.replace("\n", " # z\n"),
+    "comments and groups": "# a\no x\n" + BOX_OBJ + "g y\ns off\n"
+    + FACES_OBJ.replace("\n", " # z\n"),
     "faces first": FACES_OBJ + BOX_OBJ,
     "old Mac lines": (BOX_OBJ + FACES_OBJ).replace("\n", "\r"),
 }  # fmt: skip
@@ -115,9 +116,9 @@ def test_what_is_left_out_of_an_obj_is_said_and_bad_lines_are_shown():
     assert [word for word in ("Lines", "Points", "Free-form") if any(word in n for n in notes)] == [
         "Lines", "Points", "Free-form",
     ]  # fmt: skip
-    with pytest.raises(WsdemoError, match="Line 9 .*'f a b c'"):
+    with pytest.raises(WsdemoError, match=r"Line 9 .*'f a b c'"):
         read_obj((BOX_OBJ + "f a b c\n").encode())
-    with pytest.raises(WsdemoError, match="vertex 8 .*has 8"):
+    with pytest.raises(WsdemoError, match=r"vertex 8 .*has 8"):
         read_obj((BOX_OBJ + "f 1 2 9\n").encode())
 
 
@@ -135,7 +136,7 @@ def ply(
     )
     head += f"element face {len(faces)}\n{extra}property list uchar int {index}\nend_header\n"
     if order == "ascii":
-        rows = ["%g %g %g" % tuple(p) for p in V] + [
+        rows = ["{:g} {:g} {:g}".format(*tuple(p)) for p in V] + [
             " ".join(map(str, [len(f), *f])) for f in faces
         ]
         return (head + "\n".join(rows) + "\n").encode()
@@ -169,7 +170,9 @@ def test_triangle_strips_of_a_ply_are_read():
     head += (
         "property float z\nelement tristrips 1\nproperty list int int vertex_indices\nend_header\n"
     )
-    rows = ["%g %g %g" % tuple(p) for p in V] + [" ".join(map(str, [len(strip), *strip]))]
+    rows = ["{:g} {:g} {:g}".format(*tuple(p)) for p in V] + [
+        " ".join(map(str, [len(strip), *strip]))
+    ]
     raw = read_ply((head + "\n".join(rows)).encode())
     assert raw.faces.tolist() == [[0, 1, 2], [2, 1, 3], [4, 6, 5], [5, 6, 7]]
 
@@ -186,7 +189,7 @@ HEX_V, HEX_F = prism([(np.cos(t), np.sin(t)) for t in np.arange(6) * np.pi / 3],
 
 
 def off(head="OFF\n12 8 0\n", more="", faces_more=""):
-    rows = ["%g %g %g%s" % (*p, more) for p in HEX_V]
+    rows = ["{:g} {:g} {:g}{}".format(*p, more) for p in HEX_V]
     rows += [" ".join(map(str, [len(f), *f])) + faces_more for f in HEX_F]
     return (head + "\n".join(rows) + "\n").encode()
 
@@ -219,7 +222,7 @@ def stl(count=12, data=RECORDS, head=b"\0" * 80):
 
 def text_stl(end="endsolid\n"):
     rows = "".join(
-        "facet normal 0 0 0\nouter loop\n" + "".join("vertex %g %g %g\n" % tuple(p) for p in t)
+        "facet normal 0 0 0\nouter loop\n" + "".join("vertex {:g} {:g} {:g}\n".format(*tuple(p)) for p in t)
         + "endloop\nendfacet\n" for t in CORNERS
     )  # fmt: skip
     return ("solid a\n" + rows + end).encode()
@@ -290,5 +293,5 @@ def test_the_one_mesh_of_a_zip_is_read(tmp_path):
     mesh, report = open_mesh(write(tmp_path, "a.zip", zipped(a_ply=ply(MIXED), readme_txt=b"x")))
     assert statistics(mesh)["volume"] == pytest.approx(1)
     assert "a.ply of the zip" in report.notes[0]
-    with pytest.raises(WsdemoError, match="Found 2: a.ply, b.stl"):
+    with pytest.raises(WsdemoError, match=r"Found 2: a\.ply, b\.stl"):
         open_mesh(write(tmp_path, "b.zip", zipped(a_ply=ply(MIXED), b_stl=stl())))

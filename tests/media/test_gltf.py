@@ -29,7 +29,8 @@ class Scene:
     def add(self, values, component: int, kind: str, **more) -> int:
         count = int(values.size if kind == "SCALAR" else len(values))
         self.accessors.append({"bufferView": self.view(np.ascontiguousarray(values).tobytes()),
-                               "componentType": component, "count": count, "type": kind, **more})  # fmt: skip
+                               "componentType": component, "count": count, "type": kind,
+                               **more})  # fmt: skip
         return len(self.accessors) - 1
 
     def mesh(self, vertices, faces=TRIANGLES, **more) -> int:
@@ -173,7 +174,7 @@ def test_buffers_come_from_data_uris_files_beside_several_files_and_zips(tmp_pat
     data = "data:application/octet-stream;base64," + base64.b64encode(scene.body).decode()
     assert opened(tmp_path, scene.tree(nodes, uri=data), "a.gltf")[1]["volume"] == pytest.approx(1)
     text = scene.tree(nodes, uri="my%20scene.bin")
-    with pytest.raises(WsdemoError, match="another file, 'my%20scene.bin'"):
+    with pytest.raises(WsdemoError, match=r"another file, 'my%20scene\.bin'"):
         opened(tmp_path, text, "b.gltf")
     beside = write(tmp_path, "my scene.bin", scene.body)
     mesh, _ = open_mesh(tmp_path / "b.gltf")

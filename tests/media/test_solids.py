@@ -101,10 +101,8 @@ def test_faces_hidden_inside_are_gone_and_touching_cubes_stay_closed():
     read, report = check_mesh(raw.vertices, raw.faces, "ply")
     assert (report.parts, report.is_watertight) == (len(places), True)
     mesh, _, notes = as_solid(normalise(read)[0])
-    wanted = sum(
-        tuple(np.add(p, side)) not in places
-        for p in places for side in [*np.eye(3, dtype=int).tolist(), *(-np.eye(3, dtype=int)).tolist()]
-    )  # fmt: skip
+    steps = np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+    wanted = sum(tuple(np.add(p, step)) not in places for p in places for step in steps)
     assert len(mesh.faces) == 2 * wanted
     assert any("Faces inside the solid" in note for note in notes)
 

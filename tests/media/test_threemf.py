@@ -18,7 +18,7 @@ MAIN = "3D/3dmodel.model"
 
 
 def solid(side: float, number: int = 1, kind: str = "model") -> str:
-    corners = "".join('<vertex x="%g" y="%g" z="%g"/>' % tuple(p * side) for p in V)
+    corners = "".join('<vertex x="{:g}" y="{:g}" z="{:g}"/>'.format(*tuple(p * side)) for p in V)
     faces = "".join('<triangle v1="%d" v2="%d" v3="%d"/>' % tuple(f) for f in TRIANGLES)
     return (
         f'<object id="{number}" type="{kind}"><mesh><vertices>{corners}</vertices>'
@@ -54,7 +54,8 @@ def opened(tmp_path, *arguments):
 
 def test_parts_of_several_files_may_share_numbers(tmp_path):
     place = "".join(
-        f'<object id="{10 + k}"><components><component p:path="/3D/Objects/o{k}.model" objectid="1"/>'
+        f'<object id="{10 + k}"><components>'
+        f'<component p:path="/3D/Objects/o{k}.model" objectid="1"/>'
         "</components></object>" for k in (1, 2, 3)
     )  # fmt: skip
     items = "".join(

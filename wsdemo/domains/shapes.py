@@ -346,9 +346,10 @@ def shape_domain(name: str, title: str, labels: Labels, mapped: Mapped | None) -
         viewer="glb",
         render=render_mesh,
         render_options=(
-            Option("size", "Pixels a side", 512, "pixels a side"),
-            Option("azimuth", "Azimuth", 35.0, "degrees"),
-            Option("elevation", "Elevation", 20.0, "degrees"),
+            Option("size", "Pixels a side", 512,
+                   f"pixels a side, {MIN_RENDER_SIDE} to {MAX_RENDER_SIDE}"),
+            Option("azimuth", "Azimuth", 35.0, "degrees, -360 to 360"),
+            Option("elevation", "Elevation", 20.0, "degrees, -90 to 90"),
             UP,
             Option("renderer", "Renderer", "auto", "what draws",
                    choices=("auto", "egl", "software")),
