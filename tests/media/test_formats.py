@@ -222,7 +222,8 @@ def stl(count=12, data=RECORDS, head=b"\0" * 80):
 
 def text_stl(end="endsolid\n"):
     rows = "".join(
-        "facet normal 0 0 0\nouter loop\n" + "".join("vertex {:g} {:g} {:g}\n".format(*tuple(p)) for p in t)
+        "facet normal 0 0 0\nouter loop\n"
+        + "".join("vertex {:g} {:g} {:g}\n".format(*p) for p in t)
         + "endloop\nendfacet\n" for t in CORNERS
     )  # fmt: skip
     return ("solid a\n" + rows + end).encode()

@@ -19,7 +19,7 @@ MAIN = "3D/3dmodel.model"
 
 def solid(side: float, number: int = 1, kind: str = "model") -> str:
     corners = "".join('<vertex x="{:g}" y="{:g}" z="{:g}"/>'.format(*tuple(p * side)) for p in V)
-    faces = "".join('<triangle v1="%d" v2="%d" v3="%d"/>' % tuple(f) for f in TRIANGLES)
+    faces = "".join('<triangle v1="{}" v2="{}" v3="{}"/>'.format(*f) for f in TRIANGLES)
     return (
         f'<object id="{number}" type="{kind}"><mesh><vertices>{corners}</vertices>'
         f"<triangles>{faces}</triangles></mesh></object>"
