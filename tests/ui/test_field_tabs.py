@@ -134,7 +134,7 @@ def test_a_fit_says_that_it_measures_and_ends_with_everything(mesh):
         return SHAPES.reference(original)
 
     domain = dataclasses.replace(
-        SHAPES, reference=reference, presets={"quick": FitOptions(seconds=1.0)}
+        SHAPES, reference=reference, presets={"quick": FitOptions(steps=20)}
     )
     values = {"path": mesh, "preset": "quick", "largest": False}
     moments = [moment(values) for values in fit_tab.fit(domain, values)]

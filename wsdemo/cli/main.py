@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo import __version__
-from wsdemo.cli.files import WEIGHTS, existing, folder_for, output
+from wsdemo.cli.files import WEIGHTS, existing, folder_for, lora_input, output
 from wsdemo.cli.parser import Parser, by_subject
 from wsdemo.cli.shell import run_command
 from wsdemo.cli.verbs import add_field_verbs, add_lol_verbs, add_map_verbs
@@ -38,7 +38,7 @@ def run_lora(args: argparse.Namespace) -> Result:
     if args.verb == "compare":
         return cli_lora.run_compare(args)
     if args.verb == "merge":
-        files = [existing(file) for file, _ in cli_lora.summands(args.inputs)]
+        files = [lora_input(file) for file, _ in cli_lora.summands(args.inputs)]
         return cli_lora.run_merge(args, output(args.out, WEIGHTS, *files))
     if args.verb == "inspect":
         from wsdemo.cli.lol import lora_file
@@ -46,7 +46,8 @@ def run_lora(args: argparse.Namespace) -> Result:
         args.input = lora_file(str(args.input))
         return cli_lora.run_inspect(args)
     run = cli_lora.run_resize if args.verb == "resize" else cli_lora.run_regauge
-    return run(args, output(args.out, WEIGHTS, existing(args.input)))
+    args.input = lora_input(args.input)
+    return run(args, output(args.out, WEIGHTS, args.input))
 
 
 def run_mcp(args: argparse.Namespace) -> Result:
@@ -57,11 +58,11 @@ def run_mcp(args: argparse.Namespace) -> Result:
 
 
 def run_convert(args: argparse.Namespace) -> Result:
-    """``convert FILE``: a pickled adapter as safetensors."""
-    from wsdemo.lora.pickles import convert_pickle
+    """``convert FILE``: an adapter of another container (pickle, .npz, GGUF) as safetensors."""
+    from wsdemo.lora.conversion import convert
 
-    out = output(args.out, WEIGHTS, existing(args.input))
-    count = convert_pickle(args.input, out)
+    out = output(args.out, WEIGHTS, lora_input(args.input))
+    count = convert(args.input, out)
     return {"file": str(out), "tensors": count, "bytes": out.stat().st_size}
 
 

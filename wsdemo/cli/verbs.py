@@ -162,8 +162,8 @@ def add_domain_options(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("what", choices=mapped_names(), help="whose map")
     owners: dict[str, tuple[Any, list[str]]] = {}
     for domain, options in groups:
-        for option in options:
-            owners.setdefault(option.flag_name, (option, []))[1].append(domain.name)
+        for each in options:
+            owners.setdefault(each.flag_name, (each, []))[1].append(domain.name)
     for flag, (option, names) in owners.items():
         known: dict[str, Any] = {"dest": option.name, "default": None}
         bounds = f", {option.bounds[0]:g} to {option.bounds[1]:g}" if option.bounds else ""
