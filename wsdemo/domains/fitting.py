@@ -118,8 +118,10 @@ def fit_original(
     for progress in fit(adapter, signal.points, signal.targets, config, generator, origin, judge):
         now = time.monotonic() - started
         left = spent + config.seconds - now
-        # No preview that would end after the time does.
-        if not progress.is_last and (now - shown_at < domain.report_seconds or left < drawing):
+        # No preview that may end after the time does: drawing, beside others, takes now more, now
+        # less.
+        is_near = is_timed and left < max(domain.report_seconds, 2 * drawing)
+        if not progress.is_last and (now - shown_at < domain.report_seconds or is_near):
             continue
         weights = progress.instances[0]
         shown = preview(instance_of(weights, {}))
