@@ -50,11 +50,5 @@ def _write(container: Container, target: Path) -> int:
             raise WsdemoError(
                 "File too large", "Its tensors expand to more than 2 GB.", "Convert it in parts."
             )
-    content = save(tensors, {**container.header.metadata, "format": "pt"})
-    try:
-        write_whole(target, content)
-    except OSError as error:
-        raise WsdemoError(
-            "File not written", f"{target}: {error.strerror}.", "Choose another path."
-        ) from error
+    write_whole(target, save(tensors, {**container.header.metadata, "format": "pt"}))
     return len(tensors)
