@@ -20,7 +20,9 @@ import torch
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from benchmarks.faces_reconstruction import SPREAD, WITH_ENCODER, carried
 from wsdemo.analysis.shapes import compare_meshes
-from wsdemo.domains.shape_pipelines import decode_shape, shape_adapter, shape_start
+from wsdemo.domains.models import adapter_of, encoder_of
+from wsdemo.domains.registry import domain_named
+from wsdemo.domains.shapes import decode_shape
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base_files import shipped_base
@@ -44,13 +46,13 @@ def reconstruct(
 ) -> tuple[torch.Tensor, Adapter, float]:
     """Fits shapes; returns their weights, the adapter, and the mean error near the surface."""
     own = (config.representation, config.rank, config.seed, config.start)
-    adapter = shape_adapter(name, *own)
+    adapter = adapter_of(domain_named(name), *own)
     fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate, absolute=True)
     parts, errors = [], []
     for index in torch.arange(len(shapes)).split(16):
         points, targets = signals(shapes, index, 24_576, 6_144, torch.Generator().manual_seed(0))
         inputs = grid_to_inputs(shapes.grids[index])
-        origin = shape_start(name)(adapter, inputs) if encoder else None
+        origin = encoder_of(domain_named(name))(adapter, inputs) if encoder else None
         generator = torch.Generator().manual_seed(config.seed)
         ε = fit_to_end(adapter, points, targets, fitting, generator, origin)
         parts.append(ε)

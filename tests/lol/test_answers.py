@@ -33,10 +33,11 @@ from wsdemo.lol.predictor.predictor import (
     spectrum_features,
 )
 from wsdemo.lol.predictor.shipped import shipped_predictors
-from wsdemo.lora.arithmetic import merge, save_lora
+from wsdemo.lora.merging import merge
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
 from wsdemo.lora.reading import Reading
+from wsdemo.lora.writing import save_lora
 
 KEYS = (("keys and shapes", "SD 1"),)
 

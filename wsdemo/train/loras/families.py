@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint
+from wsdemo.domains.faces import FACES
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
@@ -93,7 +94,7 @@ def face_fields(args: argparse.Namespace) -> Collection:
     parts: dict[str, list[LabelledLoras]] = {"train": [], "validation": [], "test": []}
     for representation, rank in itertools.product(FIELDS[args.family], RANKS):
         config = AdapterConfig(representation, rank, 0)
-        folder = fits_folder(args.runs, "faces", config)
+        folder = fits_folder(args.runs, FACES.name, config)
         if not (folder / "train").is_dir():
             continue
         adapter = Adapter(base, config)
@@ -152,7 +153,10 @@ def by_fit(predictor: Predictor, collection: Collection) -> dict[str, dict[str, 
 def face_generator(args: argparse.Namespace) -> Collection:
     """The LoRAs of the face generator, but for those of other ranks."""
     folder = args.runs / "face-loras"
-    collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
+    columns = read_labels(folder / "manifest.csv")[1]
+    # The toy's faces have none of the paper's attributes.
+    tasks = [t for t in GENERATOR_TASKS if not args.toy or set(t.labels) <= set(columns)]
+    collection = load_collection(folder, folder / "manifest.csv", tasks)
     test = collection.splits["test"]
     keep = [i for i, name in enumerate(test.names) if "/ranks-" not in name]
     test = test.pick(torch.tensor(keep))
