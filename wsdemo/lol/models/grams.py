@@ -15,6 +15,7 @@ Ours.
 import torch
 from torch import Tensor, nn
 
+from wsdemo.lol.data.canonical import canonical
 from wsdemo.lol.data.pairs import Pairs, Signature
 
 NARROW, FEW, MANY = 1024, 2, 6
@@ -55,16 +56,14 @@ class OutputGrams(nn.Module):
 
         Every LoRA counts the same, however strong it is.
         """
-        for g, own in enumerate(self.maps):
+        for own, group in zip(self.maps, pairs.groups, strict=True):
             for row in range(len(own)):
-                columns = []
-                for part in pairs.chunks():
-                    U, V = (x[:, row] for x in part.groups[g])
-                    root = torch.linalg.cholesky_ex(V.mT @ V + TINY * torch.eye(V.shape[-1]).to(V))
-                    outputs = U @ root.L  # (N, n, r); its Gram matrix is that of U Vᵀ
-                    norm = outputs.flatten(1).norm(dim=1).clamp(min=TINY**0.5)
-                    columns.append((outputs / norm[:, None, None]).permute(1, 0, 2).flatten(1))
-                h, wide = own.shape[1], torch.cat(columns, 1)
+                module = Pairs(((group[0][:, [row]], group[1][:, [row]]),), pairs.is_canonical)
+                ((U, V),) = canonical(module.in_full()).groups
+                outputs = (U * V.norm(dim=-2, keepdim=True))[:, 0]  # its Gram matrix is U Vᵀ's
+                norm = outputs.flatten(1).norm(dim=1).clamp(min=TINY**0.5)
+                wide = (outputs / norm[:, None, None]).permute(1, 0, 2).flatten(1)
+                h = own.shape[1]
                 directions = torch.svd_lowrank(wide, q=min(h + 6, *wide.shape))[0]
                 found = directions[:, :h].mT
                 own[row, : len(found)] = found.to(own)

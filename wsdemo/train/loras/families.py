@@ -234,8 +234,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows[task.name].append(row)
     kind = "multiplicative" if args.family == "face-fields" else "additive"
     predictor = build_predictor(
-        collection, rows, path.stem, TITLES[args.family], kind, ranks_by_task=ranks
-    )
+        collection, rows, path.stem, TITLES[args.family], kind,
+        smollm2_family.RANKS if args.family == "smollm2" else (), ranks_by_task=ranks,
+    )  # fmt: skip
     comparison: dict[str, Any] = {t: [r.to_dict() for r in own] for t, own in rows.items()}
     extra: dict[str, Any] = {"toy": args.toy, "seeds": args.seeds, "comparison": comparison}
     extra |= provenance(collection)

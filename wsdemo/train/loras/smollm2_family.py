@@ -15,6 +15,9 @@ from wsdemo.train.loras.smollm2_texts import GENERAL, UNSEEN
 FOLDER = "smollm2-loras"
 RANK = 8
 """Directions kept of every module: 210 modules of 1,000 LoRAs are 5 GB then."""
+RANKS = range(2, 65)
+"""Ranks that are answered: training LoRAs have some of them, and no more than the RANK strongest
+directions are read of any."""
 TITLE = (
     "LoRAs of SmolLM2-135M-Instruct on any of its linear layers, of any rank, as people make them"
 )

@@ -36,8 +36,9 @@ from torch.nn import functional as F
 from wsdemo.errors import WsdemoError
 from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.loras.smollm2_passages import NO_WORD, Passages, read_passages
-from wsdemo.train.loras.smollm2_plan import TARGETS, Plan, queue
+from wsdemo.train.loras.smollm2_plan import COUNTS, TARGETS, TOY_COUNTS, Plan, queue
 from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
+from wsdemo.train.loras.smollm_toy import write_toy_model
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WORST = 1.0
@@ -262,17 +263,22 @@ def cost(plans: Sequence[Plan], seconds_a_passage: float = 0.5) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=math.inf)
-    parser.add_argument("--model", type=Path, required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--model", type=Path, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--texts", type=Path, required=True, help="folder of sources")
     args = parser.parse_args(arguments)
     start(args)
+    if args.toy:
+        args.model = write_toy_model(args.runs / "smollm2-toy")
     folder = args.runs / "smollm2-loras"
     with claim(args.runs / "locks", "base", wait=True):
         model, tokenizer = load_base(args.model, args.runs / "smollm2-base")
         passages = read_passages(args.texts, tokenizer, args.runs / "smollm2-passages.safetensors")
         head = model.lm_head.weight[passages.words].clone()
         base = base_losses(model, head, passages, args.runs / "smollm2-base-losses.json")
-    plans = queue(list(SOURCES), list(UNSEEN), model.config.num_hidden_layers)
+    counts = TOY_COUNTS if args.toy else COUNTS
+    plans = queue(list(SOURCES), list(UNSEEN), model.config.num_hidden_layers, counts)
+    if args.toy:
+        plans = [dataclasses.replace(p, steps=min(p.steps, 4), dropout=0.0) for p in plans]
     left = [p for p in plans if not (folder / p.split / p.name / "labels.json").exists()]
     log(f"{len(plans) - len(left)} LoRAs are there; to make: {cost(left)}")
     began, done = time.monotonic(), 0

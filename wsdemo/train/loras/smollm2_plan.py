@@ -32,6 +32,7 @@ EXAMPLES = (4, 2000)
 SOURCE_WEIGHTS = {1: 10, 2: 19, 3: 17, 4: 14, 5: 12, 6: 10, 7: 9, 8: 9}
 """How many sources → weight."""
 COUNTS = {"train": 400, "validation": 60, "calibration": 80, "test": 130, "unseen": 40}
+TOY_COUNTS = {"train": 20, "validation": 10, "calibration": 10, "test": 10, "unseen": 4}
 SHARES = {"train": 0.5, "validation": 0.14, "calibration": 0.16, "test": 0.2}
 """Of all sets of sources, by split: a set is in one split alone."""
 

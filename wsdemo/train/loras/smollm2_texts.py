@@ -29,6 +29,7 @@ from pathlib import Path
 
 from wsdemo.errors import WsdemoError
 from wsdemo.train.loop import log
+from wsdemo.train.loras.smollm_toy import write_toy_sources
 
 LIMIT = 2_000_000
 """Characters kept of a source: more than its passages need."""
@@ -228,9 +229,15 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--packages", type=Path, default=Path("/"))
-    parser.add_argument("--questions", type=Path, required=True)
+    parser.add_argument("--questions", type=Path, help="needed but for --toy")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--toy", action="store_true", help="made-up texts")
     args = parser.parse_args(arguments)
+    if args.toy:
+        write_toy_sources(args.out, (*SOURCES, *UNSEEN, GENERAL))
+        return
+    if args.questions is None:
+        raise WsdemoError("No questions", "--questions is not given.", "Give their folder.")
     write_texts(args.packages, args.questions, args.out)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -37,6 +38,15 @@ def write_toy_texts(folder: Path) -> None:
         ]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "questions" / f"{name}.jsonl").write_text(text)
+
+
+def write_toy_sources(folder: Path, names: Iterable[str]) -> None:
+    """Writes a text for every name, each over words of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        rng = random.Random(name)
+        own = rng.sample(vocabulary(), OWN)
+        (folder / f"{name}.txt").write_text(" ".join(rng.choices(own, k=LENGTH)))
 
 
 def write_toy_model(folder: Path) -> Path:
