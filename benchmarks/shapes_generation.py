@@ -44,9 +44,7 @@ def decoded(weights: torch.Tensor, name: str, level: float = 0.0) -> tuple[list[
     meshes, adapter = [], diffusion_of(domain_named(name)).adapter
     for ε in weights:
         try:
-            meshes.append(
-                decode_shape(ε, diffusion_of(domain_named(name)).adapter, 96, level=level)
-            )
+            meshes.append(decode_shape(ε, adapter, 96, level=level))
         except WsdemoError:
             continue
     return meshes, len(weights) - len(meshes)

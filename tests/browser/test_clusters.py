@@ -1,8 +1,7 @@
 """The map of weight space in a real browser: opened, walked, edited, re-gauged."""
 
-from wsdemo.weight_map import weight_map
-
 from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, wait_for_status
+from wsdemo.maps.weight_map import weight_map
 
 pytestmark = NEEDS_CHROMIUM
 

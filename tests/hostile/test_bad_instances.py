@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from wsdemo.weight_map import point_instance, weight_map
 
 from wsdemo.domains.instances import open_instance
 from wsdemo.errors import WsdemoError
+from wsdemo.maps.weight_map import point_instance, weight_map
 
 QUIET = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

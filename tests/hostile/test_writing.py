@@ -15,6 +15,7 @@ from tests.lol.synthetic import write_collection
 from tests.lora.files import families, peft_folder, write
 from tests.media.shapes import box
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.cli import fields, lol, lora, maps
 from wsdemo.cli.main import main
 from wsdemo.domains.instances import make_instance
 from wsdemo.domains.models import diffusion_of
@@ -37,10 +38,12 @@ def inputs(tmp_path_factory):
     write(folder / "lora.safetensors", families()["kohya"][0], {})
     peft_folder(folder / "peft", {"r": 3, "lora_alpha": 3})
     torch.save(families()["kohya"][0], folder / "lora.pt")
-    write_collection(folder / "many", count=60)
+    write_collection(folder / "many", count=90)
     return folder
 
 
+WARM = (fields, lol, lora, maps)
+"""Imported here once, instead of in the process of every test."""
 VERBS = {
     "sample faces": "sample faces --count 1 --steps 1 --out OUT/",
     "sample shapes": "sample shapes --count 1 --steps 1 --resolution 32 --out OUT/",

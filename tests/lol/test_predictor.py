@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from scipy import stats
 from sklearn.metrics import brier_score_loss
 
@@ -235,8 +236,14 @@ def test_curves_meet_the_prediction_where_nothing_is_changed(predictor):
 def test_a_model_index_is_marked_as_predicted(predictor):
     found = answer(as_lora(labelled(3, 11).pairs, 0), [predictor])
     text = model_index('a "name"', found.predictions)
-    assert text.count("predicted by wsdemo") == 3
-    assert "verified: false" in text
+    (entry,) = yaml.safe_load(text)["model-index"]
+    assert entry["name"] == 'a "name"'
+    assert len(entry["results"]) == 3
+    for result, predicted in zip(entry["results"], found.predictions, strict=True):
+        (metric,) = result["metrics"]
+        assert metric["name"] == f"predicted {predicted.name}"
+        assert metric["verified"] is False
+        assert "predicted by wsdemo" in result["dataset"]["name"]
 
 
 # ---- metrics -----------------------------------------------------------------------

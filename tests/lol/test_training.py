@@ -18,7 +18,8 @@ from wsdemo.lol.data.pairs import Signature
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models import fitting, memory
 from wsdemo.lol.models.memory import affordable, parameter_count, training_bytes
-from wsdemo.lol.models.networks import MODELS, ModelConfig, build_model
+from wsdemo.lol.models.networks import MODELS, build_model
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.predictor.build import (
     Row,
     best_row,

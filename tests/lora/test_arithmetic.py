@@ -9,13 +9,15 @@ from safetensors.torch import load_file
 from tests.lora.files import families, peft_folder, rand, write
 from tests.lora.loras import dense, lora_of
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.arithmetic import merge, regauge, resize, save_lora
+from wsdemo.lora.arithmetic import regauge, resize
 from wsdemo.lora.comparison import compare
 from wsdemo.lora.geometry import (
     measure,
 )
+from wsdemo.lora.merging import merge
 from wsdemo.lora.names import canonical_name, kohya_name
 from wsdemo.lora.reader import read_lora
+from wsdemo.lora.writing import save_lora
 
 
 @pytest.mark.parametrize("label", families())

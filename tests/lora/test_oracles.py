@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.arithmetic import regauge, resize, save_lora
+from wsdemo.lora.arithmetic import regauge, resize
 from wsdemo.lora.reader import read_lora
+from wsdemo.lora.writing import save_lora
 
 warnings.filterwarnings("ignore")
 peft = pytest.importorskip("peft")

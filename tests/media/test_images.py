@@ -136,7 +136,7 @@ BAD = {
     "text": (b"hello" * 100, "Not a picture"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Not a picture"),
     "pdf": (b"%PDF-1.7 " + bytes(100), "Not a picture"),
-    "cut jpeg": (GOOD_JPEG[: len(GOOD_JPEG) // 2], "Picture unreadable"),
+    "cut jpeg": (GOOD_JPEG[: len(GOOD_JPEG) // 2], "Picture cut off"),
     "cut png": (encode(gradient())[:80], "Picture unreadable"),
     "one pixel": (encode(Image.new("RGB", (1, 1))), "Picture too small"),
     "thin": (encode(Image.new("RGB", (500, 3))), "Picture too small"),

@@ -100,9 +100,13 @@ def run_doctor(args: argparse.Namespace) -> Result:
         "versions": versions,
         "device": "cpu",
         "renderer": {"name": renderer, "reason": reason},
+        "checkpoints_folder": str(DIRECTORY),
         "checkpoints": checkpoints,
     }
     if problems:
-        hint = "Clone the repository whole and run make demo."
+        hint = (
+            "Clone the repository whole and run make demo, or let WSDEMO_CHECKPOINTS name a folder"
+            " of its checkpoints, or WSDEMO_CHECKPOINTS_REPO a repository of the Hub."
+        )
         result["error"] = WsdemoError("Not ready", "; ".join(problems), hint).as_dict()
     return result

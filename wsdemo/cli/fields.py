@@ -127,6 +127,8 @@ def run_sample(args: argparse.Namespace) -> Result:
     started, domain = time.monotonic(), domain_named(args.what)
     wishes, detail = wishes_of(domain, args), detail_of(domain, args)
     folder = folder_for(args.out)
+    if args.guidance is not None and not diffusion_of(domain).attribute_names:
+        raise does_not_apply("--guidance", domain)
     heat = domain.temperature if args.temperature is None else args.temperature
     moment = None
     for moment in sample(domain, args.count, args.seed, args.steps, args.guidance, wishes, heat):

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo import __version__
-from wsdemo.cli.files import WEIGHTS, existing, folder_for, output
+from wsdemo.cli.app import add_app_verb
+from wsdemo.cli.files import WEIGHTS, existing, folder_for, lora_input, output
+from wsdemo.cli.lora_verbs import add_lora_verbs
 from wsdemo.cli.parser import Parser, by_subject
 from wsdemo.cli.shell import run_command
 from wsdemo.cli.verbs import add_field_verbs, add_lol_verbs, add_map_verbs
-from wsdemo.limits import MAX_SEED
+from wsdemo.hub.checkpoints import use_named_repository
 from wsdemo.runtime import choose_threads, tune_allocator
 
 Result = dict[str, Any]
-LORA = ".safetensors, or owner/name[@revision][:path] on the Hugging Face Hub"
 
 
 # ---- verbs -------------------------------------------------------------------
@@ -38,15 +39,23 @@ def run_lora(args: argparse.Namespace) -> Result:
     if args.verb == "compare":
         return cli_lora.run_compare(args)
     if args.verb == "merge":
-        files = [existing(file) for file, _ in cli_lora.summands(args.inputs)]
+        files = [lora_input(file) for file, _ in cli_lora.summands(args.inputs)]
         return cli_lora.run_merge(args, output(args.out, WEIGHTS, *files))
     if args.verb == "inspect":
         from wsdemo.cli.lol import lora_file
 
         args.input = lora_file(str(args.input))
         return cli_lora.run_inspect(args)
-    run = cli_lora.run_resize if args.verb == "resize" else cli_lora.run_regauge
-    return run(args, output(args.out, WEIGHTS, existing(args.input)))
+    if args.verb == "extract":
+        files = [existing(args.tuned), existing(args.base)]
+        return cli_lora.run_extract(args, output(args.out, WEIGHTS, *files))
+    runs = {
+        "resize": cli_lora.run_resize,
+        "regauge": cli_lora.run_regauge,
+        "export": cli_lora.run_export,
+    }
+    args.input = lora_input(args.input)
+    return runs[args.verb](args, output(args.out, WEIGHTS, args.input))
 
 
 def run_mcp(args: argparse.Namespace) -> Result:
@@ -57,11 +66,11 @@ def run_mcp(args: argparse.Namespace) -> Result:
 
 
 def run_convert(args: argparse.Namespace) -> Result:
-    """``convert FILE``: a pickled adapter as safetensors."""
-    from wsdemo.lora.pickles import convert_pickle
+    """``convert FILE``: an adapter of another container (pickle, .npz, GGUF) as safetensors."""
+    from wsdemo.lora.conversion import convert
 
-    out = output(args.out, WEIGHTS, existing(args.input))
-    count = convert_pickle(args.input, out)
+    out = output(args.out, WEIGHTS, lora_input(args.input))
+    count = convert(args.input, out)
     return {"file": str(out), "tensors": count, "bytes": out.stat().st_size}
 
 
@@ -91,32 +100,7 @@ def build_parser(given: Sequence[str]) -> Parser:
 
     add_field_verbs(verb, given)
 
-    inspect = verb("inspect", run_lora, "Say what a LoRA file holds, and measure it.")
-    inspect.add_argument("input", metavar="FILE_OR_REPO", help=LORA)
-    inspect.add_argument("--modules", action="store_true", help="add a row a module")
-    compare = verb("compare", run_lora, "Say how alike two LoRAs are.")
-    compare.add_argument("first", metavar="FILE_OR_REPO", help=LORA)
-    compare.add_argument("second", metavar="FILE_OR_REPO", help="the same")
-
-    def lora_output(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--style", choices=["kohya", "peft"], default="kohya", help="whose names to write"
-        )
-        sub.add_argument("--out", type=Path, required=True, help=".safetensors file")
-
-    resize = verb("resize", run_lora, "Write a LoRA with as few ranks as hold its energy.")
-    resize.add_argument("input", type=Path, metavar="FILE", help=".safetensors")
-    resize.add_argument("--energy", type=float, default=0.999, help="share of ‖ΔW‖², 0 to 1, kept")
-    merge = verb("merge", run_lora, "Write a weighted sum of LoRAs.")
-    merge.add_argument(
-        "inputs", nargs="+", metavar="FILE[:WEIGHT]", help=".safetensors; weight 1 if not named"
-    )
-    merge.add_argument("--energy", type=float, default=1.0, help="share of ‖ΔW‖², 0 to 1, kept")
-    regauge = verb("regauge", run_lora, "Write the same LoRA from other factors.")
-    regauge.add_argument("input", type=Path, metavar="FILE", help=".safetensors")
-    regauge.add_argument("--seed", type=int, default=0, help=f"of R, 0 to {MAX_SEED}")
-    for sub in (resize, merge, regauge):
-        lora_output(sub)
+    add_lora_verbs(verb, run_lora)
     convert = verb("convert", run_convert, "Turn a pickled adapter into safetensors.")
     convert.add_argument("input", type=Path, metavar="FILE", help=".pt, .pth, .bin or .ckpt")
     convert.add_argument(
@@ -125,6 +109,7 @@ def build_parser(given: Sequence[str]) -> Parser:
 
     texts["lol"] = add_lol_verbs(verb, verbs, Parser, folder_for)
     add_map_verbs(verb, existing, given)
+    add_app_verb(verb)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     parser.usage = "wsdemo [-h] [--version] VERB ..."
@@ -140,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         tune_allocator()
         choose_threads()
         args = build_parser(given).parse_args(given)
+        use_named_repository()
         result: Result = args.run(args)
         return result
 

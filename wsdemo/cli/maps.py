@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.cli.files import WEIGHTS, check_output, folder_for
-from wsdemo.domains.instances import domain_of, open_instance
+from wsdemo.domains.instances import between, domain_of, open_instance
 from wsdemo.files import write_whole
 from wsdemo.maps.clusters import cluster_figures
 from wsdemo.maps.edit import edited
@@ -56,7 +56,8 @@ def run_walk(args: argparse.Namespace) -> Result:
     for i, step in enumerate(walk(a, b, args.steps)):
         file = out / f"step-{i:02d}{ending}"
         if step.shown is not None:
-            write_whole(file, domain.content(step.shown, ending.removeprefix("."), None))
+            there = between(a, b, step.share)
+            write_whole(file, domain.content(step.shown, ending.removeprefix("."), there))
         nothing = {"to_first": None, "to_second": None}
         place = None if step.shown is None else str(file)
         steps.append({"share": step.share, "file": place, **(step.measured or nothing)})

@@ -9,7 +9,16 @@ from wsdemo.errors import WsdemoError
 SUBJECTS: Mapping[str, Sequence[str]] = {
     "pictures and shapes as weights": ("fit", "decode", "sample", "render", "canonical"),
     "weight space": ("clusters", "neighbours", "walk", "edit"),
-    "LoRA files": ("inspect", "compare", "resize", "merge", "regauge", "convert"),
+    "LoRA files": (
+        "inspect",
+        "compare",
+        "resize",
+        "merge",
+        "regauge",
+        "export",
+        "extract",
+        "convert",
+    ),
     "learning on LoRAs": ("predict", "lol"),
 }
 """What the verbs are about; those that are not listed come last."""

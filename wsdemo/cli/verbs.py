@@ -149,11 +149,11 @@ def add_domain_options(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("what", choices=list(DOMAINS), help="what is drawn")
         most = ", ".join(f"{d.most} {d.name}" for d in domains)
         parser.add_argument("--count", type=int, default=4, help=f"1 to {most}")
-        for option, highest in (("guidance", MAX_GUIDANCE), ("temperature", MAX_TEMPERATURE)):
-            usual = ", ".join(f"{getattr(d, option):g} for {d.name}" for d in domains)
+        for wish, highest in (("guidance", MAX_GUIDANCE), ("temperature", MAX_TEMPERATURE)):
+            usual = ", ".join(f"{getattr(d, wish):g} for {d.name}" for d in domains)
             parser.add_argument(
-                f"--{option}", type=float, default=None,
-                help=f"{MEANINGS[option]}, 0 to {highest:g}; default: {usual}",
+                f"--{wish}", type=float, default=None,
+                help=f"{MEANINGS[wish]}, 0 to {highest:g}; default: {usual}",
             )  # fmt: skip
         add_label_options(parser, domains)
     if name == "fit":
@@ -162,8 +162,8 @@ def add_domain_options(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("what", choices=mapped_names(), help="whose map")
     owners: dict[str, tuple[Any, list[str]]] = {}
     for domain, options in groups:
-        for option in options:
-            owners.setdefault(option.flag_name, (option, []))[1].append(domain.name)
+        for each in options:
+            owners.setdefault(each.flag_name, (each, []))[1].append(domain.name)
     for flag, (option, names) in owners.items():
         known: dict[str, Any] = {"dest": option.name, "default": None}
         bounds = f", {option.bounds[0]:g} to {option.bounds[1]:g}" if option.bounds else ""

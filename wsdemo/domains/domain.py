@@ -43,6 +43,7 @@ class Option:
         bounds: Or its least and greatest value, and the step.
         is_of_fits: Whether the tab Fit offers it for the result of a fit.
         check: Refuses a value, before any work.
+        is_of_page: Whether the page offers it too.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Option:
     bounds: tuple[float, float, float] | None = None
     is_of_fits: bool = False
     check: Callable[[Any], None] | None = None
+    is_of_page: bool = True
 
     @property
     def flag_name(self) -> str:
@@ -239,6 +241,7 @@ class Domain:
         fallback_size: What files state as size, where the base has none.
         mapped: How its map is drawn, if it has one.
         endpoints: Names of the page's endpoints where they are not the usual ones; "": none.
+        knows: File name → whether it is an original of this kind, of a format read here or not.
         folder: Where its checkpoints lie.
     """
 
@@ -297,7 +300,13 @@ class Domain:
     fallback_size: int = 1
     mapped: Mapped | None = None
     endpoints: Mapping[str, str] = field(default_factory=dict)
+    knows: Callable[[str], bool] = lambda _: False
     folder: Path = DIRECTORY
+
+    @property
+    def page_framing(self) -> tuple[Option, ...]:
+        """What the page offers of ``framing``."""
+        return tuple(option for option in self.framing if option.is_of_page)
 
     def checkpoint(self, part: str) -> Path:
         """The file of its base, encoder, diffusion, neighbours, examples or map."""

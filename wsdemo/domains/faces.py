@@ -206,7 +206,7 @@ FACES = Domain(
             "size",
             "Render at (pixels)",
             None,
-            "pixels a side; default: those of the base, 64",
+            f"pixels a side, {MIN_RENDER_SIDE} to {MAX_RENDER_SIDE}; default: as the base, 64",
             shown=256,
             choices=(64, 128, 256, 512),
             check=check_size,

@@ -165,9 +165,10 @@ def between(a: Instance, b: Instance, share: float) -> Instance:
         WsdemoError: As check_ends.
     """
     check_ends(a, b)
+    usual = {key: domain_of(a).plain_facts.get(key, 0.0) for key in domain_of(a).mixes}
     mixed = {
-        key: (1 - share) * a.measured.get(key, 0.0) + share * b.measured.get(key, 0.0)
-        for key in domain_of(a).mixes
+        key: (1 - share) * a.measured.get(key, value) + share * b.measured.get(key, value)
+        for key, value in usual.items()
     }
     weights = torch.lerp(a.weights, b.weights, share)
     return dataclasses.replace(a, weights=weights, measured=mixed)

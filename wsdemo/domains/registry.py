@@ -49,10 +49,13 @@ def domain_of_base(base: str) -> Domain:
 
 
 def domain_reading(path: Path, among: Iterable[Domain]) -> Domain:
-    """The first domain that reads a file, by its name; else the first, which will say why not."""
+    """The first domain that reads a file, by its name; else the one that knows what it is and will
+    say why not, or the first."""
     candidates = list(among)
     ending = path.suffix.lower()
-    return next((d for d in candidates if ending in d.reads), candidates[0])
+    readers = [d for d in candidates if ending in d.reads]
+    readers += [d for d in candidates if d.knows(path.name)]
+    return (readers or candidates)[0]
 
 
 def families() -> list[list[Domain]]:

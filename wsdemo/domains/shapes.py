@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wsdemo.analysis.shapes import chamfer_distance, compare_meshes
+from wsdemo.analysis.shapes import FSCORE_RADIUS, FSCORE_SHARE, chamfer_distance, compare_meshes
 from wsdemo.domains.domain import (
     Detail,
     Domain,
@@ -34,7 +34,8 @@ from wsdemo.fields.instance import Instance
 from wsdemo.fields.signal import TRUNCATION, grid_to_inputs
 from wsdemo.files import whole
 from wsdemo.limits import MAX_RENDER_SIDE, MAX_SHAPES, MESH_RESOLUTIONS, MIN_RENDER_SIDE
-from wsdemo.media.camera import Camera, framed
+from wsdemo.media.camera import Camera, all_seeing, framed
+from wsdemo.media.formats.foreign import PACKAGES, names_a_mesh
 from wsdemo.media.mesh_files import (
     READABLE,
     WRITABLE,
@@ -42,7 +43,7 @@ from wsdemo.media.mesh_files import (
     open_mesh,
     precision_note,
 )
-from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points
+from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points, upright
 from wsdemo.media.render import choose_renderer, render, turntable
 from wsdemo.media.sdf import GRID, grid_points, sample_sdf
 from wsdemo.media.surface import (
@@ -75,12 +76,12 @@ COMPARABLE = FitConfig(steps=100, points=768, learning_rate=0.02, pull=2.0, abso
 def pose_facts(pose: Pose) -> dict[str, float]:
     """Where a mesh stood, as its instance's file keeps it."""
     placed = {f"centre_{axis}": c for axis, c in zip("xyz", pose.centre, strict=True)}
-    return {**placed, "scale": pose.scale}
+    return {**placed, "scale": pose.scale, **({"z_up": 1.0} if pose.up == "z" else {})}
 
 
-def open_solid(_: Domain, path: Path) -> Original:
-    """A mesh file, normalised and judged."""
-    source = load_mesh(path)
+def open_solid(_: Domain, path: Path, up: str = "auto") -> Original:
+    """A mesh file, turned upright, normalised and judged."""
+    source = load_mesh(path, up)
     return Original(source, tuple(source.describe()), pose_facts(source.pose))
 
 
@@ -171,7 +172,8 @@ def pose_of(instance: Instance) -> Pose:
     m = instance.measured
     if "scale" not in m:
         return Pose()
-    return Pose((m["centre_x"], m["centre_y"], m["centre_z"]), m["scale"])
+    centre = (m["centre_x"], m["centre_y"], m["centre_z"])
+    return Pose(centre, m["scale"], "z" if m.get("z_up", 0.0) > 0.5 else "y")
 
 
 def content(mesh: Mesh, ending: str, instance: Instance | None) -> bytes:
@@ -196,8 +198,14 @@ def facts(mesh: Mesh, instance: Instance, detail: Detail, endings: Sequence[str]
 
 def fit_facts(path: Path, original: Original, measured: Mapping[str, float]) -> dict[str, Any]:
     """What the command line says of a fit besides."""
+    pose = original.value.pose
     return {
         "mesh_bytes": path.stat().st_size,
+        "up": pose.up,
+        "fscore_within": FSCORE_RADIUS * pose.scale,
+        "fscore_within_share": FSCORE_SHARE,
+        "units": "chamfer: squared, the longest side being 1.8; fscore_within: the file's units;"
+        " fscore_within_share: of the longest side",
     }
 
 
@@ -221,14 +229,17 @@ def render_mesh(path: Path, out: Path, options: Detail) -> dict[str, Any]:
     check_range("size", options["size"], MIN_RENDER_SIDE, MAX_RENDER_SIDE)
     check_range("azimuth", options["azimuth"], -360, 360)
     check_range("elevation", options["elevation"], -90, 90)
-    mesh, report = open_mesh(path)
-    camera = Camera(options["azimuth"], options["elevation"])
+    raw, report = open_mesh(path)
+    turned, axis, said = upright(raw, options["up"], report.kind)
+    mesh = normalise(turned)[0]
+    camera = all_seeing(mesh, Camera(options["azimuth"], options["elevation"]))
     chosen, reason = choose_renderer(options["renderer"])
-    pixels = render(normalise(mesh)[0], options["size"], camera, options["renderer"])
+    pixels = render(mesh, options["size"], camera, options["renderer"])
     with whole(out) as file:
         Image.fromarray(pixels).save(file, format="PNG")
     return {
-        "renderer": chosen, "reason": reason, "faces": report.faces, "notes": list(report.notes),
+        "renderer": chosen, "reason": reason, "faces": report.faces, "up": axis,
+        "notes": [*report.notes, *said],
     }  # fmt: skip
 
 
@@ -254,6 +265,12 @@ def nearness(step: Mapping[str, float]) -> float:
     return min(step["to_first"], step["to_second"]) * 1e3
 
 
+UP = Option(
+    "up", "Upward axis", "auto", "a mesh's vertical axis; auto: z for STL and 3MF, else y",
+    choices=("auto", "y", "z"), is_of_page=False,
+)  # fmt: skip
+
+
 def shape_domain(name: str, title: str, labels: Labels, mapped: Mapped | None) -> Domain:
     """A set of shapes, with a base, an encoder and a weight diffusion model of its own."""
     return Domain(
@@ -272,7 +289,8 @@ def shape_domain(name: str, title: str, labels: Labels, mapped: Mapped | None) -
         intro_fit="A mesh becomes the weights that make the shared base field measure its "
         "distance. The bases have seen about 1,000 shapes of ten categories; other shapes fit "
         "too, with less detail. Holes and flipped faces are no obstacle.",
-        reads=tuple(f".{kind}" for kind in READABLE),
+        reads=tuple(f".{kind}" for kind in READABLE + PACKAGES),
+        knows=names_a_mesh,
         writes=tuple(f".{kind}" for kind in WRITABLE),
         labels=labels,
         rates={"mlora": 0.03, "lora": 0.01, "mlp": 0.01, "lora-asym": 0.001},
@@ -284,8 +302,8 @@ def shape_domain(name: str, title: str, labels: Labels, mapped: Mapped | None) -
         },
         report_seconds=2.0,
         measures=(
-            Measure("chamfer", "Chamfer distance (30,000 points, squared)", "{:.5f}"),
-            Measure("fscore", "F-score (1 % of the length)", "{:.1%}"),
+            Measure("chamfer", "Chamfer distance (to the surface, squared, length 1.8)", "{:.6f}"),
+            Measure("fscore", "F-score (within 1 % of the length)", "{:.1%}"),
             Measure("iou", "Volume IoU", "{:.1%}"),
             Measure("normals", "Normal consistency", "{:.3f}"),
         ),
@@ -309,6 +327,7 @@ def shape_domain(name: str, title: str, labels: Labels, mapped: Mapped | None) -
         temperature=TEMPERATURE,
         most=MAX_SHAPES,
         batch=1,
+        framing=(UP,),
         detail=(
             Option("resolution", "Cells a side (marching cubes)", FINE,
                    "cells a side, 32 to 256", choices=(64, 128, 256), check=check_resolution),
@@ -327,14 +346,16 @@ def shape_domain(name: str, title: str, labels: Labels, mapped: Mapped | None) -
         viewer="glb",
         render=render_mesh,
         render_options=(
-            Option("size", "Pixels a side", 512, "pixels a side"),
-            Option("azimuth", "Azimuth", 35.0, "degrees"),
-            Option("elevation", "Elevation", 20.0, "degrees"),
+            Option("size", "Pixels a side", 512,
+                   f"pixels a side, {MIN_RENDER_SIDE} to {MAX_RENDER_SIDE}"),
+            Option("azimuth", "Azimuth", 35.0, "degrees, -360 to 360"),
+            Option("elevation", "Elevation", 20.0, "degrees, -90 to 90"),
+            UP,
             Option("renderer", "Renderer", "auto", "what draws",
                    choices=("auto", "egl", "software")),
         ),
         drawn_facts=lambda temperature: {"level": drawn_level(name, temperature)},
-        mixes=("level",),
+        mixes=("level", "centre_x", "centre_y", "centre_z", "scale", "z_up"),
         plain_facts=pose_facts(Pose()),
         fallback_size=FINE,
         mapped=mapped,

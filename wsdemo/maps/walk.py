@@ -101,6 +101,7 @@ def walk_by_representation(domain: Domain, ends: Sequence[Shown], count: int) ->
         config = FitConfig(steps=100, points=768, learning_rate=rate)
         g = torch.Generator().manual_seed(0)
         ε = fit_to_end(adapter, signals[0].points, targets, config, g)
-        steps = list(walk(*[make_instance(domain, adapter, weights) for weights in ε], count))
+        a, b = (make_instance(domain, adapter, weights) for weights in ε)
+        steps = list(walk(a, b, count))
         nearness = [domain.walking.nearness(step.measured) for step in steps]
         yield Walk(name, [step.shown for step in steps], nearness)

@@ -197,7 +197,7 @@ EXTENDED = {
     "shapes": " The run began with a budget of 15 minutes and was extended to the one stated "
     "after six, so a new run will not give the same bytes.",
 }
-for _set in ("airplane", "shapes"):
+for _set in EXTENDED:
     TEXTS[f"{_set}-base"] = (
         f"The base field of the set {_set}: what its instances adapt.",
         f"python -m wsdemo.train.shapes.base {_set} --data MESHES",

@@ -27,7 +27,7 @@ from wsdemo.domains.registry import domain_named
 from wsdemo.domains.shapes import SHAPES
 from wsdemo.generate.diffusion import prior_hash
 from wsdemo.maps.weight_map import OWN
-from wsdemo.train.faces.data import face_labels, load_faces
+from wsdemo.train.faces.data import face_labels, load_faces, toy_faces
 from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.population import load_fits
 from wsdemo.train.release import load_model
@@ -36,6 +36,7 @@ from wsdemo.train.weight_diffusion import STORED_COORDINATES
 
 DIRECTIONS = 64
 """Principal coordinates kept per representation, for neighbours and clusters."""
+TOY_DIRECTIONS = 16
 MOST = 4500
 """Training instances on a map; with 500 held-out faces theirs has 5,000 points."""
 COMPARED = {"mlora": 8, "lora": 8, "mlp": 39, "mlora-asym": 8, "lora-asym": 8, "mlp-asym": 39}
@@ -44,7 +45,8 @@ COMPARED = {"mlora": 8, "lora": 8, "mlp": 39, "mlora-asym": 8, "lora-asym": 8, "
 
 def flat_map(x: Tensor, seed: int = 0) -> Tensor:
     """(n, d) → (n, 2) by t-SNE, scaled to [-1, 1]."""
-    found = TSNE(2, init="pca", perplexity=30, random_state=seed).fit_transform(x.numpy())
+    perplexity = min(30, (len(x) - 1) / 3)
+    found = TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(x.numpy())
     return scaled(torch.from_numpy(found.astype(np.float32)))
 
 
@@ -120,13 +122,14 @@ def write_map(domain: Domain, data: MapData, args: argparse.Namespace) -> None:
         tensors["directions"] = attribute_directions(torch.cat(every), all_labels).half()
         meta["spread"] = float(torch.pdist(domain.features(data.unseen())).median())
     fits = args.compare / f"{domain.name}-fit"
-    compared = add_compared(tensors, fits, shown[: len(keep)], unseen)
+    count = TOY_DIRECTIONS if args.toy else DIRECTIONS
+    compared = add_compared(tensors, fits, shown[: len(keep)], unseen, count)
     meta["representations"] = [OWN, *compared]
     save_checkpoint(args.out / f"{domain.name}-map.safetensors", tensors, meta)
 
 
 def add_compared(
-    tensors: dict[str, Tensor], fits: Path, trained: list[str], unseen: list[str]
+    tensors: dict[str, Tensor], fits: Path, trained: list[str], unseen: list[str], count: int
 ) -> list[str]:
     """Stores the fits of other representations, where they are there; returns their names.
 
@@ -134,6 +137,7 @@ def add_compared(
         tensors: Of the map; added to.
         fits: Folder of those fits.
         trained, unseen: Names of the map's points, in order.
+        count: Principal coordinates to keep.
     """
     names = []
     for representation, rank in COMPARED.items():
@@ -144,11 +148,11 @@ def add_compared(
         where = {n: i for i, n in enumerate(own_names)}
         others, other_names = load_fits(place / "test")
         points = [i for i, n in enumerate(trained) if n in where]
-        if len(points) <= DIRECTIONS or other_names != unseen:
+        if len(points) <= count or other_names != unseen:
             log(f"{representation}: too few instances were fitted; left out")
             continue
         weights = weights[[where[trained[i]] for i in points]].float()
-        principal = Principal.fit(weights, DIRECTIONS)
+        principal = Principal.fit(weights, count)
         x = torch.cat([principal(weights), principal(others.float())])
         name = representation if representation != OWN else f"{OWN} (shared start)"
         add_representation(tensors, name, x / x.std())
@@ -160,12 +164,19 @@ def add_compared(
     return names
 
 
-def map_data(data: Path | None) -> dict[str, MapData]:
+def toy_labels(names: list[str], _: str) -> tuple[Tensor, list[str]]:
+    """As face_labels, of made-up faces."""
+    faces = toy_faces(64).pick(names)
+    return faces.attributes, list(faces.attribute_names)
+
+
+def map_data(data: Path | None, is_toy: bool = False) -> dict[str, MapData]:
     """What is known of the instances of each domain with a map."""
+    faces = MapData(partial(face_labels, data), lambda: list(load_faces(data, "test").images))
+    if is_toy:
+        faces = MapData(toy_labels, lambda: list(toy_faces(64).images))
     return {
-        FACES.name: MapData(
-            partial(face_labels, data), lambda: list(load_faces(data, "test").images)
-        ),
+        FACES.name: faces,
         SHAPES.name: MapData(lambda names, _: shape_labels(names)),
     }
 
@@ -177,7 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--compare", type=Path, default=Path("runs/compare"))
     args = parser.parse_args(arguments)
     start(args)
-    write_map(domain_named(args.set), map_data(args.data)[args.set], args)
+    write_map(domain_named(args.set), map_data(args.data, args.toy)[args.set], args)
 
 
 if __name__ == "__main__":

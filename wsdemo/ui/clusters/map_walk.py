@@ -19,10 +19,10 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.maps.walk import shares_of, walk_by_representation
 from wsdemo.maps.walk import walk as walk_steps
+from wsdemo.maps.weight_map import point_instance, weight_map
 from wsdemo.ui.shared.curve import curve_svg
 from wsdemo.ui.shared.events import guarded
 from wsdemo.ui.shared.text import text_of
-from wsdemo.weight_map import point_instance, weight_map
 
 SIDE = 320
 NEAR = 8

@@ -79,7 +79,7 @@ def opened(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> Orig
             f"No {domain.original}", "There is nothing to fit yet.",
             f"Drop or pick a {domain.original}.",
         )  # fmt: skip
-    return domain.open(domain, Path(path), **domain.chosen(domain.framing, framing))
+    return domain.open(domain, Path(path), **domain.chosen(domain.page_framing, framing))
 
 
 def look(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> tuple[Any, str]:
@@ -115,7 +115,7 @@ def _fit(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]
         raise WsdemoError(
             "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(domain.presets)}."
         )
-    framing = {option.name: values[option.name] for option in domain.framing}
+    framing = {option.name: values[option.name] for option in domain.page_framing}
     detail = {option.name: values[option.name] for option in domain.detail if option.is_of_fits}
     original = opened(domain, path, framing)
     size = Path(path).stat().st_size
@@ -205,7 +205,7 @@ def build(family: Sequence[Domain]) -> tuple[gr.State, gr.State]:
         with gr.Column(scale=2, min_width=300):
             inputs, seen, report, changes = _inputs(family)
             with gr.Row():
-                go = gr.Button("Fit" if domain.framing else f"Fit the {domain.original}",
+                go = gr.Button("Fit" if domain.page_framing else f"Fit the {domain.original}",
                                variant="primary")  # fmt: skip
                 stop = gr.Button("Stop")
         with gr.Column(scale=3, min_width=400):
@@ -223,7 +223,7 @@ def build(family: Sequence[Domain]) -> tuple[gr.State, gr.State]:
     def fit_one(values: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         yield from fit(named(family, values.get("base")), values)
 
-    framed = ["path", *[option.name for option in domain.framing]]
+    framed = ["path", *[option.name for option in domain.page_framing]]
     for event in changes:
         event(
             options.called(look_at, framed), [inputs[name] for name in framed], [seen, report],
@@ -257,7 +257,7 @@ def _inputs(family: Sequence[Domain]) -> tuple[dict[str, Any], Any, Any, list[An
     """What is chosen before a fit, by name, in the order of the endpoint's parameters; where the
     field's view of it is shown; and the events that change that view."""
     domain = family[0]
-    if domain.framing:
+    if domain.page_framing:
         path: Any = Photo(
             elem_id=domain.original, type="filepath", label=domain.original.capitalize(),
             sources=["upload", "webcam", "clipboard"], height=260,
@@ -277,9 +277,9 @@ def _inputs(family: Sequence[Domain]) -> tuple[dict[str, Any], Any, Any, list[An
         elem_id="crop", buttons=[],
     )  # fmt: skip
     report = gr.Markdown()
-    inputs = {"path": path, **options.controls(domain.framing)}
+    inputs = {"path": path, **options.controls(domain.page_framing)}
     changes = [component.change for name, component in inputs.items() if name != "path"]
-    if domain.framing:
+    if domain.page_framing:
         # Not photo.change: one photo in another's place changes twice, and errs twice if it is bad.
         changes.append(path.input)
         if examples is not None:

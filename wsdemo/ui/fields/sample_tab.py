@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -276,8 +275,12 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
         )  # fmt: skip
     dice.click(lambda: random.randrange(10**6), None, made["seed"], api_visibility="private")
     if len(family) > 1 and labels.are_exclusive:
+
+        def offer(title: str) -> Any:
+            return _offer(family, title)
+
         made["family"].change(
-            partial(_offer, family), made["family"], made[labels.one],
+            offer, made["family"], made[labels.one],
             api_visibility="private", show_progress="hidden",
         )  # fmt: skip
     return made

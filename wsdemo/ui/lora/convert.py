@@ -5,10 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from wsdemo.lora.arithmetic import regauge, resize, save_lora
+from wsdemo.lora.arithmetic import regauge, resize
 from wsdemo.lora.comparison import compare
 from wsdemo.lora.geometry import measure
 from wsdemo.lora.modules import Lora
+from wsdemo.lora.writing import save_lora
 from wsdemo.ui.lora.readings import reading_of
 from wsdemo.ui.shared.events import READING, download_file, guarded
 from wsdemo.ui.shared.text import text_of

@@ -8,10 +8,11 @@ import gradio as gr
 import pandas as pd
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.arithmetic import merge, save_lora
 from wsdemo.lora.comparison import compare
 from wsdemo.lora.geometry import measure
+from wsdemo.lora.merging import merge
 from wsdemo.lora.modules import Lora
+from wsdemo.lora.writing import save_lora
 from wsdemo.ui.lora.convert import doubts
 from wsdemo.ui.lora.readings import reading_of
 from wsdemo.ui.shared.events import READING, download_file, guarded
