@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -37,6 +38,7 @@ def inputs(tmp_path_factory):
             instance.save(folder / f"{name}-{i}.safetensors")
     write(folder / "lora.safetensors", families()["kohya"][0], {})
     peft_folder(folder / "peft", {"r": 3, "lora_alpha": 3})
+    np.savez(folder / "lora.npz", **families()["kohya"][0])
     torch.save(families()["kohya"][0], folder / "lora.pt")
     write_collection(folder / "many", count=90)
     return folder
@@ -60,6 +62,7 @@ VERBS = {
     "merge": "merge IN/peft/adapter_model.safetensors --style peft --out OUT/x.safetensors",
     "regauge": "regauge IN/lora.safetensors --out OUT/x.safetensors",
     "convert": "convert IN/lora.pt --out OUT/x.safetensors",
+    "convert an archive": "convert IN/lora.npz --out OUT/x.safetensors",
     "lol train": "lol train --loras IN/many --labels IN/many/labels.csv --models linear --seeds 1"
     " --out OUT/",
     "lol examples": "lol examples --out OUT/",

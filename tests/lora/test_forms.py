@@ -345,7 +345,7 @@ def test_of_two_adapters_one_is_read_and_both_are_named(label, tmp_path):
     lora = read(tmp_path, TWO[label], PEFT)
     assert len(lora.modules) == 1
     assert not lora.is_exact
-    assert any("2 adapters: style, subject" in w for w in lora.warnings)
+    assert any("two adapters: style, subject" in w for w in lora.warnings)
 
 
 @pytest.mark.parametrize("is_same", [True, False])

@@ -15,7 +15,7 @@ from wsdemo.domains.instances import decode_one, make_instance, preview
 from wsdemo.domains.models import adapter_of, encoder_of
 from wsdemo.errors import check_range
 from wsdemo.fields.adapters import Adapter
-from wsdemo.fields.fit import FitConfig, budget, fit, psnr_from_mse, too_few
+from wsdemo.fields.fit import FitConfig, budget, fit, load_optimizer, psnr_from_mse, too_few
 from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_FIT_SECONDS, MAX_FIT_STEPS, MAX_SEED
 
@@ -90,10 +90,14 @@ def fit_original(
     start = "spread" if options.is_comparable else options.start
     adapter = adapter_of(domain, options.representation, options.rank, options.seed, start)
     domain.rate(adapter.config)  # refuses before any work
-    started = time.monotonic()  # an MLP's shared start, which all its fits have, is not counted
-    signal = domain.signal(original, cache_folder)
     is_mlora = adapter.config.kind == "mlora"
-    origin = encoder_of(domain)(adapter, signal.inputs) if is_mlora else None
+    encoder = encoder_of(domain) if is_mlora else None
+    load_optimizer()
+    # What is loaded once a process, and an MLP's shared start, which all its fits have, is not
+    # counted.
+    started = time.monotonic()
+    signal = domain.signal(original, cache_folder)
+    origin = None if encoder is None else encoder(adapter, signal.inputs)
     spent = time.monotonic() - started
     config = fit_config(domain, options, adapter, spent)
     generator = torch.Generator().manual_seed(options.seed)
@@ -114,8 +118,10 @@ def fit_original(
     for progress in fit(adapter, signal.points, signal.targets, config, generator, origin, judge):
         now = time.monotonic() - started
         left = spent + config.seconds - now
-        # No preview that would end after the time does.
-        if not progress.is_last and (now - shown_at < domain.report_seconds or left < drawing):
+        # No preview that may end after the time does: drawing, beside others, takes now more, now
+        # less.
+        is_near = is_timed and left < max(domain.report_seconds, 2 * drawing)
+        if not progress.is_last and (now - shown_at < domain.report_seconds or is_near):
             continue
         weights = progress.instances[0]
         shown = preview(instance_of(weights, {}))

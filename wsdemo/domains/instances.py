@@ -13,6 +13,7 @@ from wsdemo.domains.models import diffusion_of, encoder_of
 from wsdemo.domains.registry import DOMAINS, domain_of_base
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
+from wsdemo.fields.fit import load_optimizer
 from wsdemo.fields.gauges import canonicalise
 from wsdemo.fields.instance import Instance, read_instance
 
@@ -66,6 +67,7 @@ def warm_up() -> None:
     domain = next(iter(DOMAINS.values()))
     model = diffusion_of(domain)
     encoder_of(domain)
+    load_optimizer()
     decode_one(make_instance(domain, model.adapter, model.draw(1, seed=0, steps=1)[0]))
 
 

@@ -96,7 +96,7 @@ def checked_metadata(meta: Any, version: int) -> dict[str, Any]:
     if not isinstance(canonical, bool):
         raise _wrong("canonical", canonical, "true or false")
     adapter = dict(_field(meta, "adapter"))
-    adapter["rank"] = _whole(meta, "adapter.rank", 1, 4096)
+    adapter["rank"] = _whole(meta, "adapter.rank", 1, 10**9)
     adapter["seed"] = _whole(meta, "adapter.seed", 0, MAX_SEED)
     return {
         **meta,

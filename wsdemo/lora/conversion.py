@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
 from wsdemo.limits import MAX_LORA_BYTES
 from wsdemo.lora.containers import gguf, npz
 from wsdemo.lora.containers.container import Container
@@ -50,10 +50,5 @@ def _write(container: Container, target: Path) -> int:
             raise WsdemoError(
                 "File too large", "Its tensors expand to more than 2 GB.", "Convert it in parts."
             )
-    try:
-        save_file(tensors, target, {**container.header.metadata, "format": "pt"})
-    except (SafetensorError, OSError) as error:
-        raise WsdemoError(
-            "File not written", f"{target}: {str(error)[:200]}.", "Choose another path."
-        ) from error
+    write_whole(target, save(tensors, {**container.header.metadata, "format": "pt"}))
     return len(tensors)

@@ -55,7 +55,8 @@ def group(header: Header) -> Groups:
     if others:
         names = sorted({adapter, *others})
         found.doubts.append(
-            f"the file holds {len(names)} adapters: {', '.join(n[:40] for n in names[:8])}; only"
+            f"the file holds {'two' if len(names) == 2 else len(names)} adapters:"
+            f" {', '.join(n[:40] for n in names[:8])}; only"
             f" {adapter[:40]!r} was read"
         )
     empty = []

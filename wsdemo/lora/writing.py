@@ -139,23 +139,23 @@ def _beside(lora: Lora, content: Content, style: str) -> dict[str, Tensor]:
                 found[new] = tensor
         _say_lost(content, lost)
         return found
-    wanted, places, lost, unread = [], {}, [], []
-    for tensor in lora.kept:
-        if tensor.what == "mark":
+    wanted: list[KeptTensor] = []
+    places: dict[str, str] = {}
+    left: list[str] = []
+    unread: list[str] = []
+    for own in lora.kept:
+        if own.what == "mark":
             continue
-        if tensor.what == "unread" or 0 in tensor.shape:
-            unread.append(tensor.key)
+        if own.what == "unread" or 0 in own.shape:
+            unread.append(own.key)
             continue
-        new = tensor.key
-        if style != "same":
-            respelled = _respelled(tensor.key, tensor.module, content, style)
-            if respelled is None:
-                lost.append(tensor.key)
-                continue
-            new = respelled
-        wanted.append(tensor)
-        places[tensor.key] = new
-    _say_lost(content, lost)
+        place = own.key if style == "same" else _respelled(own.key, own.module, content, style)
+        if place is None:
+            left.append(own.key)
+            continue
+        wanted.append(own)
+        places[own.key] = place
+    _say_lost(content, left)
     if unread:
         content.warnings.append(
             f"{len(unread)} tensors that could not be read are not in the file: {unread[0]} …"

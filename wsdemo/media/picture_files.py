@@ -76,7 +76,7 @@ def open_picture(source: Path | bytes) -> tuple[Image.Image, list[str]]:
 
 
 def _open(data: bytes) -> Image.Image:
-    formats = FORMATS
+    formats: tuple[str, ...] = FORMATS
     if data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis"):
         _register_heif()
         formats = (*FORMATS, "HEIF")
@@ -98,11 +98,11 @@ def _unidentified(data: bytes) -> WsdemoError:
         )
     known = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP",
              b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WEBP"}  # fmt: skip
-    name = next((n for sign, n in known.items() if data.startswith(sign)), None)
-    if name:
+    begun = next((n for sign, n in known.items() if data.startswith(sign)), None)
+    if begun:
         return WsdemoError(
             "Picture unreadable",
-            f"It begins like {name}, and what follows is damaged or cut off.",
+            f"It begins like {begun}, and what follows is damaged or cut off.",
             "Open it in a viewer and save it again.",
         )
     return WsdemoError(

@@ -48,7 +48,7 @@ def _profile(chunk: bytes) -> bytes:
 
 def end_jpeg(data: bytes) -> bytes:
     """A JPEG with an end marker."""
-    return data.rstrip(b"\0").removesuffix(b"\xff") + END
+    return data.removesuffix(END[:1]) + END
 
 
 FILLERS = (b"", b"\0" * 65536, b"\x55" * 65536, b"\x3a\x91\xc4\x0f" * 16384)
@@ -61,6 +61,7 @@ def rows_read(data: bytes) -> int:
     It is continued in several ways; where the decoded pictures differ, nothing of the file is left.
     """
     pictures = []
+    data = data.removesuffix(END[:1])  # half of the marker
     for filler in FILLERS:
         picture = Image.open(io.BytesIO(data + filler + END), formats=("JPEG", "MPO"))
         picture.load()

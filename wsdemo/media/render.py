@@ -48,7 +48,7 @@ def facets(mesh: Mesh, camera: Camera) -> Facets:
     count = int(group.max()) + 1
     weighted = np.tile(normals * areas[:, None], (3, 1))
     smooth = np.stack([np.bincount(group, weighted[:, k], minlength=count) for k in range(3)], 1)
-    smooth /= np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-30)
+    smooth = smooth / np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-30)
     seen = camera.pose[:3, 3] - mesh.vertices[mesh.faces[:, 0]]
     is_back = np.tile((normals * seen).sum(1) < 0, 3)
     kinds, corner = np.unique(2 * group + is_back, return_inverse=True)

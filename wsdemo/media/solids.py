@@ -157,8 +157,8 @@ def _body_signs(mesh: Mesh, patch: Ints) -> Ints:
     a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
     areas = face_normals(mesh)[1]
     area = np.bincount(patch, areas)
-    middle = np.stack([np.bincount(patch, areas * ((a + b + c) / 3)[:, i]) for i in range(3)], 1)
-    middle = (middle / np.maximum(area, 1e-30)[:, None])[patch]
+    moment = np.stack([np.bincount(patch, areas * ((a + b + c) / 3)[:, i]) for i in range(3)], 1)
+    middle: Floats = np.asarray((moment / np.maximum(area, 1e-30)[:, None])[patch], np.float64)
     volume = np.bincount(
         patch, np.einsum("ij,ij->i", a - middle, np.cross(b - middle, c - middle)) / 6
     )

@@ -115,7 +115,8 @@ def _table(data: bytes, order: str, element: Element, start: int) -> tuple[Table
     """All rows of one element; as one block if all its lists are as long as the first."""
     if element.count == 0:
         return {}, start
-    place, kinds = start, []
+    place = start
+    kinds: list[Any] = []
     for name, kind, length in element.columns:
         if length is None:
             kinds.append((name, order + kind))
