@@ -1,13 +1,14 @@
 """Trains the second-generation base of the faces and its manifold, stage by stage.
 
+    python -m wsdemo.train.faces.manifold --data celeba.zip --minutes 360
     python -m wsdemo.train.faces.manifold --data celeba.zip --stage autoencoder --minutes 180
     python -m wsdemo.train.faces.manifold --data celeba.zip --stage adversarial --minutes 60
     python -m wsdemo.train.faces.manifold --data celeba.zip --stage drawn --minutes 120
 
-A stage is resumed from its state in RUNS. Without one, ``adversarial`` and ``drawn`` start from
-OUT/faces-manifold.safetensors, which every stage writes at its end; ``--from-checkpoint`` names
-another, and lets ``autoencoder`` go on from one too. What the stages are:
-train/manifold/autoencoder.py.
+Without ``--stage`` all three share the minutes. A stage is resumed from its state in RUNS. Without
+one, ``adversarial`` and ``drawn`` start from OUT/faces-manifold.safetensors, which every stage
+writes at its end; ``--from-checkpoint`` names another, and lets ``autoencoder`` go on from one too.
+What the stages are: train/manifold/autoencoder.py.
 """
 
 import argparse
@@ -46,7 +47,8 @@ from wsdemo.train.manifold.autoencoder import (
 from wsdemo.train.manifold.discriminator import Discriminator
 from wsdemo.train.manifold.files import load_stage, save_stage
 
-STAGES = ("autoencoder", "adversarial", "drawn")
+STAGES = {"autoencoder": 0.5, "adversarial": 0.15, "drawn": 0.35}
+"""Each stage's share of the minutes, where all are run."""
 
 CONFIG = FieldConfig(frequencies=96, fourier_scale=10.0, fourier_scale_low=4.0, latent_dim=256)
 """Half of the frequencies reach what 128 and 256 pixels resolve, for fits of that size later."""
@@ -210,7 +212,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     """The options."""
     parser = recipe_parser(str(__doc__), minutes=180)
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
-    parser.add_argument("--stage", default="autoencoder", choices=STAGES)
+    parser.add_argument("--stage", default="all", choices=["all", *STAGES])
     parser.add_argument("--from-checkpoint", type=Path, help="start there, not at the last stage")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--instances", type=int, help="faces a step; default: 48, then 6")
@@ -252,14 +254,25 @@ def main(arguments: list[str] | None = None) -> None:
         faces, held_out = toy_faces(64), toy_faces(16, seed=1)
     else:
         faces, held_out = load_faces(args.data, "train"), load_faces(args.data, "validation")
-    args.instances = args.instances or (48 if args.stage == "autoencoder" else 6)
     train = FaceViews(faces)
-    opponent = Discriminator(3, 2, faces.images.shape[-1]).to(device)
+    held = Held(held_out, train, 500)
+    if args.stage != "all":
+        run_stage(args, train, held, device)
+        return
+    for stage, share in STAGES.items():
+        own = vars(args) | {"stage": stage, "minutes": share * args.minutes}
+        run_stage(argparse.Namespace(**own), train, held, device)
+        args.from_checkpoint = None
+
+
+def run_stage(args: argparse.Namespace, train: FaceViews, held: Held, device: torch.device) -> None:
+    """Trains one stage for its budget and writes the checkpoint."""
+    args.instances = args.instances or (48 if args.stage == "autoencoder" else 6)
+    opponent = Discriminator(3, 2, train.images.shape[-1]).to(device)
     model, before = beginning(args, opponent)
     model.to(device)
-    held = Held(held_out, train, 500)
     run = Run(args.runs / f"faces-manifold-{args.stage}.pt", args.minutes, args.steps)
-    log(f"faces-manifold, {args.stage}: {len(faces)} faces, {args.minutes} minutes on {device}")
+    log(f"faces-manifold, {args.stage}: {args.minutes:.0f} minutes on {device}")
     if args.stage == "autoencoder":
         best = train_autoencoder(model, train, held.by_error, run, args)
     else:

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     run.attach(network=network, ema=ema, optimizer=optimizer)
     log(f"faces-manifold-diffusion: {len(x)} instances, {args.minutes} minutes on {device}")
     generator = torch.Generator().manual_seed(args.seed + run.step)
-    mean_loss = 0.0
+    mean_loss, resumed_at = 0.0, run.step
     while run.running():
         index = torch.randint(len(x), (args.batch,), generator=generator)
         given = drop_attributes(conditions[index], generator).to(device)
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         ema.update(network)
-        mean_loss += (float(loss.detach()) - mean_loss) / 200
+        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step - resumed_at, 200)
         if run.step % 500 == 0:
             unseen_loss = validation_loss(averaged, x_held, conditions_held)
             log(f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f} held {unseen_loss:.4f}")
