@@ -77,7 +77,8 @@ def test_intervals_hold_what_they_promise_on_new_loras(predictor):
     models = predictor.tasks["score"]
     error = (models.outputs(fresh.pairs)[:, 0] - fresh.labels["score"]).abs()
     covered = float((error <= models.half_width[0]).float().mean())
-    assert 0.82 < covered <= 1.0
+    # A quantile of the 40 residuals that choose the width leaves a standard deviation of 0.047.
+    assert 0.9 - 2.5 * 0.047 < covered <= 1.0
 
 
 def test_a_logarithmic_task_answers_in_its_own_unit(predictor):
