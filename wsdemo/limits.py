@@ -6,10 +6,14 @@ MAX_PICTURE_PIXELS = 50_000_000
 """Decoded at 3 bytes a pixel this is 150 MB: a 48-megapixel phone photo still passes."""
 MIN_PICTURE_SIDE = 16
 """Pixels. Below a quarter of the field's 64 there is nothing to fit."""
-MAX_HEADER_BYTES = 8 * 2**20
-"""A safetensors header; the largest real adapters need under 1 MB."""
-MAX_TENSORS = 20_000
-"""Tensors in a file; SDXL adapters have about 5,000."""
+MAX_HEADER_BYTES = 24 * 2**20
+"""A safetensors header: 100,000 tensors of an adapter's experts take 14 MB."""
+MAX_METADATA_BYTES = 8 * 2**20
+"""The free texts in it; those of trainers that list every caption's tags take under 1 MB."""
+MAX_TENSORS = 100_000
+"""Tensors in a file: one pair for each of 128 experts in 48 layers makes 36,864."""
+MAX_SHARDS = 64
+"""Files of one adapter; real ones have a few."""
 MAX_INSTANCE_BYTES = 8 * 2**20
 """An instance file; the largest that Fit writes, mLoRA of rank 128, takes 0.7 MB."""
 MAX_MLP_WIDTH = 128

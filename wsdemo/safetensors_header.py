@@ -1,7 +1,7 @@
 """Reads and judges a safetensors header before any library maps the file.
 
 The stock reader lets through what a public drop zone must not: metadata of 95 MB,
-half a million empty tensors, duplicate keys. Format: 8 bytes little-endian header
+half a million tensors, duplicate keys. Format: 8 bytes little-endian header
 length, a JSON object, then the tensors' bytes.
 """
 
@@ -11,13 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import MAX_HEADER_BYTES, MAX_TENSORS
+from wsdemo.limits import MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_TENSORS
 
 _ITEM_BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
 }  # fmt: skip
+
+TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64,
+    "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""The format's names of types → torch's."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,10 @@ def _sniff(start: bytes) -> str | None:
     """Names what a file is when it is something else."""
     if start[3:8] == bytes(5):  # a header length within limits; some begin like other formats
         return None
+    if start.startswith(b"GGUF"):
+        return "The file is GGUF."
+    if start.startswith(b"PK\x03\x04") and b".npy" in start:
+        return "The file is a NumPy archive (.npz)."
     if start.startswith((b"PK\x03\x04", b"\x80\x02")):
         return "The file is a pickle (.pt, .bin, .ckpt), which can run code when opened."
     if start.startswith(b"version https://git-lfs"):
@@ -112,6 +126,9 @@ def parse_header(raw: bytes, size: int) -> Header:
     metadata = parsed.pop("__metadata__", None) or {}  # MLX writes null
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _refuse("The metadata are not texts.")
+    texts = sum(len(k) + len(v) for k, v in metadata.items())
+    if texts > MAX_METADATA_BYTES:
+        raise _refuse(f"Its metadata have {texts:,} letters; {MAX_METADATA_BYTES:,} are allowed.")
     if len(parsed) > MAX_TENSORS:
         raise _refuse(f"It holds {len(parsed):,} tensors; {MAX_TENSORS:,} are allowed.")
     tensors = {
@@ -149,7 +166,7 @@ def _check_tensor(name: str, entry: object, data_bytes: int) -> tuple[str, tuple
     for number in (*shape, *offsets):
         if type(number) is not int or not 0 <= number < 2**48:  # True is an int by isinstance
             raise _refuse(f"The shape or place of tensor {shown!r} is malformed.")
-    if len(shape) > 8 or 0 in shape:
+    if len(shape) > 8:
         raise _refuse(f"Tensor {shown!r} has the shape {tuple(shape)[:9]}.")
     if offsets[1] > data_bytes:
         raise _refuse(

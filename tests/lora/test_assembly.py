@@ -5,7 +5,9 @@ import torch
 
 from tests.lora.files import M, N, R, families, rand, write
 from wsdemo.errors import WsdemoError
-from wsdemo.lora import assembly, convert, reader
+from wsdemo.lora import assembly
+from wsdemo.lora.containers import safetensors
+from wsdemo.lora.forms import products
 from wsdemo.lora.reader import read_lora
 from wsdemo.safetensors_header import read_header
 
@@ -49,7 +51,7 @@ def test_a_loha_that_takes_too_long_is_left_out(tmp_path, monkeypatch):
     tensors = {f"h.hada_{k}": rand(*shape) for k, shape in factors.items()}
     path = write(tmp_path / "x.safetensors", tensors)
     assert read_lora(path).modules[0].rank == 90
-    monkeypatch.setattr(convert, "MAX_LOHA_PRODUCTS", 90 * 90 * 20 - 1)
+    monkeypatch.setattr(products, "MAX_LOHA_PRODUCTS", 90 * 90 * 20 - 1)
     with pytest.raises(WsdemoError, match="takes too long"):
         read_lora(path)
 
@@ -69,7 +71,7 @@ def test_pairs_are_found_by_name_in_any_order(tmp_path):
 @pytest.mark.parametrize(("together", "small"), [(1, 0), (200, 2**23), (2**21, 0)])
 def test_how_many_modules_are_read_together_does_not_show(together, small, tmp_path, monkeypatch):
     monkeypatch.setattr(assembly, "BATCH_NUMBERS", together)
-    monkeypatch.setattr(reader, "SMALL_BYTES", small)
+    monkeypatch.setattr(safetensors, "SMALL_BYTES", small)
     tensors, expected = {}, {}
     for i in range(15):
         m, n, dtype = 8 + i % 2, 6 + i % 3, torch.float64 if i == 7 else torch.float32
@@ -111,14 +113,17 @@ def test_a_scale_that_is_assumed_is_that_of_its_own_module_alone(tmp_path):
 
 @pytest.mark.parametrize("small", [0, 2**23])
 def test_a_file_that_shrinks_while_it_is_read_is_refused(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "SMALL_BYTES", small)
+    monkeypatch.setattr(safetensors, "SMALL_BYTES", small)
     tensors, _, _ = CASES["kohya"]
     path = write(tmp_path / "x.safetensors", tensors)
     header = read_header(path)
     path.write_bytes(path.read_bytes()[:-20])
     last = max(header.places, key=lambda key: header.places[key])
-    with reader._opened(path, header) as read, pytest.raises(WsdemoError, match="cannot be read"):
-        read([last])
+    with (
+        safetensors.opened(path, header) as file,
+        pytest.raises(WsdemoError, match="cannot be read"),
+    ):
+        file.raw([last])
 
 
 SECOND_UPDATES = {

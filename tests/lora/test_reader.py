@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.lora.files import N, R, families, peft_folder, rand, write
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.convert import decompose, expanded_rank, truncated
+from wsdemo.lora.decomposition import decompose, expanded_rank, truncated
 from wsdemo.lora.keys import split_key
 from wsdemo.lora.reader import judge_header, read_lora
 from wsdemo.safetensors_header import read_header

@@ -34,6 +34,9 @@ def run_compare(args: argparse.Namespace) -> Result:
     return {
         "cosine": found.cosine,
         "ratio": found.ratio if math.isfinite(found.ratio) else None,  # JSON has no infinity
+        "verdict": found.verdict.word,
+        "verdict_text": found.verdict.sentence,
+        "overlap_over_chance": found.verdict.overlap,
         "exact": first.is_exact and second.is_exact,
         "ancestry": found.ancestry,
         "shared": len(found.modules),

@@ -14,7 +14,7 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 from wsdemo.limits import MAX_SEED
-from wsdemo.lora.convert import truncated
+from wsdemo.lora.decomposition import truncated
 from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.names import (
     by_canonical_name,

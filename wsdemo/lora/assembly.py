@@ -5,8 +5,9 @@ layouts. So k plain pairs of the same types and shapes become one (k, …) tenso
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -14,85 +15,22 @@ from torch import Tensor
 
 from wsdemo.errors import WsdemoError, refuse_lack_of_memory
 from wsdemo.limits import MAX_EXPANDED_NUMBERS, MAX_MODULE_NUMBERS, MAX_RANK
-from wsdemo.lora import convert
-from wsdemo.lora.convert import Factors, Unusable
-from wsdemo.lora.keys import Part
-from wsdemo.lora.modules import IgnoredKey, LoraModule
+from wsdemo.lora.factors import Factors, Unusable
+from wsdemo.lora.forms.choice import Form, choose
+from wsdemo.lora.grouping import Beside, Roles
+from wsdemo.lora.modules import LoraModule
 from wsdemo.lora.scales import Scales
+from wsdemo.lora.settings import Settings
 from wsdemo.safetensors_header import Header
 
 BATCH_NUMBERS = 2**21
 """Numbers of modules that are read together: 8 MB. More is not faster."""
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
-Roles = Mapping[str, tuple[str, Part]]
-"""Role → (key, part) of one module."""
 Read = Callable[[Sequence[str]], Tensor]
 """The keys of k tensors of one type and shape → (k, …) float32."""
 Take = Callable[[Sequence[LoraModule], Tensor, Tensor], None]
 """Takes k modules of one shape with their U (k, n, r) and V (k, m, r)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Form:
-    """One way to read a module.
-
-    Attributes:
-        needs: The roles that it needs.
-        may: Those that it may have; if it needs none, it is enough to have one of them.
-        factors: Role → (k, …) of k modules, to U (k, n, r) and V (k, m, r).
-        is_stacked: Whether k may be more than 1.
-    """
-
-    needs: frozenset[str]
-    may: frozenset[str]
-    factors: Callable[[dict[str, Tensor]], Factors]
-    is_stacked: bool
-
-    def fits(self, roles: Collection[str]) -> bool:
-        """Whether a module with these roles can be read so."""
-        return self.needs.issubset(roles) if self.needs else not self.may.isdisjoint(roles)
-
-    def reads(self, role: str) -> bool:
-        """Whether the tensor of this role is then read."""
-        return role in self.needs or role in self.may or role in ("alpha", "magnitude")
-
-
-def _form(factors: Callable[[dict[str, Tensor]], Factors], needs: str = "", may: str = "") -> Form:
-    def of_one(parts: dict[str, Tensor]) -> Factors:
-        found = factors({role: stack[0] for role, stack in parts.items()})
-        return replace(found, U=found.U[None], V=found.V[None])
-
-    return Form(frozenset(needs.split()), frozenset(may.split()), of_one, is_stacked=False)
-
-
-def _stacked(factors: Callable[[Tensor, Tensor], Factors], *needs: str) -> Form:
-    def of_all(parts: dict[str, Tensor]) -> Factors:
-        return factors(*(parts[role] for role in needs))
-
-    return Form(frozenset(needs), frozenset(), of_all, is_stacked=True)
-
-
-_FORMS = (
-    _form(convert.loha, may="hada_w1_a hada_w1_b hada_w2_a hada_w2_b hada_t1 hada_t2"),
-    _form(convert.lokr, may="lokr_w1 lokr_w1_a lokr_w1_b lokr_w2 lokr_w2_a lokr_w2_b lokr_t2"),
-    _form(lambda p: convert.tucker(p["down"], p["up"], p["mid"]), "down up mid"),
-    _stacked(convert.pairs, "down", "up"),
-    _form(lambda p: convert.adalora(p["A"], p["B"], p["E"]), "A B E", "ranknum"),
-    _stacked(convert.pairs, "A", "B"),
-    _stacked(convert.embedding, "embedding_A", "embedding_B"),
-    _stacked(convert.mlx, "mlx_a", "mlx_b"),
-    _stacked(convert.pairs, "vit_a", "vit_b"),
-    _stacked(convert.pairs, "own_A", "own_B"),
-    _form(lambda p: convert.difference(p["diff"]), "diff"),
-)  # fmt: skip
-"""In order: a module that allows several is read by the first; its other tensors are ignored."""
-
-
-@lru_cache(256)
-def form_of(roles: tuple[str, ...]) -> Form | None:
-    """The way to read a module with these roles, None if there is none."""
-    return next((form for form in _FORMS if form.fits(roles)), None)
 
 
 @dataclass
@@ -124,6 +62,8 @@ class _Batch:
 
 
 _SECOND = "a second update of its module, beside the one that is read"
+_ALONE = {"alpha", "scale", "magnitude"}
+"""Roles that make no half of a pair: without one they are something else."""
 
 
 class Assembly:
@@ -131,27 +71,36 @@ class Assembly:
 
     Attributes:
         modules: Name → module.
-        ignored: Name → tensors of that module that were left out.
+        beside: Tensors of modules that were left out.
         problems: Name → why the module was left out, where its tensors do not fit.
         halves: How many modules have no pair.
         second: Names of modules of which a second update was left out.
+        doubtful: Why modules are not the update itself → their names.
         alphas: The distinct α.
         families: Of the keys that were used.
         used: How many tensors are part of the update.
     """
 
     def __init__(
-        self, read: Read, header: Header, scales: Scales, kind: str, take: Take | None
+        self,
+        read: Read,
+        header: Header,
+        settings: Settings,
+        scales: Scales,
+        kind: str,
+        take: Take | None,
     ) -> None:
         """With ``take`` the factors go there, and only their shapes are kept."""
-        self._read, self._header, self._scales = read, header, scales
+        self._read, self._header = read, header
+        self._settings, self._scales = settings, scales
         self._kind, self._take = kind, take
         self._expanded = 0  # numbers of the factors beyond those that the file stores
         self.modules: dict[str, LoraModule] = {}
-        self.ignored: dict[str, list[IgnoredKey]] = {}
+        self.beside: list[Beside] = []
         self.problems: dict[str, str] = {}
         self.halves = 0
         self.second: list[str] = []
+        self.doubtful: dict[str, list[str]] = {}
         self.alphas: set[float] = set()
         self.families: set[str] = set()
         self.used = 0
@@ -170,33 +119,36 @@ class Assembly:
                 # torch's own complaints are about shapes that no family has
                 problem = str(error) if isinstance(error, Unusable) else "its shapes do not fit"
                 for name, roles in batch.modules:
-                    self._ignore(name, roles, problem)
-                    self.problems[name] = problem
+                    self._leave_out(name, roles, problem)
             else:
                 self._convert(batch, parts, factors)
 
-    def _ignore(self, name: str, roles: Roles, why: str) -> None:
-        left = self.ignored.setdefault(name, [])
-        left += [IgnoredKey(key, why) for key, _ in roles.values()]
+    def _ignore(self, name: str, roles: Roles, why: str, what: str = "unread") -> None:
+        self.beside += [Beside(key, what, why, name) for key, _ in roles.values()]
+
+    def _leave_out(self, name: str, roles: Roles, problem: str) -> None:
+        self._ignore(name, roles, problem)
+        self.problems[name] = problem
 
     def _batches(self, groups: Mapping[str, Roles]) -> Iterator[_Batch]:
         """Modules of one layout together, BATCH_NUMBERS at a time; one by one if not stacked."""
         waiting: dict[object, _Batch] = {}
         for name in sorted(groups):
             roles = groups[name]
-            form = form_of(tuple(roles))
+            tensors = {role: self._header.tensors[key] for role, (key, _) in roles.items()}
+            form = choose(name, {role: own[1] for role, own in tensors.items()}, self._settings)
             if form is None:
-                self._ignore(
-                    name, roles, f"its module has only {', '.join(sorted(roles))}: no pair"
-                )
-                self.halves += not {"alpha", "magnitude"}.issuperset(roles)
+                self._add_half(name, roles)
+                continue
+            if isinstance(form, str):
+                self._leave_out(name, roles, form)
                 continue
             others = {role: place for role, place in roles.items() if not form.reads(role)}
             if others:
                 self.second.append(name)
                 self._ignore(name, others, _SECOND)
                 roles = {role: place for role, place in roles.items() if role not in others}
-            tensors = {role: self._header.tensors[key] for role, (key, _) in roles.items()}
+                tensors = {role: tensors[role] for role in roles}
             layout = (form, not others, *tensors.items())
             if layout not in waiting:
                 numbers = sum(math.prod(shape) for _, shape in tensors.values())
@@ -207,6 +159,16 @@ class Assembly:
                 yield waiting.pop(layout)
         yield from waiting.values()
 
+    def _add_half(self, name: str, roles: Roles) -> None:
+        """A module without a pair; or what only looks like one's scale, such as a norm's."""
+        if _ALONE.issuperset(roles):
+            what = "norm" if "norm" in name.rpartition(".")[2] else "other"
+            why = f"its module has only {', '.join(sorted(roles))}: no pair"
+            self._ignore("", roles, why, what)
+            return
+        self._ignore("", roles, f"its module has only {', '.join(sorted(roles))}: no pair")
+        self.halves += 1
+
     def _factors(self, batch: _Batch) -> tuple[dict[str, Tensor], Factors]:
         """The tensors (k, …) of k modules of one layout, and their factors, within bounds."""
         # 64-bit numbers count twice, as the file's pages stay in memory beside the copy.
@@ -216,12 +178,12 @@ class Assembly:
         if stored > MAX_MODULE_NUMBERS:
             raise Unusable(f"{stored:,} numbers, of {MAX_MODULE_NUMBERS:,} allowed")
         _check_tensors(batch.tensors)
-        parts = {role: self._read(batch.keys(role)) for role in batch.tensors}
+        parts = _unquantised({role: self._read(batch.keys(role)) for role in batch.tensors})
         factors = batch.form.factors(parts)
-        rank = factors.U.shape[-1] if "diff" in parts else factors.stored_rank
+        rank = max(factors.U.shape[-1] if "diff" in parts else factors.stored_rank, 1)
         if rank > MAX_RANK:
             raise Unusable(f"rank {rank}, of {MAX_RANK} allowed")
-        numbers = factors.U[0].numel() + factors.V[0].numel()
+        numbers = (factors.U[0].numel() + factors.V[0].numel()) * factors.pieces
         if numbers > MAX_MODULE_NUMBERS // 2:
             raise Unusable(f"its factors have {numbers:,} numbers")
         self._expanded += max(0, numbers - stored) * len(batch.modules)
@@ -229,47 +191,91 @@ class Assembly:
             raise Unusable("the factors of this file expand to more than 2 GB")
         return parts, factors
 
+    def _scales_of(
+        self, batch: _Batch, parts: Mapping[str, Tensor], factors: Factors
+    ) -> list[float]:
+        """The scale of each module of a batch."""
+        names = batch.names
+        alphas, counts, own = (
+            _numbers(parts, role, len(names)) for role in ("alpha", "ranknum", "scale")
+        )
+        self.alphas.update(alpha for alpha in alphas if alpha is not None)
+        roles = tuple(parts)
+        return [
+            self._scales.of(
+                name, next(iter(places.values()))[0], roles, factors.stored_rank, alpha, count
+            )
+            if scale is None
+            else scale
+            for (name, places), alpha, count, scale in zip(
+                batch.modules, alphas, counts, own, strict=True
+            )
+        ]
+
     def _convert(self, batch: _Batch, parts: Mapping[str, Tensor], factors: Factors) -> None:
         """Folds the scales in, judges the values, and adds the modules."""
-        names = batch.names
-        alphas, counts = (_numbers(parts, role, len(names)) for role in ("alpha", "ranknum"))
-        scales = [
-            self._scales.of(name, parts, factors.stored_rank, alpha, count)
-            for name, alpha, count in zip(names, alphas, counts, strict=True)
-        ]
+        E = factors.pieces
+        scales = [scale for scale in self._scales_of(batch, parts, factors) for _ in range(E)]
         U, V, magnitude = factors.U, factors.V, parts.get("magnitude")
         if any(scale != 1 for scale in scales):
             U = U * torch.tensor(scales, dtype=torch.float64).float()[:, None, None]
-        _check_finite(names, [U, V] if magnitude is None else [U, V, magnitude])
+        places = [(name, roles, i) for name, roles in batch.modules for i in range(E)]
+        names = [self._piece_name(name, i, E) for name, _, i in places]
+        _check_finite(names, [U, V] if magnitude is None or E > 1 else [U, V, magnitude])
         norms_of: Sequence[Tensor | None] = [None] * len(names)
-        if magnitude is not None:
+        if magnitude is not None and E == 1:
             norms_of = magnitude.reshape(len(names), -1).unbind()
-        rows = zip(names, self._kept(U), self._kept(V), scales, norms_of, strict=True)
-        is_certain = batch.is_whole and magnitude is None
+        is_certain = batch.is_whole and magnitude is None and not factors.doubt
+        dtype = _dtype(batch.tensors)
+        kept = zip(self._kept(U), self._kept(V), scales, norms_of, strict=True)
         modules = [
             LoraModule(
-                name,
+                own,
                 u,
                 v,
                 scale,
                 factors.stored_rank,
                 factors.shape,
-                self._kind,
+                "multiplicative" if batch.form.offset else self._kind,
                 factors.note,
                 factors.kept,
                 is_certain and name not in self._scales.assumed,
                 norms,
                 factors.is_embedding,
+                tuple(key for key, _ in roles.values()),
+                dtype,
+                (i, E),
+                batch.form.offset,
+                "diff" in roles,
             )
-            for name, u, v, scale, norms in rows
+            for own, (name, roles, i), (u, v, scale, norms) in zip(names, places, kept, strict=True)
         ]
         if self._take:
             self._take(modules, U, V)
-        self.modules |= zip(names, modules, strict=True)
-        self.alphas.update(alpha for alpha in alphas if alpha is not None)
+        self._add_modules(batch, modules, factors.doubt)
+
+    def _add_modules(
+        self, batch: _Batch, modules: Sequence[LoraModule], doubt: str
+    ) -> None:
+        for module in modules:
+            if module.name in self.modules:
+                self.second.append(module.name)
+            self.modules[module.name] = module
+        if doubt:
+            self.doubtful.setdefault(doubt, []).extend(batch.names)
         for _, roles in batch.modules:
             self.families |= {part.family for _, part in roles.values() if part.family}
-        self.used += len(names) * len(parts)
+            self.used += len(roles)
+
+    def _piece_name(self, name: str, i: int, count: int) -> str:
+        """The name of the i-th expert of a module, as models without fused experts have it."""
+        if count == 1:
+            return name
+        whole = self._settings.parameter(name) or name
+        parent, _, last = whole.rpartition(".")
+        if _EXPERTS.search(parent):
+            return f"{_EXPERTS.sub('experts', parent)}.{i}.{last}"
+        return f"{whole}.{i}"
 
     def _kept(self, X: Tensor) -> Sequence[Tensor]:
         """What modules keep of a factor (k, n, r): memory of their own, or only its shape."""
@@ -280,15 +286,46 @@ class Assembly:
         return [x.clone(memory_format=torch.contiguous_format) for x in X.unbind()]
 
 
+_EXPERTS = re.compile(r"(?<![^.])(experts|switch_mlp)$")
+_WIDTHS = ("F8_E4M3", "F8_E5M2", "Q8_0", "F16", "BF16", "F32", "F64")
+"""Types of factors, narrowest first."""
+_SCALARS = ("alpha", "ranknum", "scale")
+
+
+def _dtype(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
+    """The stored type of a module's factors, the widest of them."""
+    found = [d for role, (d, _) in tensors.items() if role not in (*_SCALARS, "magnitude")
+             and not role.startswith("scale of ")]  # fmt: skip
+    return max(found, key=lambda d: _WIDTHS.index(d) if d in _WIDTHS else -1)
+
+
 def _check_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
     """Raises Unusable for types and shapes that no family has."""
     for role, (dtype, shape) in tensors.items():
-        if role in ("alpha", "ranknum") and math.prod(shape) != 1:
+        if role in _SCALARS and math.prod(shape) != 1:
             raise Unusable(f"its {role} has {math.prod(shape)} numbers, not one")
-        if role != "alpha" and dtype not in FLOATS:
+        is_free = role in ("alpha", "shira_indices") or dtype == "Q8_0"
+        is_scaled = dtype == "I8" and f"scale of {role}" in tensors
+        if not is_free and not is_scaled and dtype not in FLOATS:
             raise Unusable(f"its {role} is {dtype}, not floating point")
         if len(shape) > 5:
             raise Unusable(f"its {role} has {len(shape)} dimensions")
+
+
+def _unquantised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Factors in 8 bits times their scales: one for all, or one a row, (k, 1 | rows, …)."""
+    found = {}
+    for role, X in parts.items():
+        scale = parts.get(f"scale of {role}")
+        if role.startswith("scale of "):
+            continue
+        if scale is not None:
+            rows = scale.flatten(1)
+            if rows.shape[1] not in (1, X.shape[1] if X.dim() > 1 else 1):
+                raise Unusable(f"the scale of its {role} has {rows.shape[1]} numbers")
+            X = X * rows.view(len(rows), rows.shape[1], *[1] * (X.dim() - 2))
+        found[role] = X
+    return found
 
 
 def _numbers(parts: Mapping[str, Tensor], role: str, count: int) -> Sequence[float | None]:

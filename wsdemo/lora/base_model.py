@@ -6,68 +6,43 @@ disagreement is shown.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from wsdemo.lora.bases.recognise import Recognised, recognise
+from wsdemo.lora.bases.tables import Base, bases
 from wsdemo.lora.modules import BaseModel
 from wsdemo.safetensors_header import Header
 
-_ARCHITECTURES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("SDXL", ("sdxl", "stable-diffusion-xl", "xl-base", "xl_v1", "xl-v1")),
-    ("SD 3", ("stable-diffusion-3", "sd3", "stable-diffusion-v3")),
-    ("SD 2", ("stable-diffusion-v2", "stable-diffusion-2", "sd_v2", "sd2")),
-    ("SD 1", ("stable-diffusion-v1", "sd_v1", "sd1", "sd-1", "v1-5", "v1-4", "v1.5", "v1.4")),
-    ("FLUX", ("flux",)),
-    ("Qwen-Image", ("qwen-image", "qwen_image", "qwenimage")),
-    ("Llama", ("llama",)),
-    ("Qwen", ("qwen",)),
-    ("Mistral", ("mistral",)),
-    ("RoBERTa", ("roberta",)),
-    ("wsdemo's face generator", ("faces-generator",)),
-    ("SmolLM2", ("smollm2",)),
-    ("OPT", ("opt-",)),
-)  # fmt: skip
-
+_OTHERS = {"faces-generator": "wsdemo's face generator"}
+"""Words that speak of a model that has no table."""
 
 ORIGIN = "wsdemo_origin"
 """Key of adapter_config.json under which a download keeps its repository, commit and card."""
-_LLAMA_LIKE = ("Llama", "Qwen", "Mistral", "SmolLM2")
-"""Families whose layers have the names that the fingerprint calls Llama-like."""
+KEYS = "keys and shapes"
+"""The source that a file itself is."""
 
 
+@lru_cache(1)
+def _words() -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    """(word, how it stands in a text, family), the longest word first."""
+    told = [(w, b.family) for b in bases() for w in b.words]
+    told += [(w, m) for b in bases() for m, words in b.members.items() for w in words]
+    told += _OTHERS.items()
+    found = {
+        w: (w, re.compile(rf"(?<![a-z]){re.escape(w)}(?![a-z])|{re.escape(w)}(?=-)"), family)
+        for w, family in told
+    }
+    return tuple(sorted(found.values(), key=lambda own: -len(own[0])))
+
+
+@lru_cache(1000)
 def architecture(text: str) -> str:
-    """The architecture that a model's name speaks of; empty if none is known."""
+    """The family of models that a model's name speaks of; empty if none is known."""
     lowered = text.lower()
-    for name, words in _ARCHITECTURES:
-        if any(word in lowered for word in words):
-            return name
-    return ""
-
-
-def fingerprint(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The architecture that module names and shapes speak of; empty if unclear."""
-    joined = "\n".join(names)
-    widths = {s[1] for s in shapes.values() if len(s) >= 2}
-    if "double_blocks" in joined or "single_transformer_blocks" in joined:
-        return "FLUX"
-    if "single_blocks" in joined:
-        return "FLUX"
-    if "transformer_blocks" in joined and ("img_mlp" in joined or "add_q_proj" in joined):
-        return "Qwen-Image" if "img_mlp" in joined or "img_mod" in joined else "FLUX"
-    unet = any(w in joined for w in ("down_blocks", "input_blocks", "up_blocks", "output_blocks"))
-    if unet or "attn2" in joined:
-        if 2048 in widths or "te2_" in joined or "text_encoder_2" in joined:
-            return "SDXL"
-        if 1024 in widths and 768 not in widths:
-            return "SD 2"
-        return "SD 1" if 768 in widths else ""
-    for word, name in (
-        ("roberta", "RoBERTa"), ("decoder.layers", "OPT"), ("gate_proj", "Llama-like"),
-        ("self_attn.q_proj", "Llama-like"), ("c_attn", "GPT-2"),
-    ):  # fmt: skip
-        if word in joined:
-            return name
-    return ""
+    return next((family for _, word, family in _words() if word.search(lowered)), "")
 
 
 def _instance_base(text: str | None) -> str | None:
@@ -104,15 +79,48 @@ def decide_base(
         ("ss_sd_model_name", meta.get("ss_sd_model_name")),
     )
     evidence = [(s, str(v)[:200]) for s, v in sources if isinstance(v, str) and v.strip()]
-    shape = fingerprint(names, shapes)
-    if shape:
-        evidence.append(("keys and shapes", shape))
+    found = recognise(names, shapes)
     told = [(source, architecture(text)) for source, text in evidence]
-    known = [(source, a) for source, a in told if a]
-    disagreement = ""
-    for source, other in known[1:]:
-        is_like = source == "keys and shapes" and shape == "Llama-like"
-        if other != known[0][1] and not (is_like and known[0][1] in _LLAMA_LIKE):
-            disagreement = f"{known[0][0]} says {known[0][1]}, {source} says {other}"
-    name = evidence[0][1] if evidence else ""
-    return BaseModel(name, tuple(evidence), disagreement)
+    said = [(source, family) for source, family in told if family]
+    name, disagreement = _decided(found, said)
+    if name:
+        evidence.append((KEYS, name))
+    disagreement = disagreement or _contradiction(found, said)
+    return BaseModel(
+        evidence[0][1] if evidence else "",
+        tuple(evidence),
+        disagreement,
+        tuple(b.key for b in _agreeing(found, said)),
+        found.sizes_fit,
+    )
+
+
+def _decided(found: Recognised, said: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """What keys and shapes say, in words; and what is wrong with it."""
+    if found.mixed:
+        first, second = found.mixed
+        return f"{first} and {second}", f"The file mixes modules of {first} and of {second}"
+    return found.name, ""
+
+
+def _agreeing(found: Recognised, said: Sequence[tuple[str, str]]) -> list[Base]:
+    """Of the bases that keys and shapes allow, those that a text speaks of; all if none is."""
+    for _, family in said:
+        agreeing = [b for b in found.bases if family in (b.family, *b.members)]
+        if agreeing:
+            return agreeing
+    return list(found.bases)
+
+
+def _contradiction(found: Recognised, said: Sequence[tuple[str, str]]) -> str:
+    """The first two sources that cannot both be right; empty if there are none."""
+    if not said:
+        return ""
+    source, family = said[0]
+    for other, own in said[1:]:
+        if own != family:
+            return f"{source} says {family}, {other} says {own}"
+    if found.bases and found.name and family not in found.families:
+        names = list(dict.fromkeys(b.family for b in found.bases))
+        return f"{source} says {family}, {KEYS} says {' or '.join(names)}"
+    return ""

@@ -8,7 +8,8 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.geometry import NEGLIGIBLE
 from wsdemo.lora.modules import Lora, LoraModule
-from wsdemo.lora.names import by_canonical_name
+from wsdemo.lora.names import aligned
+from wsdemo.lora.verdict import Alike, Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Comparison:
         cosine: Over all modules together, absent ones counting as zero; of what was read where
             an update was cut.
         ratio: ‖ΔW_b‖ / ‖ΔW_a‖.
+        verdict: The same in a word and a sentence.
     """
 
     modules: tuple[ModuleComparison, ...]
@@ -46,6 +48,7 @@ class Comparison:
     only_second: tuple[str, ...]
     cosine: float
     ratio: float
+    verdict: Verdict
 
     @property
     def ancestry(self) -> str:
@@ -76,18 +79,40 @@ def inner(a: LoraModule, b: LoraModule) -> float:
     return float((left * right).sum())
 
 
-def principal_cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Cosines of the principal angles between the column spaces of (n, r) and (n, s)."""
+def principal_cosines(a: Tensor, b: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Between the column spaces of (n, r) and (n, s): the cosines of the principal angles.
+
+    Returns:
+        The cosines, (min of the dimensions,), and the dimensions of both spaces.
+    """
 
     def basis(x: Tensor) -> Tensor:
         left, s, _ = torch.linalg.svd(x.double(), full_matrices=False)
         return left[:, s > s[:1] * NEGLIGIBLE]
 
-    return torch.linalg.svdvals(basis(a).T @ basis(b)).clamp(max=1)
+    Qa, Qb = basis(a), basis(b)
+    return torch.linalg.svdvals(Qa.T @ Qb).clamp(max=1), (Qa.shape[1], Qb.shape[1])
+
+
+def compare_modules(x: LoraModule, y: LoraModule) -> tuple[ModuleComparison, Alike]:
+    """One module of two LoRAs."""
+    dot, nx, ny = inner(x, y), inner(x, x) ** 0.5, inner(y, y) ** 0.5
+    sides = (len(x.U), len(x.V))
+    if not (nx > 0 and ny > 0):
+        return ModuleComparison(x.name, 0.0, 0.0, 0.0), Alike(0.0, (nx, ny), sides, (0, 0), 0, 0)
+    (left, ranks), (right, others) = principal_cosines(x.U, y.U), principal_cosines(x.V, y.V)
+    dimensions = (min(ranks[0], others[0]), min(ranks[1], others[1]))
+    row = ModuleComparison(
+        x.name, max(-1.0, min(1.0, dot / (nx * ny))), float(left.mean()), float(right.mean())
+    )
+    squares = float(left.square().sum()), float(right.square().sum())
+    return row, Alike(dot, (nx, ny), sides, dimensions, *squares)
 
 
 def compare(a: Lora, b: Lora) -> Comparison:
     """Compares two LoRAs module by module, in any program's spelling of their names.
+
+    Modules that one of them fuses (``qkv``) are split by their base's table.
 
     Raises:
         WsdemoError: They share no module of equal shape, or one multiplies and one adds.
@@ -98,40 +123,40 @@ def compare(a: Lora, b: Lora) -> Comparison:
             f"One is {a.kind}, the other {b.kind}.",
             "Compare adapters of the same kind.",
         )
-    first, second = by_canonical_name(a), by_canonical_name(b)
-    shared = [
-        n
-        for n in first
-        if n in second
-        and (len(first[n].U), len(first[n].V)) == (len(second[n].U), len(second[n].V))
-    ]
+    first, second = aligned([a, b])
+    shared = [n for n in first if n in second and _sides(first[n]) == _sides(second[n])]
     if not shared:
         raise WsdemoError(
             "These two do not compare",
-            f"They share no module: one has {a.modules[0].name[:60]!r}, the other"
-            f" {b.modules[0].name[:60]!r}.",
+            f"They share no module: one has {_told(a)}, the other {_told(b)}.",
             "Compare LoRAs of the same base model.",
         )
-    rows, product, both = [], 0.0, set(shared)
-    for name in shared:
-        x, y = first[name], second[name]
-        dot, nx, ny = inner(x, y), inner(x, x) ** 0.5, inner(y, y) ** 0.5
-        product += dot
-        alive = nx > 0 and ny > 0
-        rows.append(
-            ModuleComparison(
-                x.name,
-                max(-1.0, min(1.0, dot / (nx * ny))) if alive else 0.0,
-                float(principal_cosines(x.U, y.U).mean()) if alive else 0.0,
-                float(principal_cosines(x.V, y.V).mean()) if alive else 0.0,
-            )
-        )
-    norm_a, norm_b = (sum(inner(m, m) for m in x.modules) ** 0.5 for x in (a, b))
-    whole_a, whole_b = (sum(inner(m, m) / m.kept for m in x.modules) ** 0.5 for x in (a, b))
+    found = [compare_modules(first[name], second[name]) for name in shared]
+    rows, alike = zip(*found, strict=True)
+    product, both = sum(own.dot for own in alike), set(shared)
+    norm_a, norm_b = (sum(inner(m, m) for m in x.values()) ** 0.5 for x in (first, second))
+    whole_a, whole_b = (
+        sum(inner(m, m) / m.kept for m in x.values()) ** 0.5 for x in (first, second)
+    )
+    known = norm_a > 0 and norm_b > 0
+    cosine = max(-1.0, min(1.0, product / (norm_a * norm_b))) if known else 0.0
+    ratio = whole_b / whole_a if norm_a > 0 else float("inf")
+    share = sum(own.norms[0] ** 2 for own in alike) / norm_a**2 if norm_a > 0 else 0.0
     return Comparison(
         tuple(rows),
         tuple(sorted(m.name for name, m in first.items() if name not in both)),
         tuple(sorted(m.name for name, m in second.items() if name not in both)),
-        max(-1.0, min(1.0, product / (norm_a * norm_b))) if norm_a > 0 and norm_b > 0 else 0.0,
-        whole_b / whole_a if norm_a > 0 else float("inf"),
+        cosine,
+        ratio,
+        judge(alike, cosine, ratio, share),
     )
+
+
+def _sides(module: LoraModule) -> tuple[int, int]:
+    return len(module.U), len(module.V)
+
+
+def _told(lora: Lora) -> str:
+    """A module's name, and the base if it is known."""
+    base = f" (for {lora.base.name[:60]})" if lora.base.name else ""
+    return f"{lora.modules[0].name[:60]!r}{base}"

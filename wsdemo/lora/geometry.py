@@ -224,8 +224,9 @@ def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> l
     kept = torch.tensor([m.kept for m in modules], dtype=torch.float64)[:, None]
     needed = (share.cumsum(-1) * kept < 0.999).sum(-1) + 1
     norms = (total / kept)[:, 0].sqrt().tolist()
-    is_additive = modules[0].kind == "additive"
-    away = norms if is_additive else torch.cat([_from_one(U, V) for U, V in stacks]).tolist()
+    # An update that is added, or that 1 is added to, departs from nothing by its norm.
+    is_plain = modules[0].kind == "additive" or modules[0].offset == 1
+    away = norms if is_plain else torch.cat([_from_one(U, V) for U, V in stacks]).tolist()
     rank = stacks[0][0].shape[-1]
     rows = zip(modules, s.unbind(), norms, s[:, 0].tolist(), entropy.exp().tolist(),
                needed.tolist(), alive.tolist(), away, strict=True)  # fmt: skip
@@ -310,7 +311,9 @@ def findings(lora: Lora, geometry: Geometry) -> list[str]:
     texts = []
     if geometry.is_no_op:
         zero = "Every update is zero" if lora.kind == "additive" else "Every factor is one"
-        return [f"{zero}: this file changes nothing (B was never trained)."]
+        is_scaled = all(m.scale == 0 for m in lora.modules)
+        why = "its scale is 0" if is_scaled else "B was never trained"
+        return [f"{zero}: this file changes nothing ({why})."]
     silent = [m.name for m in geometry.modules if m.is_no_op]
     if silent:
         count = f"{len(silent)} of {len(geometry.modules)}"

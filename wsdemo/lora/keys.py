@@ -1,7 +1,8 @@
 """The spellings of LoRA keys: which module a tensor belongs to, and what part of it.
 
-Every family writes its tensors as MODULE + suffix. The rules below are tried in order; the
-first that matches names module, part and family. Pairing is by these names, never by order.
+Every family writes its tensors as MODULE + ending. Most endings are whole parts between dots and
+are looked up; the rules below them are tried in order, and the first that matches names module,
+part, family and adapter. Pairing is by these names, never by order.
 """
 
 import re
@@ -9,90 +10,114 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """A tensor's place: the module that it adapts and its role there."""
+    """A tensor's place: the module that it adapts and its role there.
+
+    ``adapter`` is PEFT's name of the adapter where the key has it, else empty.
+    """
 
     module: str
     role: str
     family: str
+    adapter: str = ""
 
+
+_ENDINGS: dict[str, tuple[str, str]] = {
+    ".lora_down.weight": ("down", "kohya"),
+    ".lora_up.weight": ("up", "kohya"),
+    ".lora_mid.weight": ("mid", "kohya"),
+    ".lora_A.weight": ("A", "PEFT"),
+    ".lora_B.weight": ("B", "PEFT"),
+    ".lora_a.weight": ("A", "torchtune"),
+    ".lora_b.weight": ("B", "torchtune"),
+    ".alpha": ("alpha", ""),
+    ".scale": ("scale", ""),
+    ".lora_A": ("A", "loralib"),
+    ".lora_B": ("B", "loralib"),
+    ".weight.lora_a": ("A", "llama.cpp"),
+    ".weight.lora_b": ("B", "llama.cpp"),
+    ".lora_a": ("mlx_a", "MLX"),
+    ".lora_b": ("mlx_b", "MLX"),
+    ".lora_E": ("E", "AdaLoRA"),
+    ".ranknum": ("ranknum", "AdaLoRA"),
+    ".lora_diag": ("diag", "KaSA"),
+    ".dora_scale": ("magnitude", "DoRA"),
+    ".magnitude": ("magnitude", "DoRA"),  # ai-toolkit, torchtune
+    ".m": ("magnitude", "DoRA"),  # MLX
+    ".diff": ("diff", "full difference"),
+    ".lora_magnitude_vector": ("magnitude", "DoRA"),
+    ".lora_magnitude_vector.weight": ("magnitude", "DoRA"),
+    ".lora_embedding_A": ("embedding_A", "PEFT"),
+    ".lora_embedding_B": ("embedding_B", "PEFT"),
+    ".hira_A": ("hira_A", "HiRA"),
+    ".hira_B": ("hira_B", "HiRA"),
+    ".hira_embedding_A": ("hira_embedding_A", "HiRA"),
+    ".hira_embedding_B": ("hira_embedding_B", "HiRA"),
+    ".gralora_A": ("gralora_A", "GraLoRA"),
+    ".gralora_B": ("gralora_B", "GraLoRA"),
+    ".c3a_kernel": ("c3a_kernel", "C3A"),
+    ".shira_weight": ("shira_weight", "SHiRA"),
+    ".shira_indices": ("shira_indices", "SHiRA"),
+} | {
+    f".hada_{part}": (f"hada_{part}", "LyCORIS LoHa")
+    for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")
+} | {
+    f".lokr_{part}": (f"lokr_{part}", "LyCORIS LoKr")
+    for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
+}  # fmt: skip
+"""Endings of one or two parts → role, family."""
 
 _RULES: tuple[tuple[str, str, str, str], ...] = (
-    # pattern, module and role with the numbers of its groups, family
+    # pattern, module and role with the numbers of its groups, family; (?P<name>…) is the adapter
     (r"^(.*)\.processor\.(\w+?)_lora(\d*)\.(down|up)\.weight$", "{0}.{1}{2}", "{3}",
      "diffusers (attention processors)"),
+    (r"^(.*\.\w+?|\d+\.\w+?)_lora\.(down|up)\.weight$", "{0}", "{1}", "IP-Adapter-FaceID"),
     (r"^(.*)\.lora(?:_linear_layer)?\.(down|up)\.weight$", "{0}", "{1}", "diffusers (layers)"),
-    (r"^(.*)\.lora_(down|up|mid)\.weight$", "{0}", "{1}", "kohya"),
-    (r"^(.*)\.lora_embedding_([AB])(?:\.\w+)?$", "{0}", "embedding_{1}", "PEFT"),
-    (r"^(.*)\.lora_([AB])(?:\.\w+)?\.weight$", "{0}", "{1}", "PEFT"),
-    (r"^(.*)\.lora_E(?:\.\w+)?$", "{0}", "E", "AdaLoRA"),
-    (r"^(.*)\.ranknum(?:\.\w+)?$", "{0}", "ranknum", "AdaLoRA"),
-    (r"^(.*)\.lora_magnitude_vector(?:\.\w+)*$", "{0}", "magnitude", "DoRA"),
-    (r"^(.*)\.(?:dora_scale|m)$", "{0}", "magnitude", "DoRA"),  # m: MLX
-    (r"^(.*)\.lora_([AB])$", "{0}", "{1}", "loralib"),
-    (r"^(.*)\.lora_([ab])$", "{0}", "mlx_{1}", "MLX"),
-    (r"^(.*)\.hada_(w1_a|w1_b|w2_a|w2_b|t1|t2)$", "{0}", "hada_{1}", "LyCORIS LoHa"),
-    (r"^(.*)\.lokr_(w1|w1_a|w1_b|w2|w2_a|w2_b|t2)$", "{0}", "lokr_{1}", "LyCORIS LoKr"),
-    (r"^(.*)\.diff$", "{0}", "diff", "full difference"),
-    (r"^(.*)\.alpha$", "{0}", "alpha", ""),
+    (r"^(.*)_lora_(down|up|mid)\.weight$", "{0}", "{1}", "kohya"),
+    (r"^(.*)\.lora_(down|up)\.(\d{1,3})\.weight$", "{0}", "{1}.{2}", "kohya"),
+    (r"^(.*)\.(?:lora_|lora\.)?(down|up|mid|A|B|a|b)(?:\.weight)?\.(?:scale_weight|weight_scale|"
+     r"weight_scale_inv)$", "{0}", "scale of {1}", ""),
+    (r"^(.*)\.lora_(down|up|mid|A|B)(?:\.weight)?[._]scale$", "{0}", "scale of {1}", ""),
+    (r"^(.*?)(?:\.weight)?::lora::0$", "{0}", "up", "layerdiffuse"),
+    (r"^(.*?)(?:\.weight)?::lora::1$", "{0}", "down", "layerdiffuse"),
+    (r"^(.*)\.lora_([AB])\.(?P<name>.+)\.weight$", "{0}", "{1}", "PEFT"),
+    (r"^(.*)\.lora_embedding_([AB])\.(?P<name>.+)$", "{0}", "embedding_{1}", "PEFT"),
+    (r"^(.*)\.lora_([AB])\.(?!bias$|.*\.bias$)(?P<name>.+)$", "{0}", "{1}", "PEFT"),
+    (r"^(.*)\.lora_E\.(?P<name>.+)$", "{0}", "E", "AdaLoRA"),
+    (r"^(.*)\.ranknum\.(?P<name>.+)$", "{0}", "ranknum", "AdaLoRA"),
+    (r"^(.*)\.lora_diag\.(?P<name>.+)$", "{0}", "diag", "KaSA"),
+    (r"^(.*)\.lora_magnitude_vector\.(?P<name>.+?)(?:\.weight)?$", "{0}", "magnitude", "DoRA"),
+    (r"^(.*)\.(hada_w[12]_[ab]|hada_t[12])\.(?P<name>.+)$", "{0}", "{1}", "LyCORIS LoHa"),
+    (r"^(.*)\.(lokr_w[12](?:_[ab])?|lokr_t2)\.(?P<name>.+)$", "{0}", "{1}", "LyCORIS LoKr"),
+    (r"^(.*)\.(gralora_[AB]_general)(?:\.(?P<name>.+))?\.weight$", "{0}", "{1}", "GraLoRA"),
+    (r"^(.*)\.(gralora_[AB])\.(?P<name>.+)$", "{0}", "{1}", "GraLoRA"),
+    (r"^(.*)\.(hira_(?:embedding_)?[AB])\.(?P<name>.+)$", "{0}", "{1}", "HiRA"),
+    (r"^(.*)\.(c3a_kernel)\.(?P<name>.+)$", "{0}", "{1}", "C3A"),
+    (r"^(.*)\.(shira_weight|shira_indices)\.(?P<name>.+)$", "{0}", "{1}", "SHiRA"),
     (r"^(.*):(\d+):(up|down)$", "{0}:{1}", "{2}", "cloneofsimo"),
     (r"^w_([ab])_(\d+)$", "layer{1}", "vit_{0}", "LoRA-ViT / SAM"),
     (r"^(input|output|block\d+\.\d+)\.([AB])$", "{0}", "own_{1}", "wsdemo instance"),
+    (r"^(.*)\.A$", "{0}", "mlx_a", "mlx-vlm"),
+    (r"^(.*)\.B$", "{0}", "mlx_b", "mlx-vlm"),
+    (r"^(.*)\.(down|up)$", "{0}", "{1}", "Control-LoRA"),
 )  # fmt: skip
 RULES = tuple((re.compile(p), m, r, f) for p, m, r, f in _RULES)
 
 _PREFIX = "base_model.model."
 
-REFUSED: tuple[tuple[str, str], ...] = (
-    (r"^(input|output|block\d+\.\d+)\.weight$", "a wsdemo instance that is an MLP of its own"),
-    (r"\.ia3_l(\.|$)", "an IA3 adapter, which rescales activations"),
-    (r"vera_lambda_", "a VeRA adapter, whose random matrices are not in the file"),
-    (r"\.(oft_r|oft_R|oft_blocks|oft_diag)", "an OFT adapter, which rotates weights"),
-    (r"unilora_", "a UniLoRA adapter, whose projections are not in the file"),
-    (r"\.boft_[RSs]", "a BOFT adapter, which rotates weights"),
-    (r"\.(a1|a2)\.weight$|glora_", "a GLoRA adapter"),
-    (r"\.hra_u(\.|$)", "an HRA adapter, which reflects weights"),
-    (r"fourierft_spectrum", "a FourierFT adapter, whose frequencies are not in the file"),
-    (r"(^|\.)prompt_embeddings$|prompt_encoder", "prompt-tuning embeddings"),
-    (r"^(emb_params|string_to_param|clip_l|clip_g|<.+>)$", "a text embedding (textual inversion)"),
-    (r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.",
-     "a full Stable Diffusion checkpoint"),
-    (r"(^|\.)(transformer|model)\.(h|layers)\.\d+\..*\.weight$", "a full language model"),
-    (r"(^|\.)h\.\d+\.(attn\.c_attn|ln_1|mlp\.c_fc)\.weight$", "a full language model (GPT-2)"),
-    (r"(^|\.)block\.\d+\.layer\.\d+\.(SelfAttention|EncDecAttention|DenseReluDense|layer_norm)\.",
-     "a full language model (T5)"),
-    (r"(^|\.)(encoder|transformer)\.layer\.\d+\.(attention|intermediate|output)\..*\.weight$",
-     "a full language model (BERT)"),
-    (r"^(encoder|decoder)\.(down_blocks|up_blocks|mid_block|down|up|mid)\..*\.weight$|"
-     r"^(post_)?quant_conv\.weight$", "a full autoencoder (VAE)"),
-    (r"(^|\.)layer[1-4]\.\d+\.(conv\d|bn\d)\.weight$", "a full image classifier (ResNet)"),
-    (r"(^|\.)(down_blocks|up_blocks|mid_block|transformer_blocks|double_blocks)\..*\.weight$",
-     "a full diffusion network"),
-)  # fmt: skip
-"""What is no LoRA, by its keys: (pattern, what it is)."""
-
-IGNORED: tuple[tuple[str, str], ...] = (
-    (r"(^|\.)(classifier|score|lm_head|pooler|classification_head)\.",
-     "a head that was trained whole (modules_to_save), no low-rank update"),
-    (r"(modules_to_save|original_module)\.", "a module that was trained whole (modules_to_save)"),
-    (r"\.(lora_[AB])(\.\w+)?\.bias$", "a bias of the adapter"),
-    (r"\.diff_b$", "the difference of a bias"),
-    (r"(^|\.)w_norm$|\.b_norm$|norm\d*\.(weight|bias)$", "a normalisation layer, trained whole"),
-    (r"\.bias$", "a bias, trained whole"),
-    (r"^<.+>$|emb_params|token_embedding|embed_tokens", "a text embedding beside the adapter"),
-    (r"(^|\.)(lora_te|text_encoder).*position", "a position embedding"),
-    (r"\.(initial_norm|scale_weight|scaled_fp8)$", "a quantisation scale"),
-    (r"ranknum", "AdaLoRA's count of kept ranks"),
-)  # fmt: skip
-"""Why a tensor beside the update is left out: (pattern, reason)."""
-
 
 def split_key(key: str) -> Part | None:
     """The place of a tensor, None if its key is no adapter's."""
+    last = key.rfind(".")
+    before = key.rfind(".", 0, last) if last > 0 else -1
+    for cut in (before, last):
+        if cut > 0 and key[cut:] in _ENDINGS:
+            return Part(bare_name(key[:cut]), *_ENDINGS[key[cut:]])
     for pattern, module, role, family in RULES:
         found = pattern.match(key)
         if found:
             texts = found.groups()
-            return Part(bare_name(module.format(*texts)), role.format(*texts), family)
+            name = found.groupdict().get("name") or ""
+            return Part(bare_name(module.format(*texts)), role.format(*texts), family, name)
     return None
 
 
@@ -101,19 +126,3 @@ def bare_name(name: str) -> str:
     while name.startswith(_PREFIX):
         name = name[len(_PREFIX) :]
     return name
-
-
-def what_else(keys: list[str]) -> str:
-    """What a file without any LoRA holds, judged by its keys."""
-    for pattern, what in REFUSED:
-        if any(re.search(pattern, key) for key in keys):
-            return what
-    return "no adapter that this app knows"
-
-
-def why_ignored(key: str) -> str:
-    """The reason why a tensor is no part of the update."""
-    for pattern, why in (*REFUSED, *IGNORED):
-        if re.search(pattern, key):
-            return why
-    return "not a key of any adapter format known here"

@@ -1,6 +1,8 @@
 """What every LoRA is here: pairs U, V per module, scale folded in, never multiplied out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +19,7 @@ TRAINER_KEYS = (
 
 @dataclass(frozen=True)
 class LoraModule:
-    """The update of one weight matrix, ΔW = U Vᵀ (or, multiplicative, W' = W ⊙ (U Vᵀ)).
+    """The update of one weight matrix, ΔW = U Vᵀ (multiplicative: W' = W ⊙ (offset + U Vᵀ)).
 
     Attributes:
         name: Of the module that it adapts, as the file spells it.
@@ -30,9 +32,16 @@ class LoraModule:
         note: How it was converted, if it was no plain pair; empty if it was.
         kept: Share of ‖ΔW‖² that U Vᵀ holds; below 1 where columns were cut.
         is_certain: Whether nothing but columns is missing: no assumed scale, no DoRA, no second
-            update of the module.
+            update of the module, no base that was changed with it.
         magnitude: (n,) DoRA's magnitudes, reported but not applied.
         is_embedding: Whether ΔW is that of an embedding, (entries, width).
+        keys: Its tensors as the file spells them, α and magnitude included. Experts that are
+            stored together all have the same.
+        dtype: Type of the stored factors (``F16`` …), the widest if they differ; of quantised
+            ones that of the file.
+        piece: (i, k) if it is the i-th of k experts that are stored as one module; else (0, 1).
+        offset: What a multiplicative update adds to U Vᵀ: 1 for HiRA, 0 for mLoRA.
+        is_whole: Whether the file holds ΔW itself (``diff``), of which U Vᵀ is a decomposition.
     """
 
     name: str
@@ -47,6 +56,11 @@ class LoraModule:
     is_certain: bool = True
     magnitude: Tensor | None = None
     is_embedding: bool = False
+    keys: tuple[str, ...] = ()
+    dtype: str = "F32"
+    piece: tuple[int, int] = (0, 1)
+    offset: float = 0.0
+    is_whole: bool = False
 
     @property
     def rank(self) -> int:
@@ -73,18 +87,52 @@ class IgnoredKey:
 
 
 @dataclass(frozen=True)
+class KeptTensor:
+    """A tensor of the file that is no part of any U Vᵀ; a written file may carry it through.
+
+    Nothing of it is in memory: ``kept.read_kept`` reads it, as it is stored.
+
+    Attributes:
+        key: As the file spells it.
+        dtype: ``F16`` …, as safetensors names types.
+        shape: As stored; a side of 0 if it is empty.
+        path: The file that holds it, one of the shards if there are several.
+        what: ``bias``, ``head`` (whole modules, classifiers), ``embedding``, ``norm``,
+            ``tokens`` (new rows of an embedding), ``difference`` (a whole difference of a vector,
+            modulation or bias), ``mark`` (quantisation and the like, without effect on its own),
+            ``unread`` (part of an update that was not read: a half, a second update, another
+            adapter), or ``other``.
+        why: The same in a sentence.
+        module: The module of ``Lora.modules`` that it stands beside; empty if none. A bias
+            ``lora_B.bias`` is scaled as that module is: Δb = scale · bias.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    what: str
+    why: str
+    module: str = ""
+
+
+@dataclass(frozen=True)
 class BaseModel:
     """What the adapter was made for.
 
     Attributes:
-        name: The best guess; empty if there is no evidence.
+        name: What the strongest source says; empty if none says anything.
         evidence: Where it was read, strongest first: (source, what it says).
         disagreement: Says so if the sources contradict each other.
+        candidates: Keys of the tables that its keys and shapes allow, the likeliest first.
+        sizes_fit: Whether the shapes are those of these tables.
     """
 
     name: str
     evidence: tuple[tuple[str, str], ...] = ()
     disagreement: str = ""
+    candidates: tuple[str, ...] = ()
+    sizes_fit: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +151,12 @@ class Lora:
         metadata: The file's own texts.
         config: adapter_config.json, if there was one.
         left_out: Modules whose update could not be read, or of which there is only a half.
+        kept: The tensors in ``ignored``, with their place: together with those of the modules'
+            ``keys`` they are all tensors of the file.
+        source: The file that was read: of a folder the one in it, of a sharded adapter its index
+            or the shard that was named.
+        places: Key → shard; empty if ``source`` holds everything.
+        doubts: Why the file as a whole is not exact, whatever its modules are.
     """
 
     family: str
@@ -116,15 +170,20 @@ class Lora:
     metadata: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     left_out: int = 0
+    kept: tuple[KeptTensor, ...] = ()
+    source: Path | None = None
+    places: Mapping[str, Path] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     @property
     def is_exact(self) -> bool:
         """Whether every module was read, and each is the update itself.
 
-        Tensors that are no update of a weight (heads, biases, norms) are in ``ignored`` and do
-        not count.
+        Tensors that are no update of a weight (heads, biases, norms) are in ``kept`` and do not
+        count; a key that is not known, beside a module, and a setting that changes what the
+        factors mean do.
         """
-        return self.left_out == 0 and all(m.is_exact for m in self.modules)
+        return not self.doubts and self.left_out == 0 and all(m.is_exact for m in self.modules)
 
     @property
     def trainer(self) -> dict[str, str]:

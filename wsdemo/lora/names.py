@@ -1,8 +1,10 @@
 """One module, several spellings: diffusers' dots, kohya's underscores, ComfyUI's prefix."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from wsdemo.lora.bases.canonical import by_table, common_base
+from wsdemo.lora.bases.spelled import spelled
 from wsdemo.lora.modules import Lora, LoraModule
 
 COMPONENTS = {
@@ -51,11 +53,8 @@ def kohya_name(name: str, family: str, has_two_encoders: bool = False) -> str:
 
 
 def canonical_name(name: str) -> str:
-    """The same text for every spelling of a module's name."""
-    name = kohya_name(name, "diffusers").replace(".", "_").lower()
-    if name.startswith("lora_te1_"):
-        name = f"lora_te_{name.removeprefix('lora_te1_')}"
-    return f"{name}_0" if name.startswith("lora_unet_") and name.endswith("_to_out") else name
+    """The same text for every spelling of a name that differs in prefix and dots alone."""
+    return spelled(name).key
 
 
 def canonical_names(names: Iterable[str]) -> list[str]:
@@ -71,3 +70,17 @@ def canonical_names(names: Iterable[str]) -> list[str]:
 def by_canonical_name(lora: Lora) -> dict[str, LoraModule]:
     """The modules by their canonical names; where several have one, told apart by their order."""
     return dict(zip(canonical_names(m.name for m in lora.modules), lora.modules, strict=True))
+
+
+def aligned(loras: Sequence[Lora]) -> list[dict[str, LoraModule]]:
+    """The modules of several LoRAs, by names that are equal where the module is.
+
+    Where they are not named alike but for prefix and dots, the table of a base that all may be
+    for translates their names, and splits what one of them fuses.
+    """
+    plain = [by_canonical_name(lora) for lora in loras]
+    fewest = min(plain, key=len)
+    if all(fewest.keys() <= own.keys() for own in plain):
+        return plain
+    base = common_base(loras)
+    return plain if base is None else [by_table(lora, base) for lora in loras]

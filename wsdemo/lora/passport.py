@@ -14,7 +14,7 @@ def passport(lora: Lora, geometry: Geometry | None = None) -> dict[str, Any]:
         "family": lora.family,
         "kind": lora.kind,
         "base_model": {
-            "name": lora.base.name,
+            "name": lora.base.name or "unclear",
             "evidence": [{"source": s, "says": text} for s, text in lora.base.evidence],
             "disagreement": lora.base.disagreement,
         },

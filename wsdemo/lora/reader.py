@@ -1,25 +1,25 @@
-"""Reads any LoRA file: guard, tensors, pairs by name, scale, passport."""
+"""Reads any LoRA: guard, tensors, pairs by name, scale, passport."""
 
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import MAX_CONFIG_BYTES, MAX_LORA_BYTES
-from wsdemo.lora.assembly import Assembly, Read, Take, form_of
+from wsdemo.limits import MAX_CONFIG_BYTES
+from wsdemo.lora.assembly import Assembly, Take
 from wsdemo.lora.base_model import decide_base
-from wsdemo.lora.keys import Part, split_key, what_else, why_ignored
-from wsdemo.lora.modules import IgnoredKey, Lora, LoraModule
+from wsdemo.lora.containers import finding
+from wsdemo.lora.containers.container import Container
+from wsdemo.lora.forms.choice import form_of
+from wsdemo.lora.grouping import Beside, Groups, group
+from wsdemo.lora.modules import IgnoredKey, KeptTensor, Lora, LoraModule
+from wsdemo.lora.refused import READ_TYPES, refused_type, what_else
 from wsdemo.lora.scales import Scales
-from wsdemo.safetensors_header import Header, read_header
+from wsdemo.lora.settings import Settings
+from wsdemo.lora.twins import count_once
+from wsdemo.safetensors_header import Header
 
 
 def _refuse(title: str, message: str, hint: str) -> WsdemoError:
@@ -31,10 +31,10 @@ def read_lora(
     config: Mapping[str, Any] | None = None,
     take: Take | None = None,
 ) -> Lora:
-    """Reads a .safetensors file as a LoRA.
+    """Reads a LoRA: .safetensors, its shards or their index, .npz, GGUF, or a folder with one.
 
     Args:
-        path: The file.
+        path: The file or folder.
         config: PEFT's adapter_config.json; default: the one beside the file, if any.
         take: Takes the factors of modules as soon as they are read. Of them only the shapes are
             kept then, on torch's device "meta".
@@ -43,27 +43,23 @@ def read_lora(
         WsdemoError: The file is damaged or beyond limits, holds no LoRA (the message says
             what it holds), or values that are not finite.
     """
-    size = path.stat().st_size
-    if size > MAX_LORA_BYTES:
-        raise _refuse(
-            "File too large",
-            f"It has {size / 2**30:.1f} GB; {MAX_LORA_BYTES / 2**30:.0f} GB are allowed.",
-            "Give the adapter alone, without its base model.",
-        )
-    header = read_header(path)
-    _check_texts(header)
+    file = finding.adapter_file(path)
     doubts: list[str] = []
     if config is None:
-        config, doubts = _config_beside(path)
-    groups, ignored = group(header)
-    _check_kind(header, groups)
-    with _opened(path, header) as read:
-        scales = Scales(config, header.metadata)
+        config, doubts = _config_beside(file)
+    with finding.opened(file) as container:
+        header = container.header
+        _check_texts(header)
+        settings = Settings({**container.config, **config}, header.metadata)
+        groups = group(header)
+        _check_kind(header, groups, settings.peft_type)
+        count_once(groups, header, container.read)
+        scales = Scales(settings, header.metadata)
         kind = "multiplicative" if _multiplies(config, header.metadata) else "additive"
-        found = Assembly(read, header, scales, kind, take)
-        found.add(groups)
-    lora = _lora(found, ignored, header, config, scales)
-    return replace(lora, warnings=(*doubts, *lora.warnings)) if doubts else lora
+        found = Assembly(container.read, header, settings, scales, kind, take)
+        found.add(groups.modules)
+        told = _Told(groups, found, settings, scales, container, doubts)
+        return _lora(told, config, file)
 
 
 def _check_texts(header: Header) -> None:
@@ -85,9 +81,9 @@ def judge_header(header: Header) -> str:
         WsdemoError: It holds no LoRA; the message says what it holds.
     """
     _check_texts(header)
-    groups, ignored = group(header)
-    _check_kind(header, groups)
-    groups = {name: roles for name, roles in groups.items() if form_of(tuple(roles))}
+    found = group(header)
+    _check_kind(header, found, "")
+    groups = {name: roles for name, roles in found.modules.items() if form_of(tuple(roles))}
     ranks: dict[int, int] = {}
     shapes = {}
     for name, roles in groups.items():
@@ -102,11 +98,13 @@ def judge_header(header: Header) -> str:
     told = ", ".join(f"{r} ({n})" if len(ranks) > 1 else str(r) for r, n in sorted(ranks.items()))
     said = f"{len(groups):,} modules of rank {told or 'unknown'}"
     said += f", for {base.name}" if base.name else ", base model not named"
-    return said + (f"; {len(ignored):,} tensors would be ignored." if ignored else ".")
+    left = len(found.beside)
+    return said + (f"; {left:,} tensors would be ignored." if left else ".")
 
 
 _RANK_AXES = {"down": 0, "A": 0, "embedding_A": 0, "mlx_a": 1, "vit_a": 0, "own_A": 0,
-              "hada_w1_b": 0, "lokr_w1_b": 0, "lokr_w2_b": 0}  # fmt: skip
+              "hada_w1_b": 0, "lokr_w1_b": 0, "lokr_w2_b": 0, "hira_A": 0, "gralora_A": 2,
+              "down.0": 0}  # fmt: skip
 """Where a tensor's shape has the rank. A LoKr of whole factors and a difference have none."""
 
 
@@ -125,103 +123,127 @@ def _config_beside(path: Path) -> tuple[dict[str, Any], list[str]]:
     return (found, []) if isinstance(found, dict) else ({}, doubt)
 
 
-def group(header: Header) -> tuple[dict[str, dict[str, tuple[str, Part]]], list[IgnoredKey]]:
-    """Sorts keys into modules: module → role → (key, part); and the keys that fit nowhere."""
-    groups: dict[str, dict[str, tuple[str, Part]]] = {}
-    ignored = []
-    for key in sorted(header.tensors):
-        part = split_key(key)
-        if part is None:
-            ignored.append(IgnoredKey(key, why_ignored(key)))
-        elif part.role in groups.setdefault(part.module, {}):
-            other = groups[part.module][part.role][0]
-            ignored.append(IgnoredKey(key, f"a second {part.role} of the same module, as {other}"))
-        else:
-            groups[part.module][part.role] = (key, part)
-    return groups, ignored
-
-
-def _check_kind(header: Header, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    if any(form_of(tuple(roles)) for roles in groups.values()):
-        return
+def _check_kind(header: Header, groups: Groups, peft_type: str) -> None:
+    """Refuses by name what is no LoRA, or a method whose update is not in its file."""
     keys = list(header.tensors)
-    what = what_else(keys)
-    raise _refuse(
-        "No LoRA",
-        f"The file holds {what} ({len(keys):,} tensors, such as {keys[0][:60]!r})."
-        if keys
-        else "The file holds no tensors.",
-        "Give a LoRA, LoCon, LoHa, LoKr or DoRA as .safetensors.",
-    )
+    if groups.has_update and not refused_type(peft_type):
+        return
+    what = what_else(keys, peft_type)
+    message = "The file holds no tensors."
+    if keys:
+        message = f"The file holds {what} ({len(keys):,} tensors, such as {keys[0][:60]!r})."
+    if groups.pruned:
+        message = f"All of its {len(groups.pruned):,} modules were pruned to rank 0: it is nothing."
+    elif groups.notes and any(0 in shape for _, shape in header.tensors.values()):
+        message += f" {groups.notes[0]}."
+    raise _refuse("No LoRA", message, "Give a LoRA, LoCon, LoHa, LoKr or DoRA as .safetensors.")
 
 
-_TYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64,
-    "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+class _Told:
+    """All that is to be said of what was read, and the tensors that were not.
 
-
-SMALL_BYTES = 2**23
-"""A file that is read at once: a system call a tensor costs more than its copy."""
-
-
-@contextmanager
-def _opened(path: Path, header: Header) -> Iterator[Read]:
-    """A function that reads tensors of one type and shape; never the file as a whole.
-
-    They are read and not mapped: a map of a file that shrinks meanwhile kills the process.
+    Attributes:
+        found: The modules.
+        beside: The tensors that are no part of them.
+        doubts: Why the file is not exact.
+        warnings: What its author should know, the doubts included.
+        settings: Of the adapter.
+        container: What it lies in.
     """
-    with path.open("rb", buffering=0) as opened:
-        is_small = path.stat().st_size <= SMALL_BYTES
-        file = io.BytesIO(opened.read()) if is_small else opened
 
-        def read(keys: Sequence[str]) -> Tensor:
-            (dtype, shape), (start, stop) = header.tensors[keys[0]], header.places[keys[0]]
-            content = torch.empty(len(keys), stop - start, dtype=torch.uint8)
-            for key, own in zip(keys, content.numpy(), strict=True):
-                file.seek(header.places[key][0])
-                if file.readinto(own) != len(own):
-                    raise _refuse(
-                        "Not a readable safetensors file",
-                        f"Tensor {key[:80]!r} cannot be read.",
-                        "Download it again.",
-                    )
-            return content.view(_TYPES[dtype]).view(len(keys), *shape).float()
+    def __init__(
+        self,
+        groups: Groups,
+        found: Assembly,
+        settings: Settings,
+        scales: Scales,
+        container: Container,
+        damaged: Sequence[str],
+    ) -> None:
+        self.found, self.settings, self.container = found, settings, container
+        self.beside = sorted([*groups.beside, *found.beside], key=lambda b: b.key)
+        self.modules = [found.modules[name] for name in sorted(found.modules)]
+        self.doubts = [*groups.doubts, *settings.doubts, *_config_doubts(settings, self.modules)]
+        if not container.is_whole:
+            self.doubts.append("parts of the adapter are missing")
+        self.warnings = [*damaged, *container.notes, *map(_sentence, self.doubts)]
+        self.warnings += [*scales.warnings(self.modules), *_cuts(self.modules)]
+        self.warnings += [
+            f"{name}: {found.problems[name]}; left out." for name in sorted(found.problems)
+        ]
+        self.warnings += [_sentence(note) for note in groups.notes]
+        self.warnings += _of_modules(found, self.modules)
+        self.warnings += _of_kept(self.beside)
 
-        yield read
+
+def _sentence(text: str) -> str:
+    first = text[0] if "_" in text.split()[0] else text[0].upper()
+    return first + text[1:].rstrip(".") + "."
 
 
-def _lora(
-    found: Assembly,
-    ignored: Sequence[IgnoredKey],
-    header: Header,
-    config: Mapping[str, Any],
-    scales: Scales,
-) -> Lora:
-    """The passport of the modules that were found."""
-    ignored = [*ignored, *(i for name in sorted(found.ignored) for i in found.ignored[name])]
-    if not found.modules:
-        count = len(found.ignored)
-        raise _refuse(
-            "No LoRA",
-            f"None of its {count:,} modules is usable: {ignored[0].why[:120]}.",
-            "Save the adapter again from its trainer.",
-        )
-    modules = [found.modules[name] for name in sorted(found.modules)]
-    warnings = [*scales.warnings(modules), *_cuts(modules)]
-    warnings += [f"{name}: {found.problems[name]}; left out." for name in sorted(found.problems)]
+def _config_doubts(settings: Settings, modules: Sequence[LoraModule]) -> list[str]:
+    doubts = []
+    kind = settings.peft_type
+    if kind and kind not in READ_TYPES:
+        doubts.append(f"peft_type is {kind!r}, which is not known here")
+    if settings.config.get("use_dora") and not any(m.magnitude is not None for m in modules):
+        doubts.append("use_dora is set, and the file has no magnitudes")
+    return doubts
+
+
+def _of_modules(found: Assembly, modules: Sequence[LoraModule]) -> list[str]:
+    texts = []
     if found.second:
-        warnings.append(
+        texts.append(
             f"{len(found.second)} modules hold a second update that was left out:"
             f" {found.second[0]} …"
         )
+    for doubt, names in sorted(found.doubtful.items()):
+        texts.append(f"{len(names)} modules are not exact ({names[0][:80]} …): {doubt}.")
     if any(m.magnitude is not None for m in modules):
-        warnings.append(
+        texts.append(
             "DoRA: the update depends on the base's own weights; U and V hold the direction "
             "before the magnitude is applied."
         )
+    return texts
+
+
+_WHOLE = {
+    "head": "whole weights of heads and other modules", "embedding": "embeddings",
+    "tokens": "new rows of an embedding (trainable_token_indices)",
+    "difference": "whole differences", "bias": "biases", "norm": "normalisation layers",
+}  # fmt: skip
+
+
+def _of_kept(beside: Sequence[Beside]) -> list[str]:
+    """Whole tensors beside the update, which act on the base as well."""
+    kinds: dict[str, list[str]] = {}
+    for own in beside:
+        if own.what in _WHOLE:
+            kinds.setdefault(own.what, []).append(own.key)
+    if not kinds:
+        return []
+    told = [f"{_WHOLE[what]} ({len(keys)}: {keys[0][:80]}{' …' if len(keys) > 1 else ''})"
+            for what, keys in kinds.items()]  # fmt: skip
+    return [f"Beside the updates it holds {'; '.join(told)}."]
+
+
+def _lora(told: _Told, config: Mapping[str, Any], file: Path) -> Lora:
+    """The passport of the modules that were found."""
+    found, modules, container = told.found, told.modules, told.container
+    header = container.header
+    if not modules:
+        count = len(found.problems) + found.halves
+        why = next((b.why for b in told.beside if b.what == "unread"), "nothing fits")
+        raise _refuse(
+            "No LoRA",
+            f"None of its {count:,} modules is usable: {why[:120]}.",
+            "Save the adapter again from its trainer.",
+        )
+    kept = tuple(
+        KeptTensor(b.key, *header.tensors[b.key], container.path_of(b.key), b.what, b.why, b.module)
+        for b in told.beside
+    )
     return Lora(
         _family(found.families, header),
         tuple(modules),
@@ -229,11 +251,15 @@ def _lora(
         tuple(sorted(found.alphas)),
         dict(Counter(dtype for dtype, _ in header.tensors.values())),
         found.used,
-        tuple(ignored),
-        tuple(warnings),
+        tuple(IgnoredKey(b.key, b.why) for b in told.beside),
+        tuple(told.warnings),
         dict(header.metadata),
         dict(config),
         len(found.problems) + found.halves,
+        kept,
+        file,
+        dict(container.places),
+        tuple(told.doubts),
     )
 
 

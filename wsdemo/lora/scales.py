@@ -1,84 +1,168 @@
-"""The factor before U Vᵀ, from α in a file or from its configuration."""
+"""The factor before U Vᵀ: from α in the file or from a configuration, by each program's own rule.
 
-import json
+A tensor ``X.scale`` (stable-diffusion.cpp) comes before α, α before the configuration. Where
+neither is there: kohya's programs take α = r, diffusers, ComfyUI and ai-toolkit scale 1 in their
+own spellings of A and B; PEFT and MLX need their configuration.
+"""
+
 import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from wsdemo.lora.modules import LoraModule
+from wsdemo.lora.settings import Settings, number
+
+_ALPHAS = ("lora_alpha", "alpha", "network_alpha", "adapter.lora.alpha")
+"""Where a file's own texts may have α, where its tensors do not."""
+_PIPELINE = re.compile(
+    r"(diffusion_model|transformer(_\d)?(?!\.(h|layers|encoder|wte|wpe|word_embeddings)\.)|unet|text_encoder(_\d)?|text_encoders|pipe|dit|model"
+    r"\.diffusion_model|prior|controlnet)\.|"
+    r"(?:\w+\.)?((single_|double_|joint_|noise_|layers_)?(transformer_)?blocks|down_blocks|"
+    r"up_blocks|mid_block|double_blocks|single_blocks|double_stream_blocks|input_blocks|"
+    r"output_blocks|middle_block|joint_blocks|double_stream_layers|noise_refiner|"
+    r"context_refiner|visual_transformer_blocks)\."
+)
+"""Names of diffusion networks, whose programs take a missing α as scale 1."""
+_NO_SCALE = ("diff", "c3a_kernel", "shira_weight", "hira_A", "hira_embedding_A")
+"""Roles of forms without a scale."""
+_LORA_ROLES = ("A", "embedding_A")
 
 
 class Scales:
-    """The factor before U Vᵀ: from α in the file, or from a configuration.
+    """The factor before U Vᵀ of each module.
 
     Attributes:
-        assumed: Names of modules that need a configuration that is not there.
+        assumed: Names of modules that need a configuration that is not there, or whose α two
+            programs take differently.
     """
 
-    def __init__(self, config: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        self.config = dict(config)
-        self.from_metadata = _adapter_metadata(metadata)
+    def __init__(self, settings: Settings, metadata: Mapping[str, str]) -> None:
+        self._settings, self._config = settings, settings.config
+        self._own_alpha = _own_alpha(metadata)
         self.assumed: set[str] = set()
         self._reasons: set[str] = set()
         self._mismatch: set[tuple[int, int]] = set()
+        self._zero: set[str] = set()
+        self._notes: set[str] = set()
 
     def of(
-        self, name: str, roles: Collection[str], rank: int, alpha: float | None, kept: float | None
+        self,
+        name: str,
+        key: str,
+        roles: Collection[str],
+        rank: int,
+        alpha: float | None,
+        kept: float | None,
     ) -> float:
         """The scale of a module.
 
         Args:
             name: Of the module.
+            key: One of its keys as the file spells it, with the program's prefix.
             roles: Those of its tensors.
             rank: That of the file.
             alpha: As the file gives it.
             kept: AdaLoRA's count of ranks, as the file gives it.
         """
         r = max(1, rank)
-        if "diff" in roles:
+        if any(role in roles for role in _NO_SCALE):
             return 1.0
+        is_whole = "lokr_w1" in roles and "lokr_w2" in roles
         if alpha is not None:
-            whole = "lokr_w1" in roles and "lokr_w2" in roles
-            return 1.0 if whole else alpha / r
-        if "embedding_A" in roles or "A" in roles:
+            if alpha == 0 and not is_whole:
+                self._zero.add(name)
+                self.assumed.add(name)
+            return 1.0 if is_whole else alpha / r
+        if any(role in roles for role in _LORA_ROLES):
             ranks = (float(r) if kept is None else kept) if "E" in roles else None
-            return self._configured(name, r, ranks)
+            return self._configured(name, key, r, ranks)
+        if any(role.startswith(("hada_", "lokr_", "gralora_")) for role in roles):
+            return self._lycoris(name, key, r)
         if "mlx_a" in roles:
-            return self._mlx(name)
+            return self._mlx(name, r, is_vision=key.endswith((".A", ".B")))
+        if self._own_alpha is not None:
+            return self._from_texts(r)
         return 1.0  # kohya without alpha, diffusers, cloneofsimo, LoRA-ViT
 
-    def _configured(self, name: str, r: int, kept: float | None) -> float:
+    def _configured(self, name: str, key: str, r: int, kept: float | None) -> float:
         """By the configuration; ``kept`` are AdaLoRA's ranks, None for other families."""
-        config = self.config if "lora_alpha" in self.config else self._metadata_for(name)
+        config = self._config if "lora_alpha" in self._config else self._metadata_for(name)
         if "lora_alpha" not in config:
-            if not self.from_metadata:
+            if self._own_alpha is not None:
+                return self._from_texts(r)
+            is_peft = key.startswith("base_model.model.") or self._settings.is_peft
+            if not self._settings.from_metadata and (is_peft or not _PIPELINE.match(key)):
                 self._reasons.add("α is not in the file and there is no adapter_config.json")
                 self.assumed.add(name)
             return 1.0
-        alpha = _number(_pattern(config.get("alpha_pattern"), name), config["lora_alpha"])
-        wanted = _number(_pattern(config.get("rank_pattern"), name), config.get("r", r))
+        own = self._settings.parameter(name) or name.replace(".base_layer", "")
+        own = own if config is self._config else own.partition(".")[2] or own
+        alpha = number(self._of(config, "alpha_pattern", own, name), config["lora_alpha"])
+        wanted = number(self._of(config, "rank_pattern", own, name), config.get("r", r))
         if kept is not None:
             return (alpha if alpha > 0 else r) / (kept + 1e-5)
         if int(wanted) != r:
             self._mismatch.add((int(wanted), r))
         return alpha / (math.sqrt(r) if config.get("use_rslora") else r)
 
+    def _of(self, config: Mapping[str, Any], field: str, own: str, name: str) -> object:
+        """A pattern's value by the model's own name of a module; else with its component."""
+        found = self._settings.matched(config.get(field), own)
+        if found is None and own != name:
+            return self._settings.matched(config.get(field), name)
+        return found
+
+    def _lycoris(self, name: str, key: str, r: int) -> float:
+        """PEFT's LoHa, LoKr and GraLoRA have ``alpha`` in the configuration, over its r."""
+        config = self._config
+        if "alpha" not in config:
+            if key.startswith("base_model.model."):
+                self._reasons.add("α is not in the file and there is no adapter_config.json")
+                self.assumed.add(name)
+            return self._from_texts(r) if self._own_alpha is not None else 1.0
+        alpha = number(self._settings.matched(config.get("alpha_pattern"), name), config["alpha"])
+        wanted = self._settings.rank(name)
+        wanted += number(config.get("hybrid_r"), 0.0) if "gralora_k" in config else 0.0
+        return alpha / (wanted if wanted > 0 else r)
+
     def _metadata_for(self, name: str) -> dict[str, Any]:
         """Diffusers' third generation: one configuration per component, ``unet.r`` …"""
-        component = name.split(".")[0]
+        component, found = name.split(".")[0], self._settings.from_metadata
         own = {
             k.removeprefix(f"{component}."): v
-            for k, v in self.from_metadata.items()
+            for k, v in found.items()
             if k.startswith(f"{component}.")
         }
-        return own or self.from_metadata
+        return own or found
 
-    def _mlx(self, name: str) -> float:
-        found = self.config.get("lora_parameters", {})
+    def _from_texts(self, r: int) -> float:
+        """α in the file's own texts; in GGUF 0 is none."""
+        where, alpha = self._own_alpha or ("", 0.0)
+        if where == "adapter.lora.alpha":
+            return alpha / r if alpha else 1.0
+        self._notes.add(
+            f"α = {alpha:g} stands in the file's metadata alone ({where}); diffusers and ComfyUI"
+            " do not look there, and take scale 1."
+        )
+        return alpha / r
+
+    def _mlx(self, name: str, r: int, is_vision: bool) -> float:
+        found = self._config.get("lora_parameters", {})
         scale = found.get("scale") if isinstance(found, dict) else None
         if isinstance(scale, int | float) and math.isfinite(scale):
-            return float(scale)
+            # mlx-lm's first configurations have α as well: scale · α / r.
+            alpha = found.get("alpha")
+            share = alpha / r if isinstance(alpha, int | float) and math.isfinite(alpha) else 1.0
+            return float(scale) * share
+        alpha = self._config.get("alpha")
+        if is_vision and isinstance(alpha, int | float) and math.isfinite(alpha):
+            self._notes.add(
+                f"mlx-vlm: α = {alpha:g} over rank is taken as the scale; its first versions took α"
+                " itself."
+            )
+            self.assumed.add(name)
+            return alpha / r
         self._reasons.add("MLX keeps its scale (20 by default) in adapter_config.json")
         self.assumed.add(name)
         return 1.0
@@ -86,6 +170,12 @@ class Scales:
     def warnings(self, modules: list[LoraModule]) -> list[str]:
         """What was assumed, and where configuration and tensors disagree."""
         texts = [f"{a}: the scale is taken as 1." for a in sorted(self._reasons)]
+        texts += sorted(self._notes)
+        if self._zero:
+            texts.append(
+                f"α is 0 in {len(self._zero)} of {len(modules)} modules: ComfyUI takes scale 0, as"
+                " here; sd-scripts, musubi-tuner and LyCORIS take α = rank, scale 1."
+            )
         for said, found in sorted(self._mismatch):
             count = sum(m.stored_rank == found for m in modules)
             texts.append(
@@ -95,32 +185,13 @@ class Scales:
         return texts
 
 
-def _number(value: object, default: object) -> float:
-    for candidate in (value, default):
-        if isinstance(candidate, int | float) and math.isfinite(candidate):
-            return float(candidate)
-    return 1.0
-
-
-def _pattern(patterns: object, name: str) -> object:
-    """PEFT's rank_pattern and alpha_pattern: a regular expression that ends the name."""
-    if not isinstance(patterns, dict):
-        return None
-    for pattern, value in patterns.items():
-        text = str(pattern)
-        if name == text or name.endswith(f".{text}"):
-            return value
-        # User texts are matched literally, but for the common anchors and dots.
-        literal = re.escape(text.strip("^$")).replace(r"\.\*", ".*").replace(r"\\\.", r"\.")
-        if len(text) < 200 and re.fullmatch(rf"(.*\.)?({literal})", name):
-            return value
+def _own_alpha(metadata: Mapping[str, str]) -> tuple[str, float] | None:
+    """Where the file's texts have α, and which; None if they do not."""
+    for key in _ALPHAS:
+        try:
+            found = float(metadata[key]) if len(metadata.get(key, "")) < 40 else math.nan
+        except (KeyError, ValueError):
+            continue
+        if math.isfinite(found):
+            return key, found
     return None
-
-
-def _adapter_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    text = metadata.get("lora_adapter_metadata", "")
-    try:
-        found = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

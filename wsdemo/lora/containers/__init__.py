@@ -1,0 +1,1 @@
+"""What LoRAs come in: safetensors, its shards, a folder, NumPy's .npz (MLX), GGUF (llama.cpp)."""
