@@ -1,12 +1,13 @@
 # make demo   creates the environment and opens the app on the shipped checkpoints
 # make test   creates the environment, installs Chromium where it may, runs everything
+# make models DATA=FOLDER   makes every checkpoint that is stale (CONTRIBUTING.md); TOY=1: of toy data
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit system figures clean
+.PHONY: demo test lint types unit system models figures clean
 
 demo: $(VENV)/.run
 	WSDEMO_OPEN_BROWSER=1 $(BIN)/python app.py
@@ -34,6 +35,11 @@ system:
 		$$(cat packages.txt) >/dev/null || \
 		echo "WARNING: system packages could not be installed; some tests will be skipped."; \
 	else echo "WARNING: no Chromium or EGL, and no right to install them; some tests will be skipped."; fi
+
+# STAGES: only these and what they need; JOBS: stages at a time, as many as there are cores.
+models: $(VENV)/.dev
+	$(BIN)/python -m wsdemo.train.pipeline.run $(if $(TOY),--toy,$(if $(DATA),--data "$(DATA)")) \
+		$(if $(JOBS),--jobs $(JOBS)) $(STAGES)
 
 # The docs' pictures and docs/results.md, from the shipped checkpoints and stored results.
 figures: $(VENV)/.run

@@ -15,9 +15,10 @@ from benchmarks.common import benchmark_parser, start, store_result
 from wsdemo.analysis.clusters import Principal, discriminate
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
-from wsdemo.fields.canonical import canonicalise
-from wsdemo.train.maps import COMPARED, labels_of
+from wsdemo.fields.gauges import canonicalise
+from wsdemo.train.maps import COMPARED
 from wsdemo.train.population import load_fits
+from wsdemo.train.shapes.data import shape_labels
 
 DIRECTIONS = 128
 
@@ -47,8 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
         (train, names), (test, unseen) = load_fits(folder / "train"), load_fits(folder / "test")
         keep = [i for i, n in enumerate(names) if "+" not in n]
         train, test = train[keep].float(), test.float()
-        a = labels_of("shapes", [names[i] for i in keep], None, "train")[0].argmax(1)
-        b = labels_of("shapes", unseen, None, "test")[0].argmax(1)
+        a = shape_labels([names[i] for i in keep])[0].argmax(1)
+        b = shape_labels(unseen)[0].argmax(1)
         adapter = Adapter(base, AdapterConfig(name, rank, 0))
         forms = {"raw": (train, test)}
         if adapter.config.kind != "mlp":

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
-from wsdemo.domains.face_fitting import fit_rate
+from wsdemo.domains.faces import FACES
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
-from wsdemo.fields.fit import FitConfig, fit_to_end
+from wsdemo.fields.fit import FitConfig, fit_to_end, psnr_from_mse
 from wsdemo.train.faces.data import load_faces, to_signal
 
 REPRESENTATIONS = {
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         if name in rows:
             continue
         adapter = Adapter(base, AdapterConfig(name, rank, 0))
-        config = FitConfig(steps=args.steps, points=768, learning_rate=fit_rate(adapter.config))
+        config = FitConfig(steps=args.steps, points=768, learning_rate=FACES.rate(adapter.config))
         phi = adapter.features(grid)
 
         def errors(ε: Tensor, adapter: Adapter = adapter, phi: Tensor = phi) -> Tensor:
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
             row["cosine_sd"].append(float(cosine.std()))
             row["barrier"].append(float(barrier.mean()))
             row["barrier_sd"].append(float(barrier.std()))
-            row["psnr"].append(float((10 * torch.log10(4 / errors(second))).mean()))
+            row["psnr"].append(float(psnr_from_mse(errors(second)).mean()))
         rows[name] = row
         print(name, [round(v, 4) for v in row["barrier"]], flush=True)
         if not args.zero_mean:  # that is for comparison only

@@ -22,7 +22,8 @@ from wsdemo.analysis.generation import (
     nearest_distances,
 )
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
-from wsdemo.domains.pipelines import face_diffusion, render_faces
+from wsdemo.domains.faces import FACES, render_faces
+from wsdemo.domains.models import diffusion_of
 from wsdemo.train.faces.data import load_faces
 
 NAME = "faces-generation"
@@ -30,7 +31,7 @@ NAME = "faces-generation"
 
 def draw(count: int, steps: int) -> Tensor:
     """Samples of the shipped model, unconditional: (count, 3, 64, 64) uint8."""
-    model = face_diffusion()
+    model = diffusion_of(FACES)
     parts = []
     for seed in range(0, count, 50):
         drawn = model.draw(min(50, count - seed), seed=10_000 + seed, steps=steps)
@@ -64,7 +65,7 @@ def main() -> None:
     held_out = load_faces(args.data, "validation").images
     images = load_faces(args.data, "train").images
     train = face_features(images)
-    model = face_diffusion()
+    model = diffusion_of(FACES)
     weights = load_checkpoint(DIRECTORY / "faces-weights.safetensors")[0]["instances"].float()
     rows = {"diffusion": compare(draw(args.count, args.steps), reference, train)}
     print(rows, flush=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from wsdemo.analysis.reconstruction import psnr, ssim
-from wsdemo.domains.pipelines import face_start
+from wsdemo.domains.faces import FACES
+from wsdemo.domains.models import encoder_of
 from wsdemo.fields.adapters import REPRESENTATIONS, Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
@@ -49,7 +50,7 @@ def reconstruct(
     shown = []
     for batch in images.split(16):
         generator = torch.Generator().manual_seed(config.seed)
-        origin = face_start()(adapter, image_to_signal(batch)) if encoder else None
+        origin = encoder_of(FACES)(adapter, image_to_signal(batch)) if encoder else None
         ε = fit_to_end(adapter, pixel_grid(64, 64), to_signal(batch), fitting, generator, origin)
         with torch.no_grad():
             values = adapter.decode(ε, features).clamp(-1, 1)
@@ -64,7 +65,7 @@ def carried(config: AdapterConfig) -> AdapterConfig:
 
 
 def mean_psnr(shown: Tensor, images: Tensor) -> float:
-    return statistics.mean(psnr(a, b) for a, b in zip(shown, images, strict=True))
+    return float(psnr(shown, images).mean())
 
 
 def tune(config: AdapterConfig, images: Tensor, encoder: bool) -> float:
@@ -83,7 +84,7 @@ def measure(
     for seed in range(seeds):
         seeded = dataclasses.replace(config, seed=seed)
         shown, count = reconstruct(seeded, images, rate, encoder)
-        psnrs += [psnr(a, b) for a, b in zip(shown, images, strict=True)]
+        psnrs += psnr(shown, images).tolist()
         ssims += [ssim(a, b) for a, b in zip(shown, images, strict=True)]
     return {
         "rank": config.rank,

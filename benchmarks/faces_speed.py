@@ -19,7 +19,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import benchmark_parser, start, store_result
-from wsdemo.domains import face_fitting, pipelines
+from wsdemo.domains.domain import FitOptions, Original
+from wsdemo.domains.faces import FACES, render_faces
+from wsdemo.domains.fitting import fit_original
+from wsdemo.domains.instances import warm_up
+from wsdemo.domains.models import diffusion_of
+from wsdemo.domains.sampling import sample
 from wsdemo.fields.adapters import STARTS
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, fit
@@ -32,7 +37,7 @@ BATCHES = (2, 4, 8, 32)
 
 def seconds_to_fit(targets: torch.Tensor, batch: int) -> float:
     """Seconds until all (n, P, 3) targets are fitted to TARGET dB in batches."""
-    adapter = pipelines.face_diffusion().adapter
+    adapter = diffusion_of(FACES).adapter
     grid = pixel_grid(64, 64)
     config = FitConfig(steps=2000, points=768, target_psnr=TARGET, learning_rate=0.04)
     started = time.perf_counter()
@@ -44,8 +49,8 @@ def seconds_to_fit(targets: torch.Tensor, batch: int) -> float:
 
 def psnr_after(images: torch.Tensor, seconds: float, rank: int, origin: str) -> float:
     """Mean PSNR in dB of (n, 3, 64, 64) uint8 faces, each fitted alone for some seconds."""
-    options = face_fitting.FitOptions(rank=rank, seconds=seconds, start=origin)
-    last = [list(face_fitting.fit_picture(image, options))[-1].psnr for image in images]
+    options = FitOptions(rank=rank, seconds=seconds, start=origin)
+    last = [list(fit_original(FACES, Original(image), options))[-1].psnr for image in images]
     return statistics.mean(last)
 
 
@@ -71,17 +76,17 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32)
     args = parser.parse_args()
     start(args)
-    model = pipelines.face_diffusion()
+    model = diffusion_of(FACES)
     images = load_faces(args.data, "test").images
     targets = to_signal(images[: args.count])
     seconds_to_fit(targets[:2], 1)  # warm
     single = seconds_to_fit(targets, 1) / args.count
     batched = {b: seconds_to_fit(targets, b) / args.count for b in BATCHES}
-    pipelines.warm_up()
+    warm_up()
     started = time.perf_counter()
-    for moment in pipelines.sample_faces(1, seed=5, steps=30):
+    for moment in sample(FACES, 1, seed=5, steps=30):
         last = moment
-    pipelines.render_faces(last.instances, model.adapter, 128)
+    render_faces(last.instances, model.adapter, 128)
     first_face = time.perf_counter() - started
     values = {
         "target_psnr": TARGET,

@@ -7,18 +7,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from wsdemo.domains.pipelines import face_diffusion, face_instance, render_faces
-from wsdemo.domains.shape_pipelines import (
-    SETS,
-    TEMPERATURE,
-    decode_shape,
-    drawn_level,
-    shape_diffusion,
-)
+from wsdemo.domains.faces import FACES, render_faces
+from wsdemo.domains.instances import make_instance
+from wsdemo.domains.models import diffusion_of
+from wsdemo.domains.registry import domain_named
+from wsdemo.domains.shapes import AIRPLANE, SHAPES, TEMPERATURE, decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.captions import PROMPTS
 from wsdemo.generate.text_to_face import decode_coordinates, shipped_generator
-from wsdemo.maps.weight_map import edit, weight_map
+from wsdemo.maps.edit import edit
+from wsdemo.maps.weight_map import weight_map
 from wsdemo.media.camera import framed
 from wsdemo.media.images import contact_sheet, to_picture
 from wsdemo.media.mesh_files import mesh_bytes, reduce_mesh
@@ -32,7 +30,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def shape_sheet(name: str, per_category: int = 4) -> None:
     """Samples of a set: rows of two categories each, unselected."""
-    model = shape_diffusion(name)
+    model = diffusion_of(domain_named(name))
     if model.attribute_names:
         wishes = [{n: n == w for n in model.attribute_names} for w in model.attribute_names]
         conditions = [model.condition(wish, per_category) for wish in wishes]
@@ -61,7 +59,7 @@ def example_meshes() -> None:
         ("shapes", "car", 1),
         ("shapes", "vessel", 1),
     ):
-        model = shape_diffusion(name)
+        model = diffusion_of(domain_named(name))
         condition = model.condition({n: n == category for n in model.attribute_names}, 1)
         options = {"guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
         (weights,) = model.draw(1, seed, **options)
@@ -73,9 +71,9 @@ def example_meshes() -> None:
 
 def edits() -> None:
     """A sampled face moved along directions of attributes, from -2 to 2."""
-    model = face_diffusion()
+    model = diffusion_of(FACES)
     weights = model.draw(1, seed=5, steps=50)[0]
-    instance = face_instance(model.adapter, weights, {})
+    instance = make_instance(FACES, model.adapter, weights)
     faces = weight_map("faces")
     rows = [
         render_faces(
@@ -124,9 +122,9 @@ def main() -> None:
     edits()
     prompts()
     example_meshes()
-    for name in SETS:
-        shape_sheet(name)
-    model = face_diffusion()
+    for domain in (AIRPLANE, SHAPES):
+        shape_sheet(domain.name)
+    model = diffusion_of(FACES)
     drawn = torch.cat([model.draw(1, seed=seed, steps=50) for seed in range(32)])
     sheet = contact_sheet(render_faces(drawn, model.adapter, 96), columns=8)
     to_picture(sheet).save(DOCS / "samples.png")

@@ -24,8 +24,8 @@ from wsdemo.analysis.features import face_features
 from wsdemo.analysis.generation import frechet_distance
 from wsdemo.analysis.point_features import point_features
 from wsdemo.analysis.shapes import pairwise_chamfer
-from wsdemo.domains.pipelines import render_faces
-from wsdemo.domains.shape_pipelines import decode_shape
+from wsdemo.domains.faces import render_faces
+from wsdemo.domains.shapes import decode_shape
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.base_files import load_base
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion

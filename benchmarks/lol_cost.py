@@ -19,7 +19,8 @@ from torch import Tensor
 from benchmarks.common import benchmark_parser, start, store_result
 from wsdemo.generate.lora_layers import save_lora
 from wsdemo.lol.data.pairs import Pairs, Signature, pack
-from wsdemo.lol.models.networks import ModelConfig, build_model
+from wsdemo.lol.models.networks import build_model
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lora.reader import read_lora
 
 MODELS = ("gl-net", "mlp-svd", "mlp-dense")

@@ -29,13 +29,10 @@ from wsdemo.analysis.shapes import (
     pairwise_chamfer,
     standard_cloud,
 )
-from wsdemo.domains.shape_pipelines import (
-    TEMPERATURE,
-    decode_shape,
-    drawn_level,
-    sample_shapes,
-    shape_diffusion,
-)
+from wsdemo.domains.models import diffusion_of
+from wsdemo.domains.registry import domain_named
+from wsdemo.domains.sampling import sample
+from wsdemo.domains.shapes import TEMPERATURE, decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.media.meshes import Floats, Mesh, vertex_components
 from wsdemo.train.population import fits_folder, load_fits
@@ -44,10 +41,10 @@ from wsdemo.train.shapes.data import SETS, load_meshes
 
 def decoded(weights: torch.Tensor, name: str, level: float = 0.0) -> tuple[list[Mesh], int]:
     """Meshes of weights (n, D) at 96³, and how many had no surface."""
-    meshes = []
+    meshes, adapter = [], diffusion_of(domain_named(name)).adapter
     for ε in weights:
         try:
-            meshes.append(decode_shape(ε, shape_diffusion(name).adapter, 96, level=level))
+            meshes.append(decode_shape(ε, adapter, 96, level=level))
         except WsdemoError:
             continue
     return meshes, len(weights) - len(meshes)
@@ -85,11 +82,13 @@ def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 @torch.no_grad()
 def asked(name: str) -> dict[str, Any]:
     """What the app draws, of every category: in one piece, and what PointNet-10 calls it."""
-    (network, known), wishes = shipped_features(), shape_diffusion(name).attribute_names
+    (network, known), wishes = shipped_features(), diffusion_of(domain_named(name)).attribute_names
     each = 6 if wishes else 16
     found: dict[str, Any] = {"each": each, "count": 0, "whole": 0, "whole_at_zero": 0, "right": {}}
     for k, wish in enumerate(wishes or (None,) * 4):
-        drawn = list(sample_shapes(name, each, 500 + k, 30, category=wish))[-1].instances
+        drawn = list(
+            sample(domain_named(name), each, 500 + k, 30, wishes={wish: True} if wish else {})
+        )[-1].instances
         meshes, _ = decoded(drawn, name, drawn_level(name, TEMPERATURE))
         found["count"] += each
         found["whole"] += sum(map(is_whole, meshes))
@@ -117,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     start(args)
     name = args.set
-    model = shape_diffusion(name)
+    model = diffusion_of(domain_named(name))
     unseen = [m.mesh for s in ("validation", "test") for m in load_meshes(args.data, SETS[name], s)]
     if args.count is not None:  # every k-th, over all categories
         places = torch.linspace(0, len(unseen) - 1, min(args.count, len(unseen))).tolist()

@@ -19,14 +19,17 @@ import torch
 
 from benchmarks.common import benchmark_parser, load_result, scaled, start, store_result
 from benchmarks.faces_reconstruction import SPREAD, WITH_ENCODER, carried
-from wsdemo.analysis.shapes import compare_meshes
-from wsdemo.domains.shape_pipelines import decode_shape, shape_adapter, shape_start
+from wsdemo.analysis.shapes import compare_clouds, compare_meshes
+from wsdemo.domains.models import adapter_of, encoder_of
+from wsdemo.domains.registry import domain_named
+from wsdemo.domains.shapes import decode_shape
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig, equal_budget
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.fields.fit import FitConfig, fit_to_end
 from wsdemo.fields.signal import grid_to_inputs
 from wsdemo.media.meshes import Mesh
+from wsdemo.media.solids import as_solid
 from wsdemo.train.shapes.data import SETS, Shapes, load_meshes, load_shapes, signals
 
 WEIGHTS = 27_000
@@ -34,8 +37,11 @@ STEPS, POINTS = scaled(200, 4), 1024
 RESOLUTION = scaled(128, 32)
 RATES = scaled((0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0.01,))
 VALIDATION = scaled(16, 2)
-MEASURES = ("chamfer", "chamfer_2048", "fscore", "iou", "normals")
-NOTHING = {"chamfer": 1.0, "chamfer_2048": 1.0, "fscore": 0.0, "iou": 0.0, "normals": 0.0}
+MEASURES = ("chamfer", "chamfer_2048", "fscore", "iou", "normals",
+            "surface_chamfer", "surface_fscore", "surface_normals")  # fmt: skip
+"""The first by points drawn on both meshes, as papers have it; the last by distances of points to
+the other surface, as the app has it, against the boundary of the mesh."""
+NOTHING = {measure: float("chamfer" in measure) for measure in MEASURES}
 """What a fit without any surface scores."""
 
 
@@ -44,13 +50,13 @@ def reconstruct(
 ) -> tuple[torch.Tensor, Adapter, float]:
     """Fits shapes; returns their weights, the adapter, and the mean error near the surface."""
     own = (config.representation, config.rank, config.seed, config.start)
-    adapter = shape_adapter(name, *own)
+    adapter = adapter_of(domain_named(name), *own)
     fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate, absolute=True)
     parts, errors = [], []
     for index in torch.arange(len(shapes)).split(16):
         points, targets = signals(shapes, index, 24_576, 6_144, torch.Generator().manual_seed(0))
         inputs = grid_to_inputs(shapes.grids[index])
-        origin = shape_start(name)(adapter, inputs) if encoder else None
+        origin = encoder_of(domain_named(name))(adapter, inputs) if encoder else None
         generator = torch.Generator().manual_seed(config.seed)
         ε = fit_to_end(adapter, points, targets, fitting, generator, origin)
         parts.append(ε)
@@ -80,12 +86,21 @@ def best_rate(
     return min(RATES, key=error)
 
 
+def scores(mesh: Mesh, decoded: Mesh) -> dict[str, float]:
+    """Both definitions side by side."""
+    clouds = compare_clouds(mesh, decoded)
+    surface = compare_meshes(as_solid(mesh)[0], decoded)
+    plain = {name.removesuffix("_cloud"): value for name, value in clouds.items()}
+    beside = {f"surface_{name}": surface[name] for name in ("chamfer", "fscore", "normals")}
+    return {**plain, "iou": surface["iou"], **beside}
+
+
 def measure(weights: torch.Tensor, adapter: Adapter, meshes: list[Mesh]) -> list[dict[str, float]]:
     """Compares decoded weights (n, D) with their meshes."""
     rows = []
     for ε, mesh in zip(weights, meshes, strict=True):
         try:
-            rows.append(compare_meshes(mesh, decode_shape(ε, adapter, RESOLUTION)))
+            rows.append(scores(mesh, decode_shape(ε, adapter, RESOLUTION)))
         except WsdemoError:
             rows.append(NOTHING)
     return rows

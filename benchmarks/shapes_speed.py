@@ -13,8 +13,11 @@ import numpy as np
 import torch
 
 from benchmarks.common import benchmark_parser, start, store_result
-from wsdemo.domains import shape_fitting
-from wsdemo.domains import shape_pipelines as shapes
+from wsdemo.domains import shape_fitting, shapes
+from wsdemo.domains.domain import FitOptions, Original
+from wsdemo.domains.fitting import fit_original
+from wsdemo.domains.models import diffusion_of, encoder_of
+from wsdemo.domains.shapes import SHAPES
 from wsdemo.fields.fit import FitConfig, fit_to_end
 from wsdemo.fields.signal import TRUNCATION, grid_to_inputs
 from wsdemo.media.mesh_files import MeshReport
@@ -37,7 +40,7 @@ def fitted(item: NamedMesh, budget: float) -> dict[str, float]:
     """One mesh, fitted as the app does it."""
     report = MeshReport("npz", len(item.mesh.vertices), len(item.mesh.faces), 1, True, ())
     source = shape_fitting.MeshInput(item.mesh, Pose(), report, solidity(item.mesh))
-    steps = list(shape_fitting.fit_mesh(source, shape_fitting.ShapeFitOptions(seconds=budget)))
+    steps = list(fit_original(SHAPES, Original(source), FitOptions(seconds=budget)))
     return steps[-1].instance.measured
 
 
@@ -47,7 +50,7 @@ def main() -> None:
     parser.add_argument("--meshes", type=int, default=8)
     args = parser.parse_args()
     start(args)
-    model = shapes.shape_diffusion("shapes")
+    model = diffusion_of(SHAPES)
     weights = model.draw(1, seed=3, steps=30)[0]
     field = shapes.field_of(weights, model.adapter)
     field(np.zeros((8192, 3), dtype=np.float32))
@@ -68,7 +71,7 @@ def main() -> None:
     values["seconds_to_sampled_preview"] = statistics.median(seconds(sampled) for _ in range(3))
     test = load_shapes(args.data, "shapes", "test", args.runs / "shapes-samples").pick(range(8))
     points, targets = signals(test, torch.arange(8), 24_576, 6_144, torch.Generator())
-    origin = shapes.shape_start("shapes")(model.adapter, grid_to_inputs(test.grids))
+    origin = encoder_of(SHAPES)(model.adapter, grid_to_inputs(test.grids))
     config = FitConfig(steps=30, points=1024, learning_rate=0.02, absolute=True)
 
     def fit(batch: int) -> None:

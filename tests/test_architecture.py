@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from wsdemo.domains.registry import DOMAINS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "wsdemo"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -97,3 +99,64 @@ def test_cards_state_data_recipe_and_licence():
         for heading in ("Data", "Recipe", "Licence", "Size"):
             assert f"**{heading}" in text, f"{card.name} lacks {heading}"
         assert "non-commercial" in text or card.name == "lol-smollm.md"  # learnt from free texts
+
+
+APART_FROM_DOMAINS = {"media", "lol", "hub", "lora"}
+"""Rooms in which these words mean other things: a mesh has faces, a tensor has a shape."""
+OWN_RECIPES = {"faces", "shapes", "loras"}
+"""Recipes of one domain's data, which may call it by its name."""
+
+
+def named_domains(path: Path, names: set[str]) -> list[int]:
+    """Lines of a file where a domain's name or kind decides something: compared, or a key."""
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        asked: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            asked = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Subscript):
+            asked = [node.slice]
+        elif isinstance(node, ast.MatchValue):
+            asked = [node.value]
+        elif isinstance(node, ast.Call):
+            asked = [*node.args, *(k.value for k in node.keywords if k.arg != "elem_id")]
+        for one in asked:
+            inner = one.elts if isinstance(one, ast.Tuple | ast.List | ast.Set) else [one]
+            if any(isinstance(e, ast.Constant) and e.value in names for e in inner):
+                lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_code_outside_domains_asks_for_a_domain_by_name(path):
+    room, *rest = path.relative_to(PACKAGE).parts
+    if room == "domains" or room in APART_FROM_DOMAINS:
+        return
+    if room == "train" and (rest[0] in OWN_RECIPES or rest[0] == "cards.py"):
+        return
+    names = {name for d in DOMAINS.values() for name in (d.name, d.kind)}
+    assert not named_domains(path, names)
+
+
+def test_a_domain_that_is_asked_for_by_name_is_noticed(tmp_path):
+    for code in (
+        'if name == "faces": pass', 'x = {"sdf": 1}[kind]', 'weight_map("shapes")',
+        'if kind in ("image", "sdf"): pass', 'match kind:\n    case "sdf": pass',
+    ):  # fmt: skip
+        path = tmp_path / "x.py"
+        path.write_text(code)
+        assert named_domains(path, {"faces", "shapes", "sdf", "image"}), code
+
+
+def test_modules_of_domains_and_maps_know_each_other_without_circles():
+    for room in ("domains", "maps"):
+        known = {p.stem: imports(p) for p in (PACKAGE / room).glob("*.py") if p.stem != "__init__"}
+        needs = {
+            a: {b for b in known if f"wsdemo.{room}.{b}" in names} for a, names in known.items()
+        }
+        while needs:
+            free = {a for a, others in needs.items() if not others & set(needs)}
+            assert free, f"{room}: a circle among {sorted(needs)}"
+            needs = {a: others for a, others in needs.items() if a not in free}

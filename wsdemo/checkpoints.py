@@ -1,11 +1,16 @@
-"""Checkpoints: safetensors whose metadata carries the recipe that decodes them."""
+"""Checkpoints: safetensors whose metadata carries the recipe that decodes them.
+
+They lie in a clone of the repository, or where WSDEMO_CHECKPOINTS says; what is missing there may
+be fetched by a ``Source``, which the entry points name, since this module opens no sockets.
+"""
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,11 +20,85 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 
-DIRECTORY = Path(__file__).resolve().parent.parent / "checkpoints"
-"""Where the shipped checkpoints lie."""
-
 _KEY = "wsdemo"
 T = TypeVar("T")
+
+
+# ---- where they lie ------------------------------------------------------------------------
+
+
+def checkpoints_folder(environment: Mapping[str, str], above: Path) -> Path:
+    """The folder of the checkpoints.
+
+    Args:
+        environment: Where WSDEMO_CHECKPOINTS may name a folder, which is then the only one.
+        above: The folder that holds the package: of a clone, with its checkpoints, or another.
+
+    Returns:
+        That folder, the clone's, or a cache of this user's, which need not exist.
+    """
+    if named := environment.get("WSDEMO_CHECKPOINTS"):
+        return Path(named).expanduser().resolve()
+    if (above / "pyproject.toml").is_file() and (above / "checkpoints").is_dir():
+        return above / "checkpoints"
+    cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "wsdemo" / "checkpoints"
+
+
+DIRECTORY = checkpoints_folder(os.environ, Path(__file__).resolve().parent.parent)
+"""Where the shipped checkpoints lie, or are fetched to."""
+
+
+class Source(Protocol):
+    """Where checkpoints come from that are not on this machine."""
+
+    def names(self) -> Sequence[str]:
+        """File names of the checkpoints that it has."""
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Writes one of them to a path, whole or not at all.
+
+        Raises:
+            WsdemoError: It has none of that name, or it cannot be reached.
+        """
+
+
+_sources: list[Source] = []
+
+
+def fetch_from(*sources: Source) -> None:
+    """Names the source of missing checkpoints; without arguments there is none."""
+    _sources[:] = sources
+
+
+def checkpoint_names(prefix: str = "") -> list[str]:
+    """File names of the checkpoints, on this machine and at its source, that begin so."""
+    names = {path.name for path in DIRECTORY.glob("*.safetensors")}
+    for source in _sources:
+        names |= set(source.names())
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def is_at_hand(path: Path) -> bool:
+    """Whether a checkpoint is there, after fetching it if there is a source that has it."""
+    if not path.is_file() and path.parent == DIRECTORY:
+        for source in _sources:
+            if path.name in source.names():
+                source.fetch(path.name, path)
+    return path.is_file()
+
+
+def _missing(path: Path) -> WsdemoError:
+    return WsdemoError(
+        "Checkpoint missing",
+        f"{path.name} is not in {path.parent}.",
+        "Clone the repository whole, or train it with the recipe in wsdemo/train. Outside a clone,"
+        " let WSDEMO_CHECKPOINTS name a folder that holds it, or WSDEMO_CHECKPOINTS_REPO a"
+        " repository of the Hub (owner/name).",
+    )
+
+
+# ---- files ---------------------------------------------------------------------------------
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -29,17 +108,13 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads a file that save_checkpoint wrote.
+    """Reads a file that save_checkpoint wrote; one of DIRECTORY is fetched first if it is missing.
 
     Raises:
-        WsdemoError: The file is missing, or is not such a file.
+        WsdemoError: The file is missing and cannot be fetched, or is not such a file.
     """
-    if not path.is_file():
-        raise WsdemoError(
-            "Checkpoint missing",
-            f"{path.name} is not in {path.parent}.",
-            "Clone the repository whole, or train it with the recipe in wsdemo/train.",
-        )
+    if not is_at_hand(path):
+        raise _missing(path)
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get(_KEY, "null"))

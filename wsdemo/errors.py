@@ -25,6 +25,16 @@ class WsdemoError(Exception):
         return {"title": self.title, "message": self.message, "hint": self.hint}
 
 
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raises WsdemoError unless low ≤ value ≤ high."""
+    if not low <= value <= high:
+        raise WsdemoError(
+            "Value out of range",
+            f"{name} is {value:g}; expected {low:g} to {high:g}.",
+            f"Choose a {name} in that range.",
+        )
+
+
 def refuse_lack_of_memory(error: BaseException) -> None:
     """Says that memory is lacking where that is what an error means.
 

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, refuse_lack_of_memory
 
 _HIDDEN, _PART = ".wsdemo-", ".part"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _GIVEN_UP = 86_400.0
 """Seconds after which nobody writes to a hidden file any more: its process was killed."""
 
@@ -114,6 +115,41 @@ def check_folder(folder: Path) -> None:
         raise WsdemoError(
             "Folder not writable", f"{there}: {error.strerror}.", "Choose another --out."
         ) from error
+
+
+# ---- what the machine refuses ------------------------------------------------------------
+
+
+def unwritable(error: OSError) -> WsdemoError:
+    """What to say when the system refuses a file."""
+    where = error.filename or "a file"
+    if error.errno in _FULL:
+        return WsdemoError(
+            "No room for a file",
+            f"{where}: {error.strerror}. An older file of that name is as it was.",
+            "Free some space, or choose another disk with --out.",
+        )
+    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")
+
+
+def explained(error: Exception) -> WsdemoError:
+    """The refusal that an error stands for, if the machine lacks memory or refuses a file.
+
+    Raises:
+        Exception: The error, if it stands for none.
+    """
+    if isinstance(error, WsdemoError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return unwritable(error)
+    try:
+        refuse_lack_of_memory(error)
+    except WsdemoError as lack:
+        return lack
+    raise error
+
+
+# ---- how it is done ----------------------------------------------------------------------
 
 
 def _folder(target: Path, made: list[Path]) -> Path:

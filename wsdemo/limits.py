@@ -116,3 +116,7 @@ MIN_MESH_FACES = 4
 """A tetrahedron is the smallest solid."""
 MESH_RESOLUTIONS = (32, 64, 96, 128, 192, 256)
 """Cells a side of marching cubes: 256 takes some seconds and 200,000 faces."""
+MAX_PROFILE_BYTES = 16 * 2**20
+"""An ICC profile, unpacked; those of printers have 3 MB."""
+MAX_MEASURED = 200
+"""Measured numbers in an instance file; ours have about a dozen."""

@@ -117,6 +117,9 @@ def parse_header(raw: bytes, size: int) -> Header:
         WsdemoError: It is malformed or beyond limits.
     """
     length = len(raw)
+    announced = raw.count(b'"data_offsets"')  # before they become objects
+    if announced > MAX_TENSORS:
+        raise _refuse(f"It holds {announced:,} tensors; {MAX_TENSORS:,} are allowed.")
     try:
         parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits

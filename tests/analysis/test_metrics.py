@@ -65,6 +65,7 @@ def test_auc_counts_ordered_pairs_with_ties_by_half():
     labels = torch.tensor([0, 0, 1, 1])
     assert area_under_roc(scores, labels) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
     assert np.isnan(area_under_roc(scores, torch.ones(4)))
+    assert np.isnan(area_under_roc(scores / 0, labels))
 
 
 def test_psnr_equals_scikit_image():

@@ -6,6 +6,7 @@ import pytest
 from tests.media.shapes import ball, box, torus
 from wsdemo.analysis.shapes import (
     chamfer_distance,
+    compare_clouds,
     compare_meshes,
     coverage_of,
     fscore,
@@ -85,3 +86,28 @@ def test_two_halves_of_one_set_cannot_be_told_apart_and_two_sets_can():
     z = [c * [1, 1, 3] for c in y]
     zz, xz = pairwise_chamfer(z, z), pairwise_chamfer(x, z)
     assert one_nearest_neighbour_accuracy(xx, zz, xz) > 0.9
+
+
+# ---- to the surface ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mesh", [box(1.8, 1.8, 1.8), ball(), torus(), box(1.8, 1, 0.01)])
+def test_a_mesh_has_the_best_scores_with_itself_whatever_its_area(mesh):
+    own = compare_meshes(mesh, mesh)
+    assert own == {"chamfer": pytest.approx(0, abs=1e-12), "fscore": 1, "iou": 1,
+                   "normals": pytest.approx(1)}  # fmt: skip
+    assert compare_clouds(box(1.8, 1.8, 1.8), box(1.8, 1.8, 1.8))["fscore_cloud"] < 0.9
+
+
+def test_a_shift_is_measured_to_the_surface():
+    a = box(1, 1, 1)
+    near = Mesh(a.vertices + np.array([0.015, 0, 0]), a.faces)
+    far = Mesh(a.vertices + np.array([0.05, 0, 0]), a.faces)
+    assert compare_meshes(a, near)["fscore"] == 1
+    # Two of six sides are off by the shift, and of the other four a strip of 5 % at one end.
+    assert compare_meshes(a, near)["chamfer"] == pytest.approx(2 * 0.015**2 / 3, rel=0.1)
+    assert compare_meshes(a, far)["fscore"] == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_scores_are_the_same_every_time():
+    assert compare_meshes(torus(), ball()) == compare_meshes(torus(), ball())

@@ -1,35 +1,17 @@
 """A Hugging Face Space on this machine: https in front of the app, and the variables it gets."""
 
 import asyncio
-import datetime
-import ipaddress
 import re
 import ssl
 import threading
 
+import trustme
+
 
 def certificate(folder):
-    """A certificate for 127.0.0.1 that nobody vouches for, as a file with its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - day).not_valid_after(now + day)
-        .add_extension(host, critical=False).sign(key, hashes.SHA256())
-    )  # fmt: skip
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    """A certificate for 127.0.0.1 whose authority no browser knows, as a file with its key."""
     path = folder / "edge.pem"
-    path.write_bytes(private + made.public_bytes(pem))
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
     return path
 
 

@@ -1,7 +1,7 @@
 """The map of weight space in a real browser: opened, walked, edited, re-gauged."""
 
 from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, wait_for_status
-from wsdemo.maps import weight_map as maps
+from wsdemo.maps.weight_map import weight_map
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -31,7 +31,7 @@ def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
 
 def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     """Only some faces were fitted as LoRA; keys and Enter stay among them."""
-    faces = maps.weight_map("faces")
+    faces = weight_map("faces")
     page.get_by_role("tab", name="Clusters").click()
     page.locator(".wm-canvas").wait_for()
     page.get_by_text("faces", exact=True).first.click()

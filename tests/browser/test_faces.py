@@ -34,7 +34,7 @@ def test_a_click_draws_other_faces_and_selecting_one_shows_its_file(page, tmp_pa
         ).first.click()
     saved = tmp_path / "face.safetensors"
     download.value.save_as(saved)
-    from wsdemo.domains.pipelines import open_instance
+    from wsdemo.domains.instances import open_instance
 
     assert open_instance(saved).adapter.config.representation == "mlora-asym"
 

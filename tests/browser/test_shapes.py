@@ -20,7 +20,7 @@ def test_shapes_are_drawn_and_one_can_be_turned_around(page, tmp_path):
         ).locator("visible=true").first.click()
     saved = tmp_path / "shape.safetensors"
     download.value.save_as(saved)
-    from wsdemo.domains.pipelines import open_instance
+    from wsdemo.domains.instances import open_instance
 
     assert open_instance(saved).domain == "sdf"
 

@@ -1,5 +1,8 @@
 """Fitting: batched, deterministic, and it moves only what may move."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -135,3 +138,15 @@ def test_warm_start_shows_what_the_base_shows():
     cold = (adapter.decode(adapter.start[None], features) - own).square().mean()
     warm = (adapter.decode(warm_start(adapter, points)[None], features) - own).square().mean()
     assert float(warm) < 0.2 * float(cold)  # eight channels cannot follow it all the way
+
+
+def test_the_first_fit_of_a_process_has_its_whole_time():
+    """What torch imports with its first optimiser is imported before the clock is looked at."""
+    code = (
+        "import sys, torch; from wsdemo.fields.fit import load_optimizer; load_optimizer();"
+        " before = set(sys.modules); x = torch.zeros(9, requires_grad=True);"
+        " o = torch.optim.Adam([x], fused=True); x.grad = x + 1; o.step();"
+        " print(len(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 10

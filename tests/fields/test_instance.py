@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -101,21 +102,40 @@ def test_integer_weights_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"kind": "base"}, "kind 'base'"),
-        ({"version": 9}, "version 9"),
+        ({"kind": "base"}, "kind = 'base'"),
+        ({"version": 9}, "version = '9'"),
         ({"domain": "sound"}, "domain 'sound'"),
-        ({"base": 5}, "malformed"),
-        ({"adapter": {"rank": 4}}, "malformed"),
+        ({"base": 5}, "lack base.name"),
+        ({"adapter": {"rank": 4}}, "lack adapter.representation"),
         ({"adapter": {"representation": "mlora", "rank": 10**6, "seed": 0}}, "Rank out of range"),
         ({"adapter": {"representation": "x", "rank": 4, "seed": 0}}, "Found 'x'"),
         ({"adapter": {"representation": "mlora", "rank": 4, "seed": 0, "new": 1}}, "no field new"),
-        ({"size": -5}, "expected an instance"),
-        ({"measured": {"psnr": "high"}}, "expected an instance"),
-        ({"measured": None}, "malformed"),
+        ({"size": -5}, "size = '-5'; expected 1 to"),
+        ({"measured": {"psnr": "high"}}, "measured.psnr = 'high'; expected a number"),
+        ({"measured": {"psnr": math.nan}}, "measured.psnr = 'nan'; expected a finite"),
+        ({"measured": {"psnr": True}}, "measured.psnr = 'True'; expected a number"),
+        (
+            {"measured": {"scale": 2.0, "centre_x": 1.0}},
+            "lack measured.centre_y, measured.centre_z",
+        ),
+        (
+            {"measured": dict.fromkeys(("centre_x", "centre_y", "centre_z", "scale"), 0.0)},
+            "above 0",
+        ),
+        ({"size": 64.5}, "size = '64.5'; expected a whole"),
+        ({"canonical": 1}, "canonical = '1'; expected true or false"),
+        ({"measured": None}, "measured = 'None'; expected an object"),
     ],
 )
 def test_wrong_metadata_are_refused(tmp_path, changes, match):
     refuse(tmp_path, with_meta(**changes), match)
+
+
+def test_whole_numbers_may_be_written_either_way(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(with_meta(size=64.0, measured={"steps": 5}))
+    again = read_instance(path, load_base)
+    assert (again.size, again.measured) == (64, {"steps": 5.0})
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path):

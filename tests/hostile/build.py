@@ -90,8 +90,9 @@ BAD: dict[str, bytes] = {
         bytes(24),
     ),
     "more bytes than the shape needs": raw({"x.lora_A.weight": entry([1, 2], 0, 16)}, bytes(16)),
-    "twenty-one thousand tensors": raw(
-        {f"x{i}.lora_A.weight": entry([1], 4 * i, 4 * i + 4) for i in range(21_000)}, bytes(84_000)
+    "a hundred thousand and one tensors": raw(
+        {f"x{i}.lora_A.weight": entry([1], 4 * i, 4 * i + 4) for i in range(100_001)},
+        bytes(400_004),
     ),
     "nine megabytes of metadata": raw({"__metadata__": {"a": "x" * 9_000_000}, **ONE}, bytes(16)),
     "a pickle of torch": b"PK\x03\x04" + bytes(200),
@@ -147,6 +148,37 @@ BAD: dict[str, bytes] = {
 }  # fmt: skip
 
 BAD |= {
+    "all modules of rank 0": save(
+        {"unet.a.lora_A.weight": torch.ones(0, 16), "unet.a.lora_B.weight": torch.ones(24, 0)}
+    ),
+    "every factor empty, as ZeRO-3 leaves them": save(
+        {"unet.a.lora_A.weight": torch.ones(0), "unet.a.lora_B.weight": torch.ones(0)}
+    ),
+    "factors in 8 bits without their scales": kohya(
+        torch.ones(4, 16, dtype=torch.int8), torch.ones(24, 4, dtype=torch.int8)
+    ),
+    "factors in 8 bits with scales of another length": kohya(
+        torch.ones(4, 16, dtype=torch.int8), torch.ones(24, 4, dtype=torch.int8),
+        **{"lora_down.scale_weight": torch.ones(3), "lora_up.scale_weight": torch.ones(24)},
+    ),
+    "factors in 8 bits whose scale is NaN": kohya(
+        torch.ones(4, 16, dtype=torch.int8), torch.ones(24, 4, dtype=torch.int8),
+        **{"lora_down.scale_weight": torch.tensor(float("nan")),
+           "lora_up.scale_weight": torch.ones(1)},
+    ),
+    "sparse entries at places beyond all bounds": save(
+        {"a.shira_weight": torch.ones(2), "a.shira_indices": torch.tensor([[0, 2**40], [0, 2**40]])}
+    ),
+    "sparse entries at negative places": save(
+        {"a.shira_weight": torch.ones(2), "a.shira_indices": torch.tensor([[0, -1], [0, 1]])}
+    ),
+    "a circulant kernel that expands to 400 MB": eights(c3a_kernel=(1, 1, 10_000)),
+    "tiles of two sizes": save(
+        {"a.gralora_A": torch.ones(2, 4, 4), "a.gralora_B": torch.ones(3, 4, 6)}
+    ),
+    "experts of two numbers": save(
+        {"a.lora_A.weight": torch.ones(3, 2, 8), "a.lora_B.weight": torch.ones(4, 6, 2)}
+    ),
     "half of a surrogate pair in a name": raw(
         {"\ud800.lora_A.weight": entry([1, 2], 0, 8), "\ud800.lora_B.weight": entry([2, 1], 8, 16)},
         bytes(16),
@@ -193,6 +225,11 @@ ODD: dict[str, bytes] = {
                               "../../etc/passwd.lora_B.weight": B}),
     "a name of fifty thousand letters": save(
         {"x" * 50_000 + ".lora_A.weight": A, "x" * 50_000 + ".lora_B.weight": B}
+    ),
+    "an empty tensor beside a pair": save({**PAIR, "stray": torch.ones(0)}),
+    "a module of rank 0 beside a pair": save(
+        {**PAIR, "unet.b.lora_A.weight": torch.ones(0, 16),
+         "unet.b.lora_B.weight": torch.ones(24, 0)}
     ),
     "metadata that claim to be mLoRA": save(PAIR, {"wsdemo": '{"representation": "mlora"}'}),
     "an adapter configuration that is no JSON": save(PAIR, {"lora_adapter_metadata": "{{{"}),

@@ -39,7 +39,9 @@ ROLES = (
     "lora_down.weight", "lora_up.weight", "lora_mid.weight", "alpha", "dora_scale", "diff",
     "lora_A.weight", "lora_B.weight", "lora_E", "ranknum", "lora_magnitude_vector",
     "lora_embedding_A", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "lokr_w1",
-    "lokr_w2", "lokr_w2_a", "lokr_t2",
+    "lokr_w2", "lokr_w2_a", "lokr_t2", "scale", "lora_down.scale_weight", "lora_down.0.weight",
+    "lora_up.0.weight", "lora_A.other.weight", "lora_diag", "gralora_A", "gralora_B", "c3a_kernel",
+    "shira_weight", "shira_indices", "hira_A", "hira_B", "A", "B", "lora_a", "lora_b",
 )  # fmt: skip
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "I64": 8, "I32": 4, "U8": 1,
          "BOOL": 1}  # fmt: skip

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from wsdemo.domains import pipelines
+from wsdemo.domains.instances import open_instance
 from wsdemo.errors import WsdemoError
-from wsdemo.maps import weight_map as maps
+from wsdemo.maps.weight_map import point_instance, weight_map
 
 QUIET = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -22,7 +22,7 @@ QUIET = settings(
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     path = tmp_path_factory.mktemp("good") / "face.safetensors"
-    maps.point_instance(maps.weight_map("faces"), 0).save(path)
+    point_instance(weight_map("faces"), 0).save(path)
     return path
 
 
@@ -38,7 +38,7 @@ def test_flipped_bytes_and_cuts(good, tmp_path, flips, cut):
     path = tmp_path / "x.safetensors"
     path.write_bytes(bytes(data[: len(data) - (cut if cut % 2 else 0)]))
     with contextlib.suppress(WsdemoError):
-        instance = pipelines.open_instance(path)
+        instance = open_instance(path)
         assert torch.isfinite(instance.weights).all()
 
 
@@ -64,4 +64,4 @@ def test_any_value_anywhere_in_the_metadata(good, tmp_path, where, value):
     path = tmp_path / "x.safetensors"
     save_file(load_file(good), path, metadata={"wsdemo": json.dumps(meta)})
     with contextlib.suppress(WsdemoError):
-        pipelines.open_instance(path)
+        open_instance(path)

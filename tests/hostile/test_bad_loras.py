@@ -11,28 +11,27 @@ from hypothesis import strategies as st
 
 from tests.conftest import little_work
 from tests.hostile.build import BAD, ODD, good
-from wsdemo.cli.lora import passport
 from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.predictor.answers import answer
+from wsdemo.lol.predictor.answers import ask
 from wsdemo.lol.predictor.shipped import shipped_predictors
-from wsdemo.lora.geometry import measure
-from wsdemo.lora.reader import read_lora
-from wsdemo.ui.lora.lora_tab import passport as shown
-from wsdemo.ui.lora.lora_tab import table
+from wsdemo.lora.passport import passport
+from wsdemo.lora.reading import read
+from wsdemo.ui.lora.report import card_html, passport_text, table
 
 
 def everything(path):
     """What the evaluator does with a file."""
-    lora = read_lora(path)
-    geometry = measure(lora)
+    reading = read(path)
+    lora, geometry = reading.lora, reading.geometry
     json.dumps(passport(lora, geometry), allow_nan=False)
-    table(lora, geometry)
-    shown(lora, geometry).encode()
+    table(reading)
+    passport_text(reading).encode()
+    card_html(reading).encode()
     for module in lora.modules:
         assert torch.isfinite(module.U).all()
         assert torch.isfinite(module.V).all()
-    answer(lora, shipped_predictors())
+    ask(reading, shipped_predictors())
     return lora, geometry
 
 

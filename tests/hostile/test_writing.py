@@ -7,18 +7,20 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
-from wsdemo.domains.instances import make_instance
-from wsdemo.domains.models import diffusion_of
-from wsdemo.domains.registry import domain_named
 
 from tests.lol.synthetic import write_collection
 from tests.lora.files import families, peft_folder, write
 from tests.media.shapes import box
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.cli import fields, lol, lora, maps
 from wsdemo.cli.main import main
+from wsdemo.domains.instances import make_instance
+from wsdemo.domains.models import diffusion_of
+from wsdemo.domains.registry import domain_named
 from wsdemo.media.mesh_files import mesh_bytes
 
 
@@ -36,11 +38,14 @@ def inputs(tmp_path_factory):
             instance.save(folder / f"{name}-{i}.safetensors")
     write(folder / "lora.safetensors", families()["kohya"][0], {})
     peft_folder(folder / "peft", {"r": 3, "lora_alpha": 3})
-    torch.save(dict(families()["kohya"][0]), folder / "lora.pt")
-    write_collection(folder / "many", count=60)
+    np.savez(folder / "lora.npz", **families()["kohya"][0])
+    torch.save(families()["kohya"][0], folder / "lora.pt")
+    write_collection(folder / "many", count=90)
     return folder
 
 
+WARM = (fields, lol, lora, maps)
+"""Imported here once, instead of in the process of every test."""
 VERBS = {
     "sample faces": "sample faces --count 1 --steps 1 --out OUT/",
     "sample shapes": "sample shapes --count 1 --steps 1 --resolution 32 --out OUT/",
@@ -57,6 +62,7 @@ VERBS = {
     "merge": "merge IN/peft/adapter_model.safetensors --style peft --out OUT/x.safetensors",
     "regauge": "regauge IN/lora.safetensors --out OUT/x.safetensors",
     "convert": "convert IN/lora.pt --out OUT/x.safetensors",
+    "convert an archive": "convert IN/lora.npz --out OUT/x.safetensors",
     "lol train": "lol train --loras IN/many --labels IN/many/labels.csv --models linear --seeds 1"
     " --out OUT/",
     "lol examples": "lol examples --out OUT/",

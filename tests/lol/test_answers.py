@@ -12,7 +12,8 @@ from tests.lol.test_predictor import BASE, TASKS, as_lora
 from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature, pack, regauge_pairs
-from wsdemo.lol.models.networks import ModelConfig, build_model
+from wsdemo.lol.models.networks import build_model
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.predictor.answers import (
     WEAKER,
     Grounds,
@@ -32,10 +33,11 @@ from wsdemo.lol.predictor.predictor import (
     spectrum_features,
 )
 from wsdemo.lol.predictor.shipped import shipped_predictors
-from wsdemo.lora.arithmetic import merge, save_lora
+from wsdemo.lora.merging import merge
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
 from wsdemo.lora.reading import Reading
+from wsdemo.lora.writing import save_lora
 
 KEYS = (("keys and shapes", "SD 1"),)
 

@@ -7,15 +7,12 @@ from hypothesis import strategies as st
 
 from tests.lol.synthetic import SIGNATURE, pairs
 from wsdemo.lol.data.pairs import Pairs, regauge_pairs
-from wsdemo.lol.models.networks import (
-    MODELS,
-    EquivariantLinear,
-    ModelConfig,
-    build_model,
-    gl_gate,
-)
+from wsdemo.lol.models.networks import MODELS, EquivariantLinear, build_model, gl_gate
+from wsdemo.lol.models.parts import ModelConfig
 
-INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
+INVARIANT = (
+    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp-svd", "mlp-dense", "spectral"
+)  # fmt: skip
 
 
 def built(name, rank=3, **options):
@@ -89,10 +86,10 @@ def test_only_singular_values_cannot_see_the_sign_of_an_update(name):
     model, batch = built(name), pairs(4, dtype=torch.float64)
     with torch.no_grad():
         difference = (model(batch) - model(flipped(batch))).abs().max()
-    assert (difference < 1e-9) == (name == "mlp-svd")
+    assert (difference < 1e-9) == (name in ("mlp-svd", "spectral"))
 
 
-@pytest.mark.parametrize("name", ["gl-net", "mlp-dense"])
+@pytest.mark.parametrize("name", ["gl-net", "gl-net-shared", "mlp-dense", "w2t", "spectral"])
 def test_invariant_models_accept_any_rank_and_padding_changes_nothing(name):
     model = built(name)
     with torch.no_grad():

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from scipy import stats
 from sklearn.metrics import brier_score_loss
 
@@ -76,7 +77,8 @@ def test_intervals_hold_what_they_promise_on_new_loras(predictor):
     models = predictor.tasks["score"]
     error = (models.outputs(fresh.pairs)[:, 0] - fresh.labels["score"]).abs()
     covered = float((error <= models.half_width[0]).float().mean())
-    assert 0.82 < covered <= 1.0
+    # A quantile of the 40 residuals that choose the width leaves a standard deviation of 0.047.
+    assert 0.9 - 2.5 * 0.047 < covered <= 1.0
 
 
 def test_a_logarithmic_task_answers_in_its_own_unit(predictor):
@@ -235,8 +237,14 @@ def test_curves_meet_the_prediction_where_nothing_is_changed(predictor):
 def test_a_model_index_is_marked_as_predicted(predictor):
     found = answer(as_lora(labelled(3, 11).pairs, 0), [predictor])
     text = model_index('a "name"', found.predictions)
-    assert text.count("predicted by wsdemo") == 3
-    assert "verified: false" in text
+    (entry,) = yaml.safe_load(text)["model-index"]
+    assert entry["name"] == 'a "name"'
+    assert len(entry["results"]) == 3
+    for result, predicted in zip(entry["results"], found.predictions, strict=True):
+        (metric,) = result["metrics"]
+        assert metric["name"] == f"predicted {predicted.name}"
+        assert metric["verified"] is False
+        assert "predicted by wsdemo" in result["dataset"]["name"]
 
 
 # ---- metrics -----------------------------------------------------------------------

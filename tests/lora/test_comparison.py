@@ -8,8 +8,8 @@ import torch
 from tests.lora.files import rand
 from tests.lora.loras import dense, lora_of
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.arithmetic import merge
 from wsdemo.lora.comparison import compare, inner
+from wsdemo.lora.merging import merge
 
 
 def test_comparison_equals_the_dense_one(tmp_path):

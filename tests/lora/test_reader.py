@@ -100,11 +100,13 @@ def test_multiplicative_adapters_are_never_called_additive(tmp_path):
 
 
 def test_our_own_instances_are_read(tmp_path):
-    from wsdemo.domains import pipelines
+    from wsdemo.domains.faces import FACES
+    from wsdemo.domains.instances import make_instance
+    from wsdemo.domains.models import adapter_of
 
-    adapter = pipelines.face_adapter("mlora-asym", 8, 0)
+    adapter = adapter_of(FACES, "mlora-asym", 8, 0)
     path = tmp_path / "face.safetensors"
-    pipelines.face_instance(adapter, adapter.start, {}).save(path)
+    make_instance(FACES, adapter, adapter.start).save(path)
     lora = read_lora(path)
     assert (lora.kind, lora.ranks) == ("multiplicative", {8: 6})
 

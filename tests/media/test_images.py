@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_PICTURE_BYTES
@@ -136,7 +136,7 @@ BAD = {
     "text": (b"hello" * 100, "Not a picture"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Not a picture"),
     "pdf": (b"%PDF-1.7 " + bytes(100), "Not a picture"),
-    "cut jpeg": (GOOD_JPEG[: len(GOOD_JPEG) // 2], "Picture unreadable"),
+    "cut jpeg": (GOOD_JPEG[: len(GOOD_JPEG) // 2], "Picture cut off"),
     "cut png": (encode(gradient())[:80], "Picture unreadable"),
     "one pixel": (encode(Image.new("RGB", (1, 1))), "Picture too small"),
     "thin": (encode(Image.new("RGB", (500, 3))), "Picture too small"),
@@ -201,3 +201,144 @@ def test_contact_sheet_places_images_row_by_row():
     assert sheet.shape == (3, 11, 11)
     assert (int(sheet[0, 1, 1]), int(sheet[0, 1, 6]), int(sheet[0, 6, 1])) == (10, 20, 30)
     assert int(sheet[0, 6, 6]) == 255
+
+
+# ---- colours -------------------------------------------------------------------------
+
+
+def matrix_profile(primaries, gamma: int = 563) -> bytes:
+    """An ICC profile of three primaries in XYZ (D50) and one gamma, in 256ths."""
+
+    def fixed(values) -> bytes:
+        return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+
+    curve = b"curv" + bytes(4) + struct.pack(">IHH", 1, gamma, 0)
+    name = b"desc" + bytes(4) + struct.pack(">I", 2) + b"x\0" + bytes(78)
+    data = [(b"desc", name), (b"cprt", b"text" + bytes(4) + b"x\0"),
+            (b"wtpt", b"XYZ " + bytes(4) + fixed((0.9642, 1, 0.8249)))]  # fmt: skip
+    for letter, primary in zip("rgb", primaries, strict=True):
+        data.append((letter.encode() + b"XYZ", b"XYZ " + bytes(4) + fixed(primary)))
+        data.append((letter.encode() + b"TRC", curve))
+    table, body = struct.pack(">I", len(data)), b""
+    start = 132 + 12 * len(data)
+    for key, value in data:
+        value += b"\0" * (-len(value) % 4)
+        table += key + struct.pack(">II", start + len(body), len(value))
+        body += value
+    head = struct.pack(">I4sI4s4s4s12s4s", 128 + len(table) + len(body), b"", 0x02400000, b"mntr",
+                       b"RGB ", b"XYZ ", b"", b"acsp").ljust(68, b"\0")  # fmt: skip
+    return (head + fixed((0.9642, 1, 0.8249))).ljust(128, b"\0") + table + body
+
+
+RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
+P3 = [(0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841)]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("profile", [matrix_profile((GREEN, BLUE, RED)), matrix_profile(P3)])
+def test_profiles_are_applied_and_said(kind, profile):
+    stored = Image.new("RGB", (64, 64), (60, 90, 200))
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    wanted = ImageCms.profileToProfile(stored, source, ImageCms.createProfile("sRGB"))
+    options = {"quality": 100} if kind in ("JPEG", "WEBP") else {}
+    picture, notes = open_picture(encode(stored, kind, icc_profile=profile, **options))
+    assert np.abs(np.subtract(picture.getpixel((9, 9)), wanted.getpixel((9, 9)))).max() < 8
+    assert any("profile" in note for note in notes)
+
+
+def test_srgb_itself_changes_nothing_and_a_damaged_profile_is_said():
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture, notes = open_picture(encode(gradient(), icc_profile=own))
+    assert notes == []
+    assert picture.tobytes() == gradient().tobytes()
+    picture, notes = open_picture(encode(gradient(), icc_profile=b"no profile"))
+    assert picture.tobytes() == gradient().tobytes()
+    assert any("profile is damaged" in note for note in notes)
+
+
+def test_a_profile_of_another_kind_of_colours_is_ignored_and_said():
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    _, notes = open_picture(encode(gradient().convert("L"), icc_profile=own))
+    assert any("is for RGB, not L" in note for note in notes)
+
+
+def test_transparency_survives_a_profile():
+    layer = Image.new("RGBA", (40, 40), (60, 90, 200, 255))
+    layer.paste((0, 0, 0, 0), (0, 0, 20, 40))
+    picture, notes = open_picture(encode(layer, icc_profile=matrix_profile((GREEN, BLUE, RED))))
+    assert picture.getpixel((5, 5)) == (255, 255, 255)
+    assert picture.getpixel((30, 5)) != (60, 90, 200)
+    assert len(notes) == 2
+
+
+# ---- sound pixels in odd files -------------------------------------------------------
+
+
+def test_large_texts_and_profiles_do_not_damage_a_png():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", '{"a":1}' * 300_000, zip=True)
+    info.add_itxt("more", "x" * 3_000_000, zip=True)
+    picture, _ = open_picture(encode(gradient(), pnginfo=info, icc_profile=bytes(3_000_000)))
+    assert picture.tobytes() == gradient().tobytes()
+
+
+@pytest.mark.parametrize(("tag", "kind", "count", "value"), [
+    (0x9204, 10, 1, struct.pack("<ii", -1, 0)), (0x11A, 2, 4, b"abc\0"),
+    (0x132, 3, 2, b"\1\2\3\4"), (0x9286, 99, 1, b"\0\0\0\0"),
+])  # fmt: skip
+def test_odd_exif_leaves_the_orientation(tag, kind, count, value):
+    first = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
+    place = value if len(value) <= 4 else struct.pack("<I", 38)
+    second = struct.pack("<HHI", tag, kind, count) + place
+    entries = sorted([first, second], key=lambda e: struct.unpack("<H", e[:2]))
+    exif = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + bytes(4)
+    exif += value if len(value) > 4 else b""
+    picture, notes = open_picture(encode(gradient(), "JPEG", exif=b"Exif\0\0" + exif))
+    assert picture.size == (30, 40)
+    assert any("upright" in note for note in notes)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100}])
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_jpeg_without_its_end_is_read_and_said(options, lost):
+    whole = encode(gradient(200, 150), "JPEG", **options)
+    picture, notes = open_picture(whole[:-lost])
+    assert picture.tobytes() == open_picture(whole)[0].tobytes()
+    assert any("end marker" in note for note in notes)
+
+
+@pytest.mark.parametrize("image", [gradient(200, 200), Image.new("RGB", (200, 200), "red")])
+def test_a_jpeg_that_lacks_more_is_called_cut_off(image):
+    whole = encode(image, "JPEG", quality=95)
+    head = whole.index(b"\xff\xda")
+    with pytest.raises(WsdemoError, match="rows of pixels"):
+        open_picture(whole[: head + (len(whole) - head) // 2])
+
+
+def test_avif_and_heic_are_read_and_a_damaged_heic_is_named():
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    for kind in ("AVIF", "HEIF"):
+        picture, _ = open_picture(encode(Image.new("RGB", (64, 64), "red"), kind))
+        assert np.abs(np.subtract(picture.getpixel((9, 9)), (255, 0, 0))).max() < 12
+    with pytest.raises(WsdemoError, match="HEIC"):
+        open_picture(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(2000))
+
+
+def test_a_zoom_into_a_large_jpeg_sees_all_of_its_pixels():
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    large = np.full((2048, 2048, 3), 128, np.uint8)
+    large[512:640, 512:640] = noise.repeat(4, 0).repeat(4, 1)
+    data = encode(Image.fromarray(large), "JPEG", quality=97, subsampling=0)
+    crop = Crop(512 / 1920, 512 / 1920, 16)
+    found = to_square(open_picture(data)[0], crop, 64).double()
+    wanted = to_square(Image.fromarray(large), crop, 64).double()
+    assert float((found - wanted).square().mean()) < 20
+
+
+@pytest.mark.parametrize(("start", "word"), [
+    (b"8BPS", "PSD"), (b"\xff\x0a", "JPEG XL"), (b"<!DOCTYPE html>", "web page"),
+    (b"version https://git-lfs", "Git LFS"), (b"\0\0\0\x18ftypisom", "video"), (b"%PDF-1", "PDF"),
+])  # fmt: skip
+def test_strangers_are_named(start, word):
+    with pytest.raises(WsdemoError, match=word):
+        open_picture(start + bytes(200))

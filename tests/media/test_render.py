@@ -127,3 +127,34 @@ def test_a_driver_that_hangs_fails_one_picture_at_most_and_not_the_next(monkeypa
         render(ball(), 32, renderer="egl")
     assert opengl._WORKER._thread.daemon  # or the process could not end
     release.set()
+
+
+# ---- framing and shading -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("renderer", ["software", pytest.param("egl", marks=needs_egl)])
+@pytest.mark.parametrize("mesh", [box(1.8, 1.8, 1.8), box(2, 2, 2), ball(0.9)])
+def test_the_usual_camera_crops_nothing(mesh, renderer):
+    picture = render(mesh, 100, renderer=renderer)
+    seen = (picture != BACKGROUND).any(-1)
+    assert not (seen[0].any())
+    assert not (seen[-1].any())
+    assert not (seen[:, 0].any())
+    assert not (seen[:, -1].any())
+
+
+@pytest.mark.parametrize("renderer", ["software", pytest.param("egl", marks=needs_egl)])
+@pytest.mark.parametrize("mesh", [ball(), box(), torus()], ids=["ball", "box", "torus"])
+def test_an_inside_out_mesh_looks_the_same(mesh, renderer):
+    turned = Mesh(mesh.vertices, mesh.faces[:, ::-1].copy())
+    a, b = (render(m, 96, renderer=renderer).astype(int) for m in (mesh, turned))
+    assert np.abs(a - b).mean() < 0.5
+
+
+@pytest.mark.parametrize("renderer", ["software", pytest.param("egl", marks=needs_egl)])
+def test_sharp_edges_are_flat_and_round_ones_smooth(renderer):
+    picture = render(box(1.2, 1.2, 1.2), 128, renderer=renderer)
+    _colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    assert (counts > 300).sum() == 4  # the background and three faces
+    round_one = render(ball(), 128, renderer=renderer)
+    assert len(np.unique(round_one.reshape(-1, 3), axis=0)) > 80

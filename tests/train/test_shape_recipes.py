@@ -63,7 +63,7 @@ def test_base_and_encoder_learn_distances(folders):
 def test_fits_are_stored_by_name(folders):
     weights, names = load_fits(folders / "runs/shapes-fit/mlora-asym-r4/train")
     assert len(weights) == len(names) == 32
-    assert names[0] == "toy/0000"
+    assert names[0] == "airplane/toy0000"
 
 
 def test_diffusion_model_samples_and_knows_categories(folders):

@@ -1,7 +1,9 @@
 """Whoever waits for something quick does not wait for what takes long."""
 
+from functools import partial
+
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.shared.events import COMPUTE, QUICK
+from wsdemo.ui.shared.events import COMPUTE, QUICK, READING
 
 APART = (
     ("many.batch", "report.inspect"),
@@ -10,7 +12,7 @@ APART = (
     ("own_predictor.use_predictor", "prediction.predict"),
     ("hub_row.fetch", "report.inspect"),
     ("hub_row.look", "pairing.both"),
-    ("shape_fit_tab.fit", "shape_fit_tab.look"),
+    ("fit_tab.fit_one", "fit_tab.look_at"),
 )
 """Pairs of handlers of which none waits for the other: ``module.function``."""
 SLOW = {"report", "prediction", "pairing", "convert", "many", "own_predictor", "hub_row"}
@@ -21,13 +23,15 @@ def test_slow_jobs_do_not_hold_up_quick_ones_nor_each_other():
     queues: dict[str, set[str]] = {}
     for event in build_blocks().fns.values():
         if event.fn is not None and event.queue is not False:
-            name = f"{event.fn.__module__.rsplit('.', 1)[-1]}.{event.fn.__name__}"
+            handler = event.fn.func if isinstance(event.fn, partial) else event.fn
+            name = f"{handler.__module__.rsplit('.', 1)[-1]}.{handler.__name__}"
             queues.setdefault(name, set()).add(str(event.concurrency_id))
     quick = {name for name, own in queues.items() if QUICK["concurrency_id"] in own}
     assert quick
     of_loras = {name for name in quick if name.split(".")[0] in SLOW}
     assert not of_loras
-    assert "shape_fit_tab.look" not in quick
+    # A photo is read at once, a mesh may take minutes.
+    assert queues["fit_tab.look_at"] == {QUICK["concurrency_id"], READING["concurrency_id"]}
     for one, other in APART:
         assert not queues[one] & queues[other], (one, other)
-    assert queues["shape_fit_tab.fit"] == {COMPUTE["concurrency_id"]}
+    assert queues["fit_tab.fit_one"] == {COMPUTE["concurrency_id"]}

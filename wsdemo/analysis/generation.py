@@ -1,7 +1,7 @@
 """How well samples match data, in a feature space: distances between two sets of vectors."""
 
-import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 
@@ -64,12 +64,10 @@ def nearest_distances(queries: Tensor, references: Tensor) -> Tensor:
 
 
 def area_under_roc(scores: Tensor, labels: Tensor) -> float:
-    """AUC of (n,) scores for (n,) 0/1 labels, ties counted half; NaN if one class is missing."""
-    positive, negative = int(labels.sum()), int((1 - labels.long()).sum())
-    if positive == 0 or negative == 0:
+    """AUC of (n,) scores for (n,) 0/1 labels, ties counted half.
+
+    NaN if one class is missing, or a score is no number, as a diverged model's are.
+    """
+    if len(labels.unique()) < 2 or not bool(scores.isfinite().all()):
         return float("nan")
-    _, inverse, counts = np.unique(scores.double().numpy(), return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks = (ends - (counts - 1) / 2)[inverse]
-    rank_sum = float(ranks[labels.bool().numpy()].sum())
-    return (rank_sum - positive * (positive + 1) / 2) / (positive * negative)
+    return float(roc_auc_score(labels.bool().cpu().numpy(), scores.double().cpu().numpy()))

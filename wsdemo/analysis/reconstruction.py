@@ -1,14 +1,18 @@
 """How close a decoded picture is to its original."""
 
-import numpy as np
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from wsdemo.fields.fit import psnr_from_mse
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    """PSNR in dB of two (3, H, W) uint8 pictures, 10 log₁₀(255² / MSE); 99 if equal."""
-    mse = float((a.double() - b.double()).square().mean())
-    return 99.0 if mse == 0 else 10 * float(np.log10(255.0**2 / mse))
+MOST = 99.0
+"""PSNR in dB of equal pictures."""
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """PSNR in dB of (…, 3, H, W) uint8 pictures, 10 log₁₀(255² / MSE) at most MOST: (…,)."""
+    mse = (a.double() - b.double()).square().mean((-3, -2, -1))
+    return psnr_from_mse(mse, peak=255.0).clamp(max=MOST)
 
 
 def ssim(a: Tensor, b: Tensor) -> float:

@@ -8,13 +8,16 @@ divided by its standard deviation.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from wsdemo.media.meshes import Floats, Mesh, face_normals, surface_points
-from wsdemo.media.sdf import is_inside
+from wsdemo.media.sdf import is_inside, nearest_on_surface
 
 FSCORE_RADIUS = 0.018
-"""1 % of the longest side."""
+"""1 % of the longest side, in normalised units: how near is near enough."""
+FSCORE_SHARE = 0.01
+"""The same as a share of the longest side."""
 
 
 def nearest(points: Floats, others: Floats) -> tuple[Floats, Floats]:
@@ -30,18 +33,12 @@ def chamfer_distance(a: Floats, b: Floats) -> float:
 
 def fscore(a: Floats, b: Floats, radius: float = FSCORE_RADIUS) -> float:
     """Harmonic mean of the shares of points that have one of the other set within a radius."""
-    precision = float((nearest(a, b)[0] < radius).mean())
-    recall = float((nearest(b, a)[0] < radius).mean())
+    return _harmonic_mean(nearest(a, b)[0] < radius, nearest(b, a)[0] < radius)
+
+
+def _harmonic_mean(there: NDArray[np.bool_], back: NDArray[np.bool_]) -> float:
+    precision, recall = float(there.mean()), float(back.mean())
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
-
-
-def normal_consistency(a: Mesh, b: Mesh, count: int = 30_000, seed: int = 0) -> float:
-    """Mean |cosine| between the normals of nearest surface points, both ways."""
-    (p, i), (q, j) = surface_points(a, count, seed), surface_points(b, count, seed + 1)
-    n, m = face_normals(a)[0][i], face_normals(b)[0][j]
-    there = np.abs((n * m[nearest(p, q)[1].astype(int)]).sum(1)).mean()
-    back = np.abs((m * n[nearest(q, p)[1].astype(int)]).sum(1)).mean()
-    return float((there + back) / 2)
 
 
 def volume_iou(a: Mesh, b: Mesh, count: int = 60_000, seed: int = 0) -> float:
@@ -55,17 +52,44 @@ def volume_iou(a: Mesh, b: Mesh, count: int = 60_000, seed: int = 0) -> float:
 
 
 def compare_meshes(a: Mesh, b: Mesh, count: int = 30_000, seed: int = 0) -> dict[str, float]:
-    """Chamfer distances, F-score, IoU and normal consistency of two normalised meshes.
+    """Chamfer distance, F-score, IoU and normal consistency of two normalised meshes.
 
-    The points of the two meshes are drawn independently.
+    Points are drawn on each mesh, evenly by area, and measured to the *surface* of the other:
+    chamfer = mean_a d(p, B)² + mean_b d(q, A)²; fscore is the harmonic mean of the shares of
+    points with d < FSCORE_RADIUS; normals the mean |cosine| with the normal of the nearest face,
+    both ways. A mesh has 0, 1, 1 and 1 with itself. All of a mesh counts as its surface: faces
+    that lie hidden inside must be gone (``media.solids``).
     """
-    p, q = surface_points(a, count, seed)[0], surface_points(b, count, seed + 1)[0]
+    (p, i), (q, j) = surface_points(a, count, seed), surface_points(b, count, seed + 1)
+    there, on_b = nearest_on_surface(b, p)
+    back, on_a = nearest_on_surface(a, q)
+    n, m = face_normals(a)[0], face_normals(b)[0]
+    cosines = [np.abs((n[i] * m[on_b]).sum(1)).mean(), np.abs((m[j] * n[on_a]).sum(1)).mean()]
     return {
-        "chamfer": chamfer_distance(p, q),
-        "chamfer_2048": chamfer_distance(p[:2048], q[:2048]),
-        "fscore": fscore(p, q),
+        "chamfer": float((there**2).mean() + (back**2).mean()),
+        "fscore": _harmonic_mean(there < FSCORE_RADIUS, back < FSCORE_RADIUS),
         "iou": volume_iou(a, b, seed=seed),
-        "normals": normal_consistency(a, b, count, seed),
+        "normals": float(sum(cosines) / 2),
+    }
+
+
+def compare_clouds(a: Mesh, b: Mesh, count: int = 30_000, seed: int = 0) -> dict[str, float]:
+    """The older scores of two meshes, between points drawn on each: they depend on the area, and a
+    mesh has neither 0 nor 1 with itself.
+
+    Returns:
+        ``chamfer_cloud``, ``chamfer_2048`` (of 2,048 points each, as papers have it),
+        ``fscore_cloud`` and ``normals_cloud``.
+    """
+    (p, i), (q, j) = surface_points(a, count, seed), surface_points(b, count, seed + 1)
+    n, m = face_normals(a)[0][i], face_normals(b)[0][j]
+    there = np.abs((n * m[nearest(p, q)[1].astype(int)]).sum(1)).mean()
+    back = np.abs((m * n[nearest(q, p)[1].astype(int)]).sum(1)).mean()
+    return {
+        "chamfer_cloud": chamfer_distance(p, q),
+        "chamfer_2048": chamfer_distance(p[:2048], q[:2048]),
+        "fscore_cloud": fscore(p, q),
+        "normals_cloud": float((there + back) / 2),
     }
 
 

@@ -20,42 +20,38 @@ LIBRARIES = (
 
 def mismatches() -> list[str]:
     """Checkpoints that were not made for each other."""
-    from wsdemo.domains import pipelines
-    from wsdemo.domains import shape_pipelines as shapes
+    from wsdemo.domains.models import encoder_of, neighbours_of
+    from wsdemo.domains.registry import DOMAINS, mapped_names
     from wsdemo.generate.text_to_face import shipped_generator
-    from wsdemo.maps import weight_map as maps
+    from wsdemo.maps.weight_map import weight_map
 
     checks: list[Callable[[], Any]] = [
-        pipelines.face_start,
-        lambda: pipelines.neighbours_of(pipelines.face_diffusion(), pipelines.NEIGHBOURS),
+        partial(load, domain) for domain in DOMAINS.values() for load in (encoder_of, neighbours_of)
     ]
-    checks += [partial(maps.weight_map, name) for name in maps.MAPS]
+    checks += [partial(weight_map, name) for name in mapped_names()]
     checks += [shipped_generator, predictors_fit]
-    for name in shapes.SETS:
-        checks.append(partial(shapes.shape_start, name))
-        checks.append(partial(shapes.neighbours_of, name))
-    found = []
+    problems = []
     for check in checks:
         try:
             check()
         except WsdemoError as error:
-            found.append(str(error))
-    return found
+            problems.append(str(error))
+    return problems
 
 
 def predictors_fit() -> None:
     """Raises WsdemoError if a predictor was made for another version of a base that ships."""
     from wsdemo.checkpoints import tensors_hash
-    from wsdemo.domains import pipelines
-    from wsdemo.fields.base_files import shipped_base
+    from wsdemo.domains.registry import DOMAINS
     from wsdemo.generate.text_to_face import shipped_generator
     from wsdemo.lol.predictor.shipped import shipped_predictors
 
     generator = tensors_hash(shipped_generator().network.state_dict())
-    own = {"faces-base": shipped_base(pipelines.BASE)[1]["hash"], "faces-generator": generator}
+    hashes = {domain.base_name: domain.base[1]["hash"] for domain in DOMAINS.values()}
+    hashes["faces-generator"] = generator
     for predictor in shipped_predictors():
         name, _, version = predictor.base.removeprefix("wsdemo/").partition("@")
-        if name in own and version != own[name][:12]:
+        if name in hashes and version != hashes[name][:12]:
             raise WsdemoError(
                 "Checkpoints do not match",
                 f"{predictor.name} was trained for another version of {name}.",
@@ -66,7 +62,7 @@ def predictors_fit() -> None:
 def run_doctor(args: argparse.Namespace) -> Result:
     """``doctor``: versions, device, checkpoints; ``ok`` if the app can work."""
     from wsdemo.checkpoints import DIRECTORY, load_checkpoint, tensors_hash
-    from wsdemo.domains import shape_pipelines as shapes
+    from wsdemo.domains.registry import DOMAINS, mapped_names
     from wsdemo.generate.diffusion import part_paths
     from wsdemo.media.render import choose_renderer
 
@@ -78,8 +74,8 @@ def run_doctor(args: argparse.Namespace) -> Result:
             versions[name] = "missing"
     checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
     kinds = ("base", "encoder", "diffusion", "neighbours", "examples")
-    wanted = {f"{s}-{kind}.safetensors" for s in ("faces", *shapes.SETS) for kind in kinds}
-    wanted |= {f"{name}-map.safetensors" for name in ("faces", "shapes")}
+    wanted = {f"{s}-{kind}.safetensors" for s in DOMAINS for kind in kinds}
+    wanted |= {f"{name}-map.safetensors" for name in mapped_names()}
     more = ("faces-clip", "faces-generator", "lol-face-fields", "lol-face-fields-lora",
             "lol-face-generator", "lol-smollm", "lora-examples")  # fmt: skip
     wanted |= {f"{name}.safetensors" for name in more}
@@ -104,9 +100,13 @@ def run_doctor(args: argparse.Namespace) -> Result:
         "versions": versions,
         "device": "cpu",
         "renderer": {"name": renderer, "reason": reason},
+        "checkpoints_folder": str(DIRECTORY),
         "checkpoints": checkpoints,
     }
     if problems:
-        hint = "Clone the repository whole and run make demo."
+        hint = (
+            "Clone the repository whole and run make demo, or let WSDEMO_CHECKPOINTS name a folder"
+            " of its checkpoints, or WSDEMO_CHECKPOINTS_REPO a repository of the Hub."
+        )
         result["error"] = WsdemoError("Not ready", "; ".join(problems), hint).as_dict()
     return result

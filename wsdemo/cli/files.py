@@ -24,6 +24,19 @@ def existing(path: Path) -> Path:
     return path
 
 
+def lora_input(path: Path) -> Path:
+    """The path of an adapter that is there: a file, or the one in a folder.
+
+    Raises:
+        WsdemoError: There is none, or there are several.
+    """
+    if not path.is_dir():
+        return existing(path)
+    from wsdemo.lora.containers.finding import adapter_file
+
+    return adapter_file(path)
+
+
 def check_output(out: Path, endings: tuple[str, ...], *inputs: Path) -> None:
     """Checks where a result is to be written, before the work.
 

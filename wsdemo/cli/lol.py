@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, check_range
+from wsdemo.files import write_whole
 from wsdemo.hub.reference import looks_like_reference
+from wsdemo.limits import MAX_ENSEMBLE
 from wsdemo.lol.data.collection import Collection, load_collection
 from wsdemo.lol.models.memory import affordable
 from wsdemo.lol.models.networks import MODELS
@@ -94,8 +96,7 @@ def run_train(args: argparse.Namespace) -> Result:
         raise WsdemoError(
             "Unknown model", f"Found {', '.join(unknown)}.", f"Choose among {', '.join(MODELS)}."
         )
-    if args.seeds < 1:
-        raise WsdemoError("No seed", f"Found --seeds {args.seeds}.", "Train one model or more.")
+    check_range("seeds", args.seeds, 1, MAX_ENSEMBLE)
     started, out = time.monotonic(), args.out
     torch.manual_seed(0)
     collection = load_collection(args.loras, args.labels)
@@ -125,7 +126,7 @@ def run_train(args: argparse.Namespace) -> Result:
     file = out / "predictor.safetensors"
     save_predictor(file, predictor, without_nan(extra))
     load_predictor(file)  # what cannot be opened again is not reported as done
-    (out / "README.md").write_text(predictor_card(file))
+    write_whole(out / "README.md", predictor_card(file))
     return without_nan({
         "predictor": str(file),
         "counts": about["counts"],
@@ -198,14 +199,14 @@ def run_list(args: argparse.Namespace) -> Result:
 def run_examples(args: argparse.Namespace) -> Result:
     """``lol examples``: writes the shipped test LoRAs with their true labels."""
     out: Path = args.out
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors, meta = load_checkpoint(DIRECTORY / f"{EXAMPLES}.safetensors")
     files = []
     for i, entry in enumerate(meta["loras"]):
         own = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{i}/")}
         path = out / f"{entry['name']}.safetensors"
-        save_file(own, path, metadata=entry["metadata"])
+        write_whole(path, save(own, metadata=entry["metadata"]))
         files.append({"file": str(path), "family": entry["family"], "labels": entry["labels"]})
-    (out / "labels.json").write_text(json.dumps(files, indent=1))
+    write_whole(out / "labels.json", json.dumps(files, indent=1))
     return {"files": files}

@@ -7,7 +7,6 @@ traceback. Whatever ends a command, files are whole or as they were (wsdemo/file
 """
 
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -18,19 +17,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from wsdemo.errors import WsdemoError, refuse_lack_of_memory
+from wsdemo.errors import WsdemoError
+from wsdemo.files import explained
 
 Result = dict[str, Any]
 REFUSED, INTERRUPTED, UNREAD, TERMINATED = 2, 130, 141, 143
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Ended(BaseException):
-    """A signal asks the command to end. No Exception: no handler of errors may keep it."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+class Terminated(BaseException):
+    """SIGTERM asks the command to end. No Exception: no handler of errors may keep it."""
 
 
 def run_command(command: Callable[[], Result], as_json: bool) -> int:
@@ -47,40 +42,17 @@ def run_command(command: Callable[[], Result], as_json: bool) -> int:
                 sys.stdout.flush()
                 raise
             return _unread()
-        except (Ended, KeyboardInterrupt) as ended:
-            status = ended.status if isinstance(ended, Ended) else INTERRUPTED
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except Terminated:
+            status = TERMINATED
         except Exception as error:
             if not asked:
-                return _refused(_explained(error), as_json)
+                return _refused(explained(error), as_json)
             status = asked[0]  # an extension that was interrupted while it was imported
     word = "Interrupted" if status == INTERRUPTED else "Terminated"
     message = "It was asked to end; no file is half written."
-    return _refused(WsdemoError(word, message, "Start it again."), as_json, status)
-
-
-def unwritable(error: OSError) -> WsdemoError:
-    """What to say when the system refuses a file."""
-    where = error.filename or "a file"
-    if error.errno in _FULL:
-        return WsdemoError(
-            "No room for a file",
-            f"{where}: {error.strerror}. An older file of that name is as it was.",
-            "Free some space, or choose another disk with --out.",
-        )
-    return WsdemoError("File not accessible", f"{where}: {error.strerror}.", "Choose another path.")
-
-
-def _explained(error: Exception) -> WsdemoError:
-    """The refusal that an error stands for; a bug goes on."""
-    if isinstance(error, WsdemoError):
-        return error
-    if isinstance(error, OSError) and error.errno is not None:
-        return unwritable(error)
-    try:
-        refuse_lack_of_memory(error)
-    except WsdemoError as lack:
-        return lack
-    raise error
+    return _refused(WsdemoError(word, message), as_json, status)
 
 
 def _show(result: Result, as_json: bool) -> None:
@@ -97,7 +69,8 @@ def _refused(error: WsdemoError, as_json: bool, status: int = REFUSED) -> int:
         if as_json:
             print(json.dumps({"error": error.as_dict()}), flush=True)
         else:
-            print(f"{error.title}: {error.message}\n{error.hint}", file=sys.stderr, flush=True)
+            lines = [f"{error.title}: {error.message}", error.hint]
+            print("\n".join(line for line in lines if line), file=sys.stderr, flush=True)
     except BrokenPipeError:
         _unread()
     return status
@@ -124,7 +97,7 @@ def _signals() -> Iterator[list[int]]:
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         asked.append(128 + number)
-        raise Ended(128 + number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     # Whoever started it may want a signal ignored: a job in the background of a script.

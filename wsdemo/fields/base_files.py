@@ -52,6 +52,11 @@ def load_base(path: Path) -> tuple[FrozenBase, dict[str, Any]]:
 
 
 @cache
+def base_at(path: Path) -> tuple[FrozenBase, dict[str, Any]]:
+    """A base and its metadata, loaded once a process."""
+    return load_base(path)
+
+
 def shipped_base(name: str) -> tuple[FrozenBase, dict[str, Any]]:
     """The base ``checkpoints/NAME.safetensors``, loaded once a process."""
-    return load_base(DIRECTORY / f"{name}.safetensors")
+    return base_at(DIRECTORY / f"{name}.safetensors")

@@ -21,24 +21,31 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.base import BaseField, FieldConfig
 
+WIDTHS = {1: (1, 16, 32, 64, 128), 2: (3, 32, 64, 128, 192), 3: (1, 16, 32, 64, 128)}
+"""Channels of the encoder, by the dimensions of what it reads; each step halves its sides."""
+HALVED = 16
+"""What the encoder divides each side by."""
+
 
 class Encoder(nn.Module):
-    """Proposes a posterior (mean, log σ) for 64x64 pictures or 32x32x32 distance grids.
+    """Proposes a posterior (mean, log σ) for pictures, distance grids or rows of values.
 
     Args:
         latent_dim: Size of the latent.
-        dims: 2 reads pictures (n, 3, 64, 64), 3 reads grids (n, 1, 32, 32, 32), in [-1, 1].
+        dims: 1 reads rows (n, 1, side), 2 pictures (n, 3, side, side), 3 grids
+            (n, 1, side, side, side), in [-1, 1].
+        side: A multiple of HALVED; default: 64, of grids 32.
     """
 
-    def __init__(self, latent_dim: int, dims: int = 2) -> None:
+    def __init__(self, latent_dim: int, dims: int = 2, side: int | None = None) -> None:
         super().__init__()
-        convolution: type[nn.Module] = nn.Conv2d if dims == 2 else nn.Conv3d
-        widths = (3, 32, 64, 128, 192) if dims == 2 else (1, 16, 32, 64, 128)
+        convolution: type[nn.Module] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        widths = WIDTHS[dims]
         layers: list[nn.Module] = []
         for d_in, d_out in itertools.pairwise(widths):
             layers += [convolution(d_in, d_out, 4, 2, 1), nn.GroupNorm(8, d_out), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Flatten())
-        cells = 4**2 if dims == 2 else 2**3
+        cells = ((side or (32 if dims == 3 else 64)) // HALVED) ** dims
         self.head = nn.Linear(widths[-1] * cells, 2 * latent_dim)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +110,9 @@ def load_start(
             "Take both from the same revision, or train them again.",
         )
     config = config_from(FieldConfig, meta["config"])
-    encoder = Encoder(config.latent_dim, config.in_dim)
+    cells = tensors["encoder.head.weight"].shape[1] // WIDTHS[config.in_dim][-1]
+    side = HALVED * round(cells ** (1 / config.in_dim))
+    encoder = Encoder(config.latent_dim, config.in_dim, side)
     field = BaseField(config, torch.Generator())
     for prefix, module in (("encoder.", encoder), ("field.", field)):
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -141,6 +142,15 @@ def fit(
             yield FitProgress(step, used, share, mse.detach(), ε.detach().clone(), done)
         if done:
             return
+
+
+@cache
+def load_optimizer() -> None:
+    """Lets torch import what its first optimiser needs: 800 modules, which take 1.6 s of a core.
+
+    Before a fit that has so many seconds looks at the clock.
+    """
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)], fused=True)
 
 
 MOST_STEPS = 5000

@@ -10,7 +10,7 @@ Metadata, one JSON object under the key ``wsdemo``:
      "measured": {"psnr": 31.2, …}}
 
 and ``"canonical": true`` if the factors are not those that were fitted but canonical ones
-(fields/canonical.py): the same field from weights that lie elsewhere.
+(fields/gauges.py): the same field from weights that lie elsewhere.
 
 Coordinates are pixel centres in [-1, 1], x to the right and y down; values are RGB in
 [-1, 1], clamped and mapped to 0-255 by round((v + 1) · 127.5).
@@ -31,12 +31,12 @@ from wsdemo.checkpoints import config_from
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
+from wsdemo.fields.instance_metadata import checked_metadata
 from wsdemo.files import write_whole
 from wsdemo.limits import MAX_INSTANCE_BYTES
 from wsdemo.safetensors_header import read_header
 
 VERSION = 1
-DOMAINS = ("image", "sdf")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Instance:
     Attributes:
         adapter: Representation and base.
         weights: (D,) float32.
-        domain: ``image`` or ``sdf``.
+        domain: The kind that its base is of: ``image``, ``sdf``.
         base_name: Name of the base's checkpoint.
         base_hash: Hash of its tensors.
         size: Pixels a side of the fitted picture.
@@ -119,7 +119,7 @@ def read_instance(path: Path, load_base: BaseLoader) -> Instance:
         )
     if meta["domain"] != base_meta["domain"]:
         raise _refuse(
-            f"Its domain is {meta['domain']!r}, its base is of domain {base_meta['domain']!r}.",
+            f"It says domain {meta['domain'][:20]!r}; its base is of {base_meta['domain']!r}.",
             "Download the file again.",
         )
     adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))
@@ -149,14 +149,14 @@ def read_instance(path: Path, load_base: BaseLoader) -> Instance:
         meta["domain"],
         str(meta["base"]["name"]),
         base_meta["hash"],
-        int(meta["size"]),
-        {str(k): float(v) for k, v in meta["measured"].items()},
-        meta.get("canonical", False),
+        meta["size"],
+        meta["measured"],
+        meta["canonical"],
     )
 
 
 def _metadata(text: str | None) -> dict[str, Any]:
-    """Parses and checks the metadata of an instance."""
+    """Parses the metadata of an instance and checks them field by field."""
     if text is None:
         raise _refuse(
             "The file carries no wsdemo metadata.",
@@ -164,29 +164,9 @@ def _metadata(text: str | None) -> dict[str, Any]:
         )
     try:
         meta = json.loads(text)
-        problems = [
-            meta["kind"] != "instance",
-            meta["version"] != VERSION,
-            meta["domain"] not in DOMAINS,
-            not isinstance(meta["base"]["name"], str),
-            not isinstance(meta["base"]["hash"], str),
-            type(meta["adapter"]["rank"]) is not int,
-            type(meta["adapter"]["seed"]) is not int,
-            not isinstance(meta["adapter"]["representation"], str),
-            type(meta["size"]) is not int or not 1 <= meta["size"] <= 4096,
-            not all(isinstance(v, float) for v in meta["measured"].values()),
-            type(meta.get("canonical", False)) is not bool,
-        ]
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _refuse(
             f"Its wsdemo metadata are malformed ({type(error).__name__}).",
             "Give a file that Fit or Sample wrote.",
         ) from error
-    if any(problems):
-        raise _refuse(
-            f"It says kind {str(meta['kind'])[:20]!r}, version {str(meta['version'])[:8]}, domain"
-            f" {str(meta['domain'])[:20]!r}; expected an instance, version {VERSION}, of"
-            f" {' or '.join(DOMAINS)}.",
-            "Give a file that Fit or Sample wrote.",
-        )
-    return dict(meta)
+    return checked_metadata(meta, VERSION)

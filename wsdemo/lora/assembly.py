@@ -136,17 +136,17 @@ class Assembly:
         for name in sorted(groups):
             roles = groups[name]
             tensors = {role: self._header.tensors[key] for role, (key, _) in roles.items()}
-            form = choose(name, {role: own[1] for role, own in tensors.items()}, self._settings)
+            form = choose(name, tensors, self._settings)
             if form is None:
                 self._add_half(name, roles)
                 continue
             if isinstance(form, str):
                 self._leave_out(name, roles, form)
                 continue
-            others = {role: place for role, place in roles.items() if not form.reads(role)}
+            others = form.unread(tuple(tensors))
             if others:
                 self.second.append(name)
-                self._ignore(name, others, _SECOND)
+                self._ignore(name, {role: roles[role] for role in others}, _SECOND)
                 roles = {role: place for role, place in roles.items() if role not in others}
                 tensors = {role: tensors[role] for role in roles}
             layout = (form, not others, *tensors.items())
@@ -200,10 +200,10 @@ class Assembly:
             _numbers(parts, role, len(names)) for role in ("alpha", "ranknum", "scale")
         )
         self.alphas.update(alpha for alpha in alphas if alpha is not None)
-        roles = tuple(parts)
+        rule = self._scales.rule(tuple(parts))
         return [
             self._scales.of(
-                name, next(iter(places.values()))[0], roles, factors.stored_rank, alpha, count
+                name, next(iter(places.values()))[0], rule, factors.stored_rank, alpha, count
             )
             if scale is None
             else scale
@@ -220,7 +220,7 @@ class Assembly:
         if any(scale != 1 for scale in scales):
             U = U * torch.tensor(scales, dtype=torch.float64).float()[:, None, None]
         places = [(name, roles, i) for name, roles in batch.modules for i in range(E)]
-        names = [self._piece_name(name, i, E) for name, _, i in places]
+        names = [self._piece_name(name, i) if E > 1 else name for name, _, i in places]
         _check_finite(names, [U, V] if magnitude is None or E > 1 else [U, V, magnitude])
         norms_of: Sequence[Tensor | None] = [None] * len(names)
         if magnitude is not None and E == 1:
@@ -242,7 +242,7 @@ class Assembly:
                 is_certain and name not in self._scales.assumed,
                 norms,
                 factors.is_embedding,
-                tuple(key for key, _ in roles.values()),
+                tuple([key for key, _ in roles.values()]),
                 dtype,
                 (i, E),
                 batch.form.offset,
@@ -254,9 +254,7 @@ class Assembly:
             self._take(modules, U, V)
         self._add_modules(batch, modules, factors.doubt)
 
-    def _add_modules(
-        self, batch: _Batch, modules: Sequence[LoraModule], doubt: str
-    ) -> None:
+    def _add_modules(self, batch: _Batch, modules: Sequence[LoraModule], doubt: str) -> None:
         for module in modules:
             if module.name in self.modules:
                 self.second.append(module.name)
@@ -267,10 +265,8 @@ class Assembly:
             self.families |= {part.family for _, part in roles.values() if part.family}
             self.used += len(roles)
 
-    def _piece_name(self, name: str, i: int, count: int) -> str:
+    def _piece_name(self, name: str, i: int) -> str:
         """The name of the i-th expert of a module, as models without fused experts have it."""
-        if count == 1:
-            return name
         whole = self._settings.parameter(name) or name
         parent, _, last = whole.rpartition(".")
         if _EXPERTS.search(parent):

@@ -50,4 +50,6 @@ def beside(key: str) -> tuple[str, str]:
     for pattern, what in _OTHERS:
         if pattern.search(key):
             return "head", f"a whole weight, as in {what}"
+    if key.endswith(".weight"):
+        return "head", "a whole weight, as trained (modules_to_save) or of the base"
     return "other", "not a key of any adapter format known here"

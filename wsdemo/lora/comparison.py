@@ -106,7 +106,15 @@ def compare_modules(x: LoraModule, y: LoraModule) -> tuple[ModuleComparison, Ali
         x.name, max(-1.0, min(1.0, dot / (nx * ny))), float(left.mean()), float(right.mean())
     )
     squares = float(left.square().sum()), float(right.square().sum())
-    return row, Alike(dot, (nx, ny), sides, dimensions, *squares)
+    best = (_best(x, dimensions[1]), _best(y, dimensions[0]))
+    return row, Alike(dot, (nx, ny), sides, dimensions, *squares, best)
+
+
+def _best(module: LoraModule, rank: int) -> float:
+    """The most of ‖ΔW‖² that so many ranks can hold."""
+    _, Ru = torch.linalg.qr(module.U.double())
+    _, Rv = torch.linalg.qr(module.V.double())
+    return float(torch.linalg.svdvals(Ru @ Rv.T)[:rank].square().sum())
 
 
 def compare(a: Lora, b: Lora) -> Comparison:

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from wsdemo.lora.factors import within
 from wsdemo.limits import MAX_EXACT_SIDE, MAX_EXPANDED_RANK, MAX_FACTOR_NUMBERS, MAX_RANK
+from wsdemo.lora.factors import within
 
 OVERSAMPLING = 16
 """Columns beyond those wished for, with which subspace iteration finds them well."""

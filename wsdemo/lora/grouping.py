@@ -55,7 +55,8 @@ def group(header: Header) -> Groups:
     if others:
         names = sorted({adapter, *others})
         found.doubts.append(
-            f"the file holds {len(names)} adapters: {', '.join(n[:40] for n in names[:8])}; only"
+            f"the file holds {'two' if len(names) == 2 else len(names)} adapters:"
+            f" {', '.join(n[:40] for n in names[:8])}; only"
             f" {adapter[:40]!r} was read"
         )
     empty = []
@@ -96,7 +97,8 @@ _EMPTY = "empty: saved under ZeRO-3 or FSDP without gathering"
 
 def _take_out_empty(found: Groups, header: Header, empty: list[str]) -> None:
     """Modules of rank 0 are nothing; other empty tensors were not gathered when they were saved."""
-    for name in list(found.modules):
+    hollow_keys = {key for key, (_, shape) in header.tensors.items() if 0 in shape}
+    for name in list(found.modules) if hollow_keys else ():
         roles = found.modules[name]
         shapes = {role: header.tensors[key][1] for role, (key, _) in roles.items()}
         hollow = [role for role, shape in shapes.items() if 0 in shape]
@@ -154,7 +156,7 @@ def _name_modules(found: Groups) -> None:
         if not name:
             continue
         found.beside[i] = Beside(own.key, own.what, own.why, name)
-        if own.what == "other":
+        if own.what == "other" or bare_name(own.key) == f"{name}.weight":
             unknown.append(own.key)
     if unknown:
         shown = ", ".join(repr(key[:80]) for key in unknown[:3])

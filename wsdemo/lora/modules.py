@@ -42,6 +42,7 @@ class LoraModule:
         piece: (i, k) if it is the i-th of k experts that are stored as one module; else (0, 1).
         offset: What a multiplicative update adds to U Vᵀ: 1 for HiRA, 0 for mLoRA.
         is_whole: Whether the file holds ΔW itself (``diff``), of which U Vᵀ is a decomposition.
+        is_rewritten: Whether U and V are no longer what ``keys`` hold.
     """
 
     name: str
@@ -61,6 +62,7 @@ class LoraModule:
     piece: tuple[int, int] = (0, 1)
     offset: float = 0.0
     is_whole: bool = False
+    is_rewritten: bool = False
 
     @property
     def rank(self) -> int:
@@ -157,6 +159,8 @@ class Lora:
             or the shard that was named.
         places: Key → shard; empty if ``source`` holds everything.
         doubts: Why the file as a whole is not exact, whatever its modules are.
+        carried: Tensors to write beside the modules, by key, instead of what ``kept`` says is in
+            the file: of a sum.
     """
 
     family: str
@@ -174,6 +178,7 @@ class Lora:
     source: Path | None = None
     places: Mapping[str, Path] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    carried: Mapping[str, Tensor] | None = None
 
     @property
     def is_exact(self) -> bool:

@@ -3,8 +3,12 @@
 from typing import Any
 
 from wsdemo.lora.base_model import origin_of
+from wsdemo.lora.bases.tables import all_tables
 from wsdemo.lora.geometry import Geometry, findings, measure
+from wsdemo.lora.loads import loads_in
 from wsdemo.lora.modules import Lora
+from wsdemo.lora.strength import enough, spikes, strength
+from wsdemo.lora.training import training
 
 
 def passport(lora: Lora, geometry: Geometry | None = None) -> dict[str, Any]:
@@ -17,6 +21,8 @@ def passport(lora: Lora, geometry: Geometry | None = None) -> dict[str, Any]:
             "name": lora.base.name or "unclear",
             "evidence": [{"source": s, "says": text} for s, text in lora.base.evidence],
             "disagreement": lora.base.disagreement,
+            "candidates": [all_tables()[key].name for key in lora.base.candidates],
+            "sizes_fit": lora.base.sizes_fit,
         },
         "modules": len(lora.modules),
         "ranks": {str(r): n for r, n in lora.ranks.items()},
@@ -29,6 +35,11 @@ def passport(lora: Lora, geometry: Geometry | None = None) -> dict[str, Any]:
         "energy_by_depth": list(geometry.by_depth),
         "frobenius_by_block": geometry.by_block,
         "no_op": geometry.is_no_op,
+        "strength": strength(geometry),
+        "rank_enough": enough(geometry),
+        "spikes": spikes(geometry)[:20],
+        "training": training(lora.metadata),
+        "loads_in": {program: own.as_dict() for program, own in loads_in(lora).items()},
         "exact": lora.is_exact,
         "used_keys": lora.used_keys,
         "ignored_keys": [{"key": i.key, "why": i.why} for i in lora.ignored],

@@ -21,17 +21,18 @@ from wsdemo.limits import (
 )
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A sentence to whoever waits."""
     print(text, file=sys.stderr)
 
 
-def convert_pickle(source: Path, target: Path, say: Callable[[str], None] = _say) -> int:
+def convert_pickle(source: Path, target: Path, report: Callable[[str], None] = say) -> int:
     """Converts a pickled adapter (.pt, .bin, .ckpt) to safetensors.
 
     Args:
         source: The pickle.
         target: The .safetensors file.
-        say: Takes a sentence on what was left out, if something was.
+        report: Takes a sentence on what was left out, if something was.
 
     Returns:
         The number of tensors.
@@ -70,7 +71,7 @@ def convert_pickle(source: Path, target: Path, say: Callable[[str], None] = _say
         ) from error
     count, left_out = json.loads(lines[-1])
     if left_out:
-        say(f"Left out, as they are nested: {', '.join(left_out)}")
+        report(f"Left out, as they are nested: {', '.join(left_out)}")
     return int(count)
 
 

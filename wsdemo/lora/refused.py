@@ -1,4 +1,4 @@
-"""What is no LoRA, or none whose update is in its file: by PEFT's ``peft_type``, then by its keys."""
+"""What is no LoRA, or one whose update is not in its file: by ``peft_type``, then by its keys."""
 
 import re
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ METHODS: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 """PEFT's methods that are refused, and LyCORIS' of the same names."""
 
-READ_TYPES = frozenset("LORA ADALORA LOHA LOKR HIRA GRALORA C3A SHIRA".split())
+READ_TYPES = frozenset(["LORA", "ADALORA", "LOHA", "LOKR", "HIRA", "GRALORA", "C3A", "SHIRA"])
 """PEFT's methods that are read."""
 
 OTHERS: tuple[tuple[str, str], ...] = (

@@ -7,7 +7,8 @@ own spellings of A and B; PEFT and MLX need their configuration.
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from wsdemo.lora.modules import LoraModule
@@ -26,7 +27,6 @@ _PIPELINE = re.compile(
 """Names of diffusion networks, whose programs take a missing α as scale 1."""
 _NO_SCALE = ("diff", "c3a_kernel", "shira_weight", "hira_A", "hira_embedding_A")
 """Roles of forms without a scale."""
-_LORA_ROLES = ("A", "embedding_A")
 
 
 class Scales:
@@ -46,40 +46,50 @@ class Scales:
         self._zero: set[str] = set()
         self._notes: set[str] = set()
 
+    @staticmethod
+    @lru_cache(256)
+    def rule(roles: tuple[str, ...]) -> str:
+        """Which rule modules with these roles follow where the file has no α."""
+        if any(role in roles for role in _NO_SCALE):
+            return "none"
+        if "lokr_w1" in roles and "lokr_w2" in roles:
+            return "whole"
+        if "E" in roles:
+            return "adalora"
+        if "A" in roles or "embedding_A" in roles:
+            return "peft"
+        if any(role.startswith(("hada_", "lokr_", "gralora_")) for role in roles):
+            return "lycoris"
+        return "mlx" if "mlx_a" in roles else "plain"
+
     def of(
-        self,
-        name: str,
-        key: str,
-        roles: Collection[str],
-        rank: int,
-        alpha: float | None,
-        kept: float | None,
+        self, name: str, key: str, rule: str, rank: int, alpha: float | None, kept: float | None
     ) -> float:
         """The scale of a module.
 
         Args:
             name: Of the module.
             key: One of its keys as the file spells it, with the program's prefix.
-            roles: Those of its tensors.
+            rule: Which it follows where the file has no α.
             rank: That of the file.
             alpha: As the file gives it.
             kept: AdaLoRA's count of ranks, as the file gives it.
         """
         r = max(1, rank)
-        if any(role in roles for role in _NO_SCALE):
+        if rule == "none":
             return 1.0
-        is_whole = "lokr_w1" in roles and "lokr_w2" in roles
         if alpha is not None:
-            if alpha == 0 and not is_whole:
+            if alpha == 0 and rule != "whole":
                 self._zero.add(name)
                 self.assumed.add(name)
-            return 1.0 if is_whole else alpha / r
-        if any(role in roles for role in _LORA_ROLES):
-            ranks = (float(r) if kept is None else kept) if "E" in roles else None
-            return self._configured(name, key, r, ranks)
-        if any(role.startswith(("hada_", "lokr_", "gralora_")) for role in roles):
+            return 1.0 if rule == "whole" else alpha / r
+        if rule == "peft":
+            return self._configured(name, key, r, None)
+        if rule == "adalora":
+            return self._configured(name, key, r, float(r) if kept is None else kept)
+        if rule in ("lycoris", "whole"):
             return self._lycoris(name, key, r)
-        if "mlx_a" in roles:
+        if rule == "mlx":
             return self._mlx(name, r, is_vision=key.endswith((".A", ".B")))
         if self._own_alpha is not None:
             return self._from_texts(r)

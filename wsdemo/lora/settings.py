@@ -12,21 +12,24 @@ from typing import Any
 
 from wsdemo.lora.base_model import ORIGIN
 
-_INERT = frozenset(
-    """alpha alpha_pattern auto_mapping base_model_name_or_path beta1 beta2 bias block_size
-    block_size_pattern config corda_config decompose_both decompose_factor deltaT
-    enable_lora ensure_weight_tying eva_config exclude_modules fan_in_fan_out gralora_dropout
-    gralora_k hira_dropout hybrid_r inference_mode init_lora_weights init_r init_weights
-    layers_pattern layers_to_transform loftq_config lora_alpha lora_bias lora_dropout
-    lora_ga_config mask_type megatron_config megatron_core merge_weights mini_r miss_dropout
-    module_dropout modules_to_save modules_to_tie monteclora_config orth_reg_weight parent_library
-    path_initial_model_for_weight_conversion peft_type peft_version qalora_group_size r random_seed
-    rank_dropout rank_dropout_scale rank_pattern revision runtime_config target_modules
-    target_modules_to_tie target_parameters target_r task_type tfinal tinit total_step
-    trainable_token_indices unsloth_fixed use_bdlora use_dora use_effective_conv2d use_lora_fa
-    use_mlora use_qalora use_rslora velora_config version lora_parameters model_type
-    lorap_lr_ratio lora_dtype lora_plus_ratio""".split()
-) | {ORIGIN}
+_INERT = {
+    "alpha", "alpha_pattern", "auto_mapping", "base_model_name_or_path", "beta1", "beta2", "bias",
+    "block_size", "block_size_pattern", "config", "corda_config", "decompose_both",
+    "decompose_factor", "deltaT", "enable_lora", "ensure_weight_tying", "eva_config",
+    "exclude_modules", "fan_in_fan_out", "gralora_dropout", "gralora_k", "hira_dropout",
+    "hybrid_r", "inference_mode", "init_lora_weights", "init_r", "init_weights", "layers_pattern",
+    "layers_to_transform", "loftq_config", "lora_alpha", "lora_bias", "lora_dropout", "lora_dtype",
+    "lora_ga_config", "lora_parameters", "lora_plus_ratio", "lorap_lr_ratio", "mask_type",
+    "megatron_config", "megatron_core", "merge_weights", "mini_r", "miss_dropout", "model_type",
+    "module_dropout", "modules_to_save", "modules_to_tie", "monteclora_config", "orth_reg_weight",
+    "parent_library", "path_initial_model_for_weight_conversion", "peft_type", "peft_version",
+    "qalora_group_size", "r", "random_seed", "rank_dropout", "rank_dropout_scale", "rank_pattern",
+    "revision", "runtime_config", "target_modules", "target_modules_to_tie", "target_parameters",
+    "target_r", "task_type", "tfinal", "tinit", "total_step", "trainable_token_indices",
+    "unsloth_fixed", "use_bdlora", "use_dora", "use_effective_conv2d", "use_lora_fa", "use_mlora",
+    "use_qalora", "use_rslora", "velora_config", "version",
+    ORIGIN,
+}  # fmt: skip
 """Settings that say nothing of the update, and those that the reader follows."""
 
 _CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga", "lora-ga", "loraga")

@@ -17,6 +17,7 @@ _PREFIXES = re.compile(
 _ENCODERS = ((re.compile(r"^text_encoder\.|^lora_te1_"), "lora_te_"),
              (re.compile(r"^text_encoder_2\."), "lora_te2_"))  # fmt: skip
 _FUSED = re.compile(r"^(.*[._])?(to_)?(qkv|qkv_proj|wqkv|query_key_value)$", re.IGNORECASE)
+_FUSED_ENDS = ("qkv", "qkv_proj", "query_key_value")
 _SPLIT = (("to_q", "to_k", "to_v"), ("q", "k", "v"), ("q_proj", "k_proj", "v_proj"),
           ("to.q", "to.k", "to.v"), ("query", "key", "value"))  # fmt: skip
 _SAME = 1e-3
@@ -33,10 +34,13 @@ def count_once(groups: Groups, header: Header, read: Read) -> None:
     Where both hold the same update, that is noted; where they differ, it is a doubt.
     """
     by_name: dict[str, list[str]] = {}
-    for name, roles in groups.modules.items():
-        if form_of(tuple(roles)):
-            by_name.setdefault(_plain(name), []).append(name)
-    same, differing = [], []
+    openings = {name[:_OPENING] for name in groups.modules}
+    if len({_spelling(opening) for opening in openings}) > 1:
+        for name, roles in groups.modules.items():
+            if form_of(tuple(roles)):
+                by_name.setdefault(_plain(name), []).append(name)
+    same: list[tuple[str, str]] = []
+    differing: list[tuple[str, str]] = []
     for names in by_name.values():
         for other in names[1:]:
             is_same = _equal(groups.modules[names[0]], groups.modules[other], header, read)
@@ -57,6 +61,16 @@ def count_once(groups: Groups, header: Header, read: Read) -> None:
             f"{len(differing)} modules have two different updates, in two spellings, of which the"
             f" first is read: {differing[0][0][:80]} and {differing[0][1][:80]} …"
         )
+
+
+_OPENING = 9
+"""Letters of a name that tell most spellings apart, to spare files of one of them the rest."""
+_SPELLINGS = ("unet.", "transform", "diffusion", "lora_unet", "lora_tran", "base_mode", "pipe.dit.",
+              "lycoris_")  # fmt: skip
+
+
+def _spelling(opening: str) -> str:
+    return next((s for s in _SPELLINGS if opening.startswith(s)), "")
 
 
 def _plain(name: str) -> str:
@@ -96,7 +110,7 @@ def _fused(groups: Groups) -> list[tuple[str, tuple[str, ...]]]:
     """Fused layers whose parts are in the file as well."""
     found = []
     for name in groups.modules:
-        match = _FUSED.match(name)
+        match = _FUSED.match(name) if name.endswith(_FUSED_ENDS) else None
         if not match:
             continue
         stem = match[1] or ""
@@ -121,9 +135,7 @@ def _update(roles: Roles, read: Read) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _is_stack(
-    groups: Groups, fused: str, parts: Sequence[str], header: Header, read: Read
-) -> bool:
+def _is_stack(groups: Groups, fused: str, parts: Sequence[str], header: Header, read: Read) -> bool:
     """Whether the rows of a fused update are those of its parts, one below the other."""
     whole = _update(groups.modules[fused], read)
     pieces = [_update(groups.modules[part], read) for part in parts]

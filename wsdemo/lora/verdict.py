@@ -31,6 +31,7 @@ class Alike:
         ranks: Of both.
         outputs: Σ of the squared cosines between their column spaces.
         inputs: The same of their row spaces.
+        best: The most of ‖ΔW‖² that as many ranks as the other has can hold, of both.
     """
 
     dot: float
@@ -39,6 +40,7 @@ class Alike:
     ranks: tuple[int, int]
     outputs: float
     inputs: float
+    best: tuple[float, float] = (0.0, 0.0)
 
     @property
     def over_chance(self) -> float:
@@ -109,9 +111,10 @@ def judge(modules: Sequence[Alike], cosine: float, ratio: float, share_of_a: flo
 
 
 def _is_shrunk(modules: Sequence[Alike], ratio: float, share_of_a: float) -> bool:
-    """Whether the smaller is a projection of the larger, of which ⟨A, B⟩ = ‖B‖² is the mark.
+    """Whether the smaller is the larger cut to fewer ranks, in every module that it has.
 
-    Its directions lie in the larger's, in every module.
+    Then ⟨A, B⟩ = ‖B‖², its directions lie in the larger's, and no other update of so few ranks
+    holds more of the larger.
     """
     small, large = (1, 0) if ratio <= 1 else (0, 1)
     if small == 0 and share_of_a < 1 - 1e-6:
@@ -120,6 +123,8 @@ def _is_shrunk(modules: Sequence[Alike], ratio: float, share_of_a: float) -> boo
     square = sum(m.norms[small] ** 2 for m in alive)
     dot = sum(m.dot for m in alive)
     if square <= 0 or abs(dot / square - 1) > RATIO:
+        return False
+    if square < (1 - RATIO) * sum(m.best[large] for m in alive):
         return False
     weight = sum(m.norms[small] ** 2 * min(m.outputs, m.inputs) / m.ranks[small] for m in alive)
     return weight / square > WITHIN and all(m.ranks[small] <= m.ranks[large] for m in alive)

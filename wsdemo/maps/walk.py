@@ -1,57 +1,107 @@
-"""The straight line between two instances, and between two faces by other representations.
+"""The straight line between two instances, and between two by other representations.
 
-For the latter both pictures are fitted anew in every representation, from its shared start, as in
-the comparison of their connectivity (benchmarks/connectivity.py).
+For the latter both are fitted anew in every representation, from its shared start, as in the
+comparison of their connectivity (benchmarks/connectivity.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from wsdemo.domains import face_fitting, pipelines
-from wsdemo.fields.base import pixel_grid
+from wsdemo.domains.domain import Domain, Original, Shown
+from wsdemo.domains.instances import (
+    between,
+    check_ends,
+    decode_one,
+    domain_of,
+    make_instance,
+    previews,
+)
+from wsdemo.domains.models import adapter_of
+from wsdemo.errors import check_range
 from wsdemo.fields.fit import FitConfig, fit_to_end
-from wsdemo.fields.signal import image_to_signal
+from wsdemo.fields.instance import Instance
 
-WALKED = {"mlp": 39, "lora": 8, "mlora": 8, "mlora-asym": 8}
-"""Representation → rank (MLP: width) of about 11,000 weights."""
+
+@dataclass(frozen=True)
+class WalkStep:
+    """A point of the straight path between two instances.
+
+    Attributes:
+        share: 0 at the first, 1 at the second.
+        shown: What is there; None where there is nothing.
+        measured: What the domain measures there, ``to_first`` and ``to_second`` among it; empty
+            where there is nothing.
+    """
+
+    share: float
+    shown: Shown | None
+    measured: Mapping[str, float]
+
+
+def shares_of(count: int) -> list[float]:
+    """``count`` shares from 0 to 1."""
+    return [i / (count - 1) for i in range(count)]
+
+
+def walk(a: Instance, b: Instance, count: int = 9) -> Iterator[WalkStep]:
+    """Walks from one instance to another through weight space.
+
+    Args:
+        a, b: The ends, of one domain.
+        count: Steps, both ends included; 2 to 65.
+
+    Raises:
+        WsdemoError: The two do not mix, or an end shows nothing.
+    """
+    check_range("steps", count, 2, 65)
+    check_ends(a, b)
+    domain, shares = domain_of(a), shares_of(count)
+    seen = list(previews([between(a, b, share) for share in shares]))
+    first, last = (
+        decode_one(end, **domain.quick) if shown is None else shown
+        for end, shown in ((a, seen[0]), (b, seen[-1]))
+    )
+    measured = domain.walking.between(first, last)
+    for share, shown in zip(shares, seen, strict=True):
+        yield WalkStep(share, shown, {} if shown is None else measured(share, shown))
 
 
 @dataclass(frozen=True)
 class Walk:
-    """What lies between two faces.
+    """What lies between two instances.
 
     Attributes:
         representation: Whose weights are mixed.
-        pictures: (count, 3, 64, 64) uint8, from the first face's fit to the second's.
-        psnr: count values in dB, of each picture to the nearer of the two fits; an end is 60.
+        shown: What is there, from the first one's fit to the second's.
+        nearness: Of each step, as the domain measures it (``Walking.nearness``).
     """
 
     representation: str
-    pictures: Tensor
-    psnr: list[float]
+    shown: list[Shown]
+    nearness: list[float]
 
 
-def walk_by_representation(images: Tensor, count: int) -> Iterator[Walk]:
-    """Fits two faces in each representation of WALKED and walks between their weights.
+def walk_by_representation(domain: Domain, ends: Sequence[Shown], count: int) -> Iterator[Walk]:
+    """Fits two in each representation of ``domain.walking.ranks`` and walks between their weights.
 
     ε(s) = (1 − s) ε₁ + s ε₂ for ``count`` shares s from 0 to 1.
 
     Args:
-        images: (2, 3, 64, 64) uint8.
-        count: Pictures along the way, both ends included.
+        domain: Whose instances showed the ends.
+        ends: What both show.
+        count: Steps along the way, both ends included.
     """
-    target = image_to_signal(images).flatten(2).transpose(1, 2)
-    shares = torch.linspace(0, 1, count)[:, None]
-    grid = pixel_grid(pipelines.SIZE, pipelines.SIZE)
-    for name, rank in WALKED.items():
-        adapter = pipelines.face_adapter(name, rank, 0)
-        rate = face_fitting.FIT_RATES[adapter.config.kind]
+    signals = [domain.signal(Original(shown), None) for shown in ends]
+    targets = torch.cat([signal.targets for signal in signals])
+    for name, rank in domain.walking.ranks.items():
+        adapter = adapter_of(domain, name, rank, 0)
+        rate = domain.rates[adapter.config.kind]
         config = FitConfig(steps=100, points=768, learning_rate=rate)
-        ε = fit_to_end(adapter, grid, target, config, torch.Generator().manual_seed(0))
-        shown = pipelines.render_faces(torch.lerp(ε[:1], ε[1:], shares), adapter)
-        ends = [pipelines.mean_psnr(shown, shown[i].expand_as(shown)) for i in (0, -1)]
-        nearer = torch.maximum(*[end.clamp(max=60) for end in ends])
-        yield Walk(name, shown, nearer.tolist())
+        g = torch.Generator().manual_seed(0)
+        ε = fit_to_end(adapter, signals[0].points, targets, config, g)
+        a, b = (make_instance(domain, adapter, weights) for weights in ε)
+        steps = list(walk(a, b, count))
+        nearness = [domain.walking.nearness(step.measured) for step in steps]
+        yield Walk(name, [step.shown for step in steps], nearness)

@@ -1,6 +1,6 @@
 """Where a mesh is looked at from, which both renderers share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +49,13 @@ def framed(mesh: Mesh, azimuth: float = 35.0, elevation: float = 30.0) -> Camera
     view = mesh.vertices @ Camera(azimuth, elevation).pose[:3, :3]
     reach = np.abs(view[:, :2]).max(1) / (0.95 * np.tan(FIELD_OF_VIEW / 2))
     return Camera(azimuth, elevation, float((view[:, 2] + reach).max()))
+
+
+def all_seeing(mesh: Mesh, start: Camera | None = None) -> Camera:
+    """A camera, by default the usual one, moved back if the mesh would touch the picture's edge.
+
+    So meshes of one size are mostly seen from one place, and none is cropped.
+    """
+    start = start or Camera()
+    needed = framed(mesh, start.azimuth, start.elevation).distance
+    return replace(start, distance=max(start.distance, needed))

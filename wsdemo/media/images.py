@@ -1,20 +1,18 @@
-"""Pictures in: any file a visitor drops → a square RGB tensor. Pictures out: PNG."""
+"""Squares of pictures in, as tensors; pictures out as PNG. Reading files: picture_files.py."""
 
 import io
 import math
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import MAX_PICTURE_BYTES, MAX_PICTURE_PIXELS, MIN_PICTURE_SIDE
+from wsdemo.media.picture_files import open_picture
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+__all__ = ["Crop", "contact_sheet", "open_picture", "png_bytes", "to_picture", "to_square"]
 
 
 @dataclass(frozen=True)
@@ -48,114 +46,6 @@ class Crop:
         side = min(width, height) / self.zoom
         left, upper = (width - side) * self.x, (height - side) * self.y
         return left, upper, left + side, upper + side
-
-
-def open_picture(source: Path | bytes) -> tuple[Image.Image, list[str]]:
-    """Opens a picture within limits, upright, in 8-bit RGB.
-
-    Args:
-        source: A file or its content.
-
-    Returns:
-        The picture, and what was done to it that a person should know.
-
-    Raises:
-        WsdemoError: Not a picture, cut off, too large or too small.
-    """
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if size > MAX_PICTURE_BYTES:
-        raise WsdemoError(
-            "Picture too large",
-            f"The file has {size / 2**20:.0f} MB; {MAX_PICTURE_BYTES / 2**20:.0f} are allowed.",
-            "Save a smaller copy.",
-        )
-    stream = io.BytesIO(source) if isinstance(source, bytes) else source
-    try:
-        # Our own limit on pixels is stricter than Pillow's warning, and speaks our language.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(stream, formats=FORMATS)
-        width, height = picture.size
-        _check_size(width, height)
-        return _upright_rgb(picture)
-    except UnidentifiedImageError as error:
-        raise WsdemoError(
-            "Not a picture",
-            "The file is none of JPEG, PNG, WEBP, GIF, BMP, TIFF.",
-            "Give a photo as JPEG or PNG.",
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise WsdemoError(
-            "Picture too large",
-            f"It has several times the {MAX_PICTURE_PIXELS / 1e6:.0f} million pixels that are"
-            " allowed.",
-            "Save a smaller copy; the field shows 64x64 of it anyway.",
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        raise WsdemoError(
-            "Picture unreadable",
-            f"The file is damaged or cut off ({type(error).__name__}).",
-            "Open it in a viewer and save it again.",
-        ) from error
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PICTURE_PIXELS:
-        raise WsdemoError(
-            "Picture too large",
-            f"It has {width}x{height} pixels; {MAX_PICTURE_PIXELS / 1e6:.0f} million are allowed.",
-            "Save a smaller copy; the field shows 64x64 of it anyway.",
-        )
-    if min(width, height) < MIN_PICTURE_SIDE:
-        raise WsdemoError(
-            "Picture too small",
-            f"It has {width}x{height} pixels; at least {MIN_PICTURE_SIDE} a side are needed.",
-            "Give a larger picture.",
-        )
-
-
-ORIENTATION = 0x0112
-"""EXIF's tag; 1 is upright, 2 to 8 are turned, mirrored, or both."""
-
-
-def _upright_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    notes = []
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        notes.append("The first frame of the animation is used.")
-        picture.seek(0)
-    picture.draft("RGB", (512, 512))  # lets JPEG decode large photos at a fraction of the size
-    upright = ImageOps.exif_transpose(picture)
-    if picture.getexif().get(ORIENTATION) in range(2, 9):
-        notes.append("Turned upright as its EXIF data say.")
-    if upright.mode.startswith("I") or upright.mode == "F":
-        upright, note = _eight_bits(upright)
-        notes.append(note)
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
-        upright = Image.new("RGBA", layer.size, "white")
-        upright.alpha_composite(layer)
-        notes.append("Transparent parts are shown on white.")
-    return upright.convert("RGB"), notes
-
-
-def _eight_bits(deep: Image.Image) -> tuple[Image.Image, str]:
-    """A picture of 16 or 32 bits, whole or floating-point, in 8 bits, and what was done.
-
-    White is the least of 1 (floating-point only), 255 and 65,535 that no value exceeds.
-    """
-    values = np.asarray(deep, dtype=np.float64)
-    known = np.isfinite(values)
-    if not known.any():
-        raise WsdemoError(
-            "Picture unreadable", "None of its values is a finite number.", "Save it in 8 bits."
-        )
-    values = np.where(known, values, 0)
-    tops = (1, 255, 65535) if deep.mode == "F" else (255, 65535)
-    top = next((t for t in tops if values.max() <= t), values.max())
-    note = f"Reduced to 8 bits a channel: 0 is black and {top:,.0f} white."
-    if not known.all():
-        note += " Values that are no finite numbers are black."
-    return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8)), note
 
 
 def to_square(picture: Image.Image, crop: Crop, size: int) -> Tensor:

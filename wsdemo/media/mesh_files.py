@@ -1,31 +1,42 @@
-"""Mesh files in and out, by trimesh: nothing outside the one file is ever read."""
+"""Mesh files in: bytes → raw arrays by the format's reader → a clean, bounded mesh."""
 
-import io
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
+from numpy.typing import NDArray
 
-from wsdemo.errors import WsdemoError
-from wsdemo.limits import KEPT_MESH_FACES, MAX_MESH_BYTES, MIN_MESH_FACES
-from wsdemo.media.mesh_headers import check_3mf, check_size, prepare_gltf, refuse
+from wsdemo.limits import KEPT_MESH_FACES, MIN_MESH_FACES
+from wsdemo.media.formats.foreign import READABLE
+from wsdemo.media.formats.gltf import read_gltf
+from wsdemo.media.formats.obj import read_obj
+from wsdemo.media.formats.off import read_off
+from wsdemo.media.formats.ply import read_ply
+from wsdemo.media.formats.raw import SIMPLER, Raw, check_size, refuse
+from wsdemo.media.formats.stl import read_stl
+from wsdemo.media.formats.threemf import read_3mf
+from wsdemo.media.mesh_sources import Source, find_mesh
+from wsdemo.media.mesh_writing import WRITABLE, mesh_bytes, precision_note
 from wsdemo.media.meshes import (
     Floats,
     Ints,
     Mesh,
+    closed_parts,
     face_normals,
+    is_watertight,
+    unique_rows,
     used_part,
     used_vertices,
     vertex_components,
-    vertex_normals,
 )
+from wsdemo.media.remesh import reduce_mesh, without_doubles
 
-READABLE = ("glb", "gltf", "obj", "ply", "stl", "off", "3mf")
-WRITABLE = ("glb", "obj", "ply", "stl")
+__all__ = [
+    "READABLE", "WRITABLE", "MeshReport", "check_mesh", "mesh_bytes", "open_mesh",
+    "precision_note", "reduce_mesh",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,59 +60,36 @@ class MeshReport:
     notes: tuple[str, ...]
 
 
-def _parse(data: bytes, kind: str) -> tuple[Floats, Any]:
-    """Vertices and faces of the whole scene, as the library reads them."""
-    try:
-        # resolver None: a material file or buffer that the mesh names is not looked for.
-        loaded = trimesh.load(
-            io.BytesIO(data), file_type=kind, resolver=None, process=False, skip_materials=True
-        )
-        return _flatten(loaded)
-    except WsdemoError:
-        raise
-    except Exception as error:  # every parser has errors of its own
-        raise refuse(
-            "Mesh unreadable",
-            f"Reading it as {kind.upper()} failed ({type(error).__name__}).",
-        ) from error
-
-
-def _flatten(loaded: Any) -> tuple[Floats, Any]:
-    if isinstance(loaded, trimesh.Scene):
-        if not loaded.geometry:
-            raise refuse("Empty mesh", "The scene holds no geometry.")
-        names = [loaded.graph[node][1] for node in loaded.graph.nodes_geometry]
-        sizes = [len(getattr(loaded.geometry[name], "faces", ())) for name in names]
-        check_size(sum(sizes), len(sizes))  # before each place becomes a copy
-        loaded = loaded.to_mesh()
-    if isinstance(loaded, trimesh.PointCloud) or not hasattr(loaded, "faces"):
-        raise refuse("No faces", "This is a point cloud or a set of lines, not a surface.")
-    return np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces, dtype=np.int64)
-
-
-def open_mesh(path: Path) -> tuple[Mesh, MeshReport]:
+def open_mesh(path: Path | Sequence[Path]) -> tuple[Mesh, MeshReport]:
     """Reads a mesh file, whole scenes as one mesh.
 
+    Args:
+        path: The file, or several that belong together (a glTF and its buffers), or a zip of them.
+
     Raises:
-        WsdemoError: Another format, too large, damaged, empty, a point cloud, not finite, or
-            with its geometry in other files.
+        WsdemoError: Another format, too large, damaged, cut off, empty, a point cloud, not finite,
+            or with its geometry in files that are not here.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in READABLE:
-        raise refuse("Not a mesh", f"Found {path.suffix[:12]!r}; expected {', '.join(READABLE)}.")
-    size = path.stat().st_size
-    if size > MAX_MESH_BYTES:
+    source = find_mesh([path] if isinstance(path, Path) else list(path))
+    try:
+        raw = READERS[source.kind](source)
+    except (MemoryError, RecursionError) as error:
         raise refuse(
-            "Mesh too large",
-            f"The file has {size / 2**20:,.0f} MB; {MAX_MESH_BYTES / 2**20:.0f} are allowed.",
-            "Export a simpler model.",
-        )
-    data = path.read_bytes()
-    if kind == "3mf":
-        check_3mf(data)
-    if kind in ("glb", "gltf"):
-        data = prepare_gltf(data, kind)
-    return check_mesh(*_parse(data, kind), kind)
+            "Mesh too large", f"Reading it as {source.kind.upper()} takes too much memory.", SIMPLER
+        ) from error
+    mesh, report = check_mesh(raw.vertices, raw.faces, source.kind)
+    return mesh, replace(report, notes=(*source.notes, *raw.notes, *report.notes))
+
+
+READERS: dict[str, Callable[[Source], Raw]] = {
+    "glb": lambda source: read_gltf(source.data, "glb", source.beside),
+    "gltf": lambda source: read_gltf(source.data, "gltf", source.beside),
+    "obj": lambda source: read_obj(source.data),
+    "ply": lambda source: read_ply(source.data),
+    "stl": lambda source: read_stl(source.data),
+    "off": lambda source: read_off(source.data),
+    "3mf": lambda source: read_3mf(source.data),
+}
 
 
 def check_mesh(vertices: Floats, faces: Any, kind: str) -> tuple[Mesh, MeshReport]:
@@ -119,7 +107,7 @@ def check_mesh(vertices: Floats, faces: Any, kind: str) -> tuple[Mesh, MeshRepor
     if np.abs(vertices[used]).max() > 1e30:
         raise refuse("Mesh not finite", "Its coordinates are too large to compute with.")
     merged = _merge(Mesh(vertices, faces))
-    tight = _is_watertight(merged)  # flat faces included: they close seams
+    tight = is_watertight(merged)  # flat faces included: they close seams
     mesh = _without_flat_faces(merged)
     _check_count(mesh, "It has {} proper faces")
     if len(mesh.faces) < len(faces):
@@ -142,42 +130,43 @@ def _check_count(mesh: Mesh, found: str) -> None:
         )
 
 
-def _is_watertight(mesh: Mesh) -> bool:
-    """Whether every edge joins exactly two faces."""
-    ends = np.sort(np.concatenate([mesh.faces[:, [i, (i + 1) % 3]] for i in range(3)]), axis=1)
-    edges = np.sort(ends[:, 0] * len(mesh.vertices) + ends[:, 1])
-    if len(edges) % 2:
-        return False
-    first, second = edges[::2], edges[1::2]
-    return bool((first == second).all() and (first[1:] != second[:-1]).all())
-
-
-def _unique_rows(rows: Any) -> tuple[Ints, Ints]:
-    """First index of each distinct row of (n, 3), and (n,) which of them each row is.
-
-    Column by column, since numpy compares whole rows ten times more slowly.
-    """
-    key = np.zeros(len(rows), dtype=np.int64)
-    for column in rows.T:
-        _, place = np.unique(column, return_inverse=True)
-        _, key = np.unique(key * (int(place.max()) + 1) + place, return_inverse=True)
-    _, first = np.unique(key, return_index=True)
-    return first, key
-
-
 def _merge(mesh: Mesh) -> Mesh:
-    """Equal vertices made one; faces that name one twice, or are doubled, dropped."""
-    used = used_vertices(len(mesh.vertices), mesh.faces)
-    place = np.zeros(len(mesh.vertices), dtype=np.int64)
-    first, inverse = _unique_rows(mesh.vertices[used])
-    unique, place[used] = mesh.vertices[used][first], inverse
-    faces = place[mesh.faces]
-    a, b, c = faces.T
-    faces = faces[(a != b) & (b != c) & (c != a)]
-    if len(faces) == 0:
-        return Mesh(unique[:0], faces)
-    first, _ = _unique_rows(np.sort(faces, axis=1))
-    return used_part(unique, faces[np.sort(first)])
+    """Equal vertices made one, but not across parts that are closed by themselves.
+
+    Faces that name a vertex twice, or are doubled, are dropped, and parts that are there twice.
+    """
+    mesh = used_part(mesh.vertices, mesh.faces)
+    place, first = _welded(mesh.vertices)
+    a, b, c = place[mesh.faces].T
+    kept = (a != b) & (b != c) & (c != a)
+    part = closed_parts(Mesh(mesh.vertices, mesh.faces[kept]))
+    if part.any() and (part != part[0]).any():
+        kept &= _first_of_each(part[mesh.faces[:, 0]], np.sort(place[mesh.faces], axis=1))
+        place, first = _welded(np.column_stack([mesh.vertices, part]))
+    return without_doubles(Mesh(mesh.vertices[first], place[mesh.faces[kept]]))
+
+
+def _welded(rows: Any) -> tuple[Ints, Ints]:
+    """(V,) which distinct row each row is, and where each distinct row is met first."""
+    first, place = unique_rows(rows)
+    return place, first
+
+
+def _first_of_each(part: Ints, corners: Any) -> NDArray[np.bool_]:
+    """(F,) whether a face belongs to no part (0), or to the first of all equal ones.
+
+    Args:
+        part: (F,) numbers of parts.
+        corners: (F, 3) vertices, of all parts together, sorted in each face.
+    """
+    _, face = unique_rows(corners)
+    sign = np.random.default_rng(0).integers(2**62, size=int(face.max()) + 1, dtype=np.int64)
+    count = int(part.max()) + 1
+    total = np.zeros(count, dtype=np.int64)  # equal for equal sets of faces; sums wrap around
+    np.add.at(total, part, sign[face])
+    sizes = np.bincount(part, minlength=count)
+    first, which = unique_rows(np.stack([total, sizes], 1))
+    return np.asarray((part == 0) | (first[which][part] == part))
 
 
 FLAT = 1e-12
@@ -190,96 +179,3 @@ def _without_flat_faces(mesh: Mesh) -> Mesh:
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
     kept = face_normals(mesh)[1] > FLAT * sides.max(1, initial=0) ** 2
     return mesh if kept.all() else used_part(mesh.vertices, mesh.faces[kept])
-
-
-def reduce_mesh(mesh: Mesh, faces: int = KEPT_MESH_FACES) -> Mesh:
-    """Merges the vertices of ever larger cells until at most ``faces`` are left.
-
-    Vertex clustering (Rossignac and Borrel 1993): fast, bounded, blind to detail below a cell.
-    """
-    low, side = mesh.vertices.min(0), float(np.ptp(mesh.vertices, axis=0).max())
-    cells = 512
-    while True:
-        cell = ((mesh.vertices - low) / max(side, 1e-30) * cells).astype(np.int64)
-        _, inverse = _unique_rows(cell)
-        count = np.bincount(inverse)
-        vertices = np.stack(
-            [np.bincount(inverse, mesh.vertices[:, i]) / count for i in range(3)], 1
-        )
-        reduced = _merge(Mesh(vertices, inverse[mesh.faces]))
-        if len(reduced.faces) <= faces:
-            return reduced
-        cells = cells * 3 // 4
-
-
-def mesh_bytes(mesh: Mesh, kind: str, normals: Floats | None = None) -> bytes:
-    """The content of a mesh file; equal meshes give equal bytes.
-
-    Args:
-        mesh: The mesh.
-        kind: One of WRITABLE. GLB carries vertex normals and a neutral material. Far from the
-            origin only GLB and OBJ are exact: see ``precision_note``.
-        normals: (V, 3) unit normals; default: of the mesh.
-
-    Raises:
-        WsdemoError: Another format.
-    """
-    if kind not in WRITABLE:
-        raise refuse("Unknown format", f"Found {kind[:12]!r}.", f"Use {', '.join(WRITABLE)}.")
-    material = trimesh.visual.material.PBRMaterial(
-        name="clay",
-        baseColorFactor=[118, 117, 114, 255],
-        metallicFactor=0.0,
-        roughnessFactor=0.9,
-        doubleSided=True,
-    )
-    far = is_far(mesh)
-    middle = (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2 if far else np.zeros(3)
-    # In text, and with the place in a node of its own, nothing is lost far from the origin.
-    local = mesh.vertices - middle if kind == "glb" else mesh.vertices
-    exported: Any = trimesh.Trimesh(
-        local if far and kind == "obj" else local.astype(np.float32),
-        mesh.faces,
-        vertex_normals=vertex_normals(mesh) if normals is None else normals,
-        process=False,
-        visual=trimesh.visual.TextureVisuals(material=material) if kind == "glb" else None,
-    )
-    options: dict[str, Any] = {}
-    if kind == "glb":
-        options["include_normals"] = True
-        if far:
-            placed = trimesh.transformations.translation_matrix(middle)
-            exported = trimesh.Scene(exported, base_frame="world")
-            exported.graph.update("geometry_0", matrix=placed)
-    if kind == "obj":
-        options = {"include_normals": True, "header": "wsdemo", "digits": _digits(mesh)}
-    content = exported.export(file_type=kind, **options)
-    return content.encode() if isinstance(content, str) else bytes(content)
-
-
-FAR = 64
-"""Sides of its box that a mesh may be away from the origin, to be stored in 32 bits as it is: its
-vertices then move by less than 4 millionths of the side."""
-
-
-def is_far(mesh: Mesh) -> bool:
-    """Whether a mesh is so far from the origin that 32-bit coordinates would move its vertices."""
-    return bool(np.abs(mesh.vertices).max() > FAR * np.ptp(mesh.vertices, axis=0).max())
-
-
-def precision_note(mesh: Mesh, kinds: Sequence[str] = WRITABLE) -> str | None:
-    """What a person should know about coordinates in files of those formats; None if nothing."""
-    short = [kind.upper() for kind in kinds if kind in ("ply", "stl")]
-    if not short or not is_far(mesh):
-        return None
-    step = float(np.spacing(np.float32(np.abs(mesh.vertices).max())))
-    return (
-        f"{' and '.join(short)} keep 7 digits: so far from the origin, coordinates go in steps of"
-        f" {step:g}. GLB and OBJ are exact."
-    )
-
-
-def _digits(mesh: Mesh) -> int:
-    """Decimals of an OBJ: 6, and for a mesh smaller than 0.1 so many more."""
-    side = float(np.ptp(mesh.vertices, axis=0).max())
-    return max(6, 5 + math.ceil(-math.log10(side))) if side > 0 else 6

@@ -1,34 +1,95 @@
 """Pictures of meshes: one camera and one shading, two renderers.
 
-Light is computed here, once a vertex, and both renderers only interpolate colours; so a
+Light is computed here, once a vertex and side, and both renderers only interpolate colours; so a
 picture looks the same whether OpenGL drew it (media/opengl.py) or numpy (below).
 """
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from wsdemo.errors import WsdemoError
 from wsdemo.media import opengl
-from wsdemo.media.camera import BACKGROUND, FIELD_OF_VIEW, Camera, Pixels, framed
-from wsdemo.media.meshes import Floats, Mesh, vertex_normals
+from wsdemo.media.camera import BACKGROUND, FIELD_OF_VIEW, Camera, Pixels, all_seeing, framed
+from wsdemo.media.meshes import Floats, Ints, Mesh, edge_uses, face_normals
 
 CLAY = (0.80, 0.79, 0.77)
 OVERSAMPLING = 2
 """Pictures are drawn at this multiple and averaged down."""
 
 
-def shade(mesh: Mesh, camera: Camera, colour: tuple[float, float, float] = CLAY) -> Pixels:
+SHARP = 30.0
+"""Degrees between the normals of two faces beyond which their edge is shaded as an edge."""
+
+
+@dataclass(frozen=True)
+class Facets:
+    """A mesh as it is shaded: vertices split at sharp edges, and where a face shows its back.
+
+    Attributes:
+        mesh: The same surface.
+        normals: (V, 3) unit normals, towards the side that the camera sees.
+        source: (V,) the vertex of the given mesh that each was.
+    """
+
+    mesh: Mesh
+    normals: Floats
+    source: Ints
+
+
+def facets(mesh: Mesh, camera: Camera) -> Facets:
+    """Splits a mesh for shading: smooth over edges below SHARP, both sides of a face alike."""
+    normals, areas = face_normals(mesh)
+    group = _smooth_groups(mesh, normals).ravel(order="F")  # corner 0 of all faces, then 1, then 2
+    count = int(group.max()) + 1
+    weighted = np.tile(normals * areas[:, None], (3, 1))
+    smooth = np.stack([np.bincount(group, weighted[:, k], minlength=count) for k in range(3)], 1)
+    smooth = smooth / np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-30)
+    seen = camera.pose[:3, 3] - mesh.vertices[mesh.faces[:, 0]]
+    is_back = np.tile((normals * seen).sum(1) < 0, 3)
+    kinds, corner = np.unique(2 * group + is_back, return_inverse=True)
+    source = np.zeros(len(kinds), dtype=np.int64)
+    source[corner] = mesh.faces.ravel(order="F")
+    split = Mesh(mesh.vertices[source], corner.reshape(3, -1).T.astype(np.int64))
+    return Facets(split, smooth[kinds // 2] * np.where(kinds % 2, -1, 1)[:, None], source)
+
+
+def _smooth_groups(mesh: Mesh, normals: Floats) -> Ints:
+    """(F, 3) number of each corner; corners of one vertex share it across edges that are smooth."""
+    _, edge = edge_uses(mesh.faces)
+    order = np.argsort(edge, kind="stable")
+    first, second = order[:-1], order[1:]  # neighbours in this order, where they share an edge
+    joined = edge[first] == edge[second]
+    first, second = first[joined], second[joined]
+    count = len(mesh.faces)
+    cosine = (normals[first % count] * normals[second % count]).sum(1)
+    smooth = cosine >= np.cos(np.deg2rad(SHARP))
+    first, second = first[smooth], second[smooth]
+    ends = []
+    for end in (0, 1):
+        at = (first // count + end) % 3
+        vertex = mesh.faces[first % count, at]
+        there = second % count
+        other = (mesh.faces[there] == vertex[:, None]).argmax(1)
+        ends.append((3 * (first % count) + at, 3 * there + other))
+    rows, columns = (np.concatenate(x) for x in zip(*ends, strict=True))
+    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(3 * count, 3 * count))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64).reshape(-1, 3)
+
+
+def shade(shown: Facets, camera: Camera, colour: tuple[float, float, float] = CLAY) -> Pixels:
     """(V, 3) colours: a key light from the upper left of the camera, a fill, and ambient.
 
     Args:
-        mesh: The mesh.
+        shown: The mesh, split for this camera.
         camera: Lights move with it.
         colour: Of the material, each channel 0 to 1.
     """
-    n = vertex_normals(mesh) @ camera.pose[:3, :3]
+    n = shown.normals @ camera.pose[:3, :3]
     key = np.array([-0.45, 0.65, 0.61])
     fill = np.array([0.75, -0.10, 0.65])
     light = 0.30 + 0.62 * np.maximum(n @ key, 0) + 0.18 * np.maximum(n @ fill, 0)
@@ -137,15 +198,17 @@ def render(
     Args:
         mesh: The mesh.
         size: Pixels a side.
-        camera: Default: from the front left, a little above.
+        camera: Default: from the front left, a little above, as far away as it takes.
         renderer: ``auto``, ``egl`` or ``software``.
         colours: (V, 3) of the vertices; default: shaded clay.
 
     Raises:
         WsdemoError: The renderer is not available.
     """
-    camera = camera or Camera()
-    colours = shade(mesh, camera) if colours is None else colours
+    camera = camera or all_seeing(mesh)
+    if colours is None:
+        shown = facets(mesh, camera)
+        mesh, colours = shown.mesh, shade(shown, camera)
     large = None
     if choose_renderer(renderer)[0] == "egl":
         try:

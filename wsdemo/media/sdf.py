@@ -22,7 +22,7 @@ from wsdemo.limits import (
     MAX_NEAR_FACES,
     ORDINARY_NEAR_FACES,
 )
-from wsdemo.media.meshes import Floats, Mesh, face_normals, surface_points
+from wsdemo.media.meshes import Floats, Ints, Mesh, face_normals, surface_points
 
 GRID = 32
 """Nodes a side of the coarse grid that an encoder reads."""
@@ -110,10 +110,15 @@ def check_work(mesh: Mesh) -> None:
     )
 
 
+def nearest_on_surface(mesh: Mesh, points: Floats) -> tuple[Floats, Ints]:
+    """(P,) distances of (P, 3) points to the surface, without a sign, and the nearest faces."""
+    squared, face, _ = igl.point_mesh_squared_distance(points, mesh.vertices, mesh.faces)
+    return np.sqrt(np.asarray(squared)), np.asarray(face, dtype=np.int64).reshape(-1)
+
+
 def surface_distance(mesh: Mesh, points: Floats) -> Floats:
     """(P,) distances of (P, 3) points to the surface, without a sign."""
-    squared = igl.point_mesh_squared_distance(points, mesh.vertices, mesh.faces)[0]
-    return np.sqrt(np.asarray(squared))
+    return nearest_on_surface(mesh, points)[0]
 
 
 def is_inside(mesh: Mesh, points: Floats) -> NDArray[np.bool_]:

@@ -17,15 +17,17 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from wsdemo.checkpoints import tensors_hash
+from wsdemo.domains.domain import Domain
 from wsdemo.fields.base import BaseField, FieldConfig
 from wsdemo.fields.base_files import base_tensors, save_base
 from wsdemo.fields.encoder import AmortisedStart, Encoder, save_start
+from wsdemo.fields.fit import psnr_from_mse
 from wsdemo.train.loop import Ema, Run, log
 
 KL_WEIGHT = 1e-4
@@ -82,10 +84,10 @@ class Autoencoder(nn.Module):
 
     free_latents: Tensor
 
-    def __init__(self, config: FieldConfig, generator: torch.Generator) -> None:
+    def __init__(self, config: FieldConfig, side: int, generator: torch.Generator) -> None:
         super().__init__()
         self.field = BaseField(config, generator)
-        self.encoder = Encoder(config.latent_dim, config.in_dim)
+        self.encoder = Encoder(config.latent_dim, config.in_dim, side)
         self.register_buffer("free_latents", torch.zeros((), dtype=torch.bool))
 
 
@@ -94,7 +96,8 @@ class Trainer:
 
     def __init__(self, data: Data, config: FieldConfig, device: torch.device, seed: int) -> None:
         self.data, self.device = data, device
-        self.model = Autoencoder(config, torch.Generator().manual_seed(seed)).to(device)
+        side = data.inputs(torch.arange(1)).shape[-1]
+        self.model = Autoencoder(config, side, torch.Generator().manual_seed(seed)).to(device)
         self.latents = nn.Embedding(len(data), 2 * config.latent_dim, sparse=True).to(device)
         self.ema = Ema(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, betas=(0.9, 0.99))
@@ -152,32 +155,33 @@ class Trainer:
         for z, p, x in zip(mean.split(16), points.split(16), targets.split(16), strict=True):
             shown = field(p.to(self.device), z).clamp(-1, 1)
             mse = (shown - x.to(self.device)).square().mean((1, 2))
-            values.append(10 * torch.log10(4 / mse))
+            values.append(psnr_from_mse(mse))
         return float(torch.cat(values).mean())
 
 
 def train_base(
-    name: str,
+    domain: Domain,
     data: Data,
     config: FieldConfig,
     phases: tuple[Phase, ...],
     validate: Callable[[Trainer], float],
-    meta: dict[str, Any],
+    size: int,
     args: argparse.Namespace,
     device: torch.device,
 ) -> None:
     """Trains NAME-base and NAME-encoder for the budget in ``args`` and writes both.
 
     Args:
-        name: Of the checkpoints and the resumable state.
+        domain: Whose: its name is that of the checkpoints and the resumable state.
         data: Training instances.
         config: Shape of the field.
         phases: The progressive schedule.
         validate: PSNR in dB of encoding and decoding unseen instances.
-        meta: Goes into the base's metadata.
+        size: Pixels a side of the instances, which the domain's size comes from; 0: none.
         args: Of ``recipe_parser``.
         device: Where to train.
     """
+    name = domain.name
     log(f"{name}-base: {len(data)} instances, {args.minutes} minutes on {device}")
     trainer = Trainer(data, config, device, args.seed)
     run = Run(args.runs / f"{name}-base.pt", args.minutes, args.steps)
@@ -214,7 +218,10 @@ def train_base(
     mean = trainer.latents.weight[:, : config.latent_dim].mean(0) if free else torch.zeros(1)
     mean = mean.detach().cpu().expand(config.latent_dim).clone()
     base = field.cpu().freeze(mean)
-    meta = {**meta, "name": f"{name}-base", "toy": args.toy, "measured": figures}
+    meta = {
+        "domain": domain.kind, "size": size, "name": domain.base_name, "toy": args.toy,
+        "measured": figures,
+    }  # fmt: skip
     save_base(args.out / f"{name}-base.safetensors", base, meta)
     start_here = AmortisedStart(trainer.ema.model.encoder.cpu(), field, mean)
     encoder_path = args.out / f"{name}-encoder.safetensors"

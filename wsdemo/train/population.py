@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint, save_checkpoint
+from wsdemo.domains.domain import Domain
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
@@ -82,9 +83,15 @@ def load_fits(folder: Path) -> tuple[Tensor, list[str]]:
     return torch.cat(weights), names
 
 
+def base_file(domain: Domain, args: argparse.Namespace) -> Path:
+    """The base that a recipe works with: ``--base``, or that of the domain in ``--out``."""
+    path: Path = args.base or args.out / f"{domain.base_name}.safetensors"
+    return path
+
+
 def population_parser(
     description: str,
-    population: FitConfig,
+    domain: Domain,
     splits: Sequence[str] = ("train", "validation", "test"),
 ) -> argparse.ArgumentParser:
     """The options of a recipe that fits a collection."""
@@ -94,7 +101,7 @@ def population_parser(
     parser.add_argument("--split", default="train", choices=splits)
     parser.add_argument("--count", type=int, default=None, help="instances to fit; default: all")
     parser.add_argument("--first", type=int, default=0, help="instances to leave out before them")
-    parser.add_argument("--rate", type=float, default=population.learning_rate)
+    parser.add_argument("--rate", type=float, default=domain.comparable.learning_rate)
     parser.add_argument(
         "--shared-start", action="store_true", help="start mLoRA as the papers do, without encoder"
     )
@@ -105,9 +112,8 @@ def population_parser(
 
 
 def run_population(
-    name: str,
+    domain: Domain,
     collection: Collection,
-    population: FitConfig,
     recipe: Sequence[str],
     args: argparse.Namespace,
     device: torch.device,
@@ -115,13 +121,14 @@ def run_population(
     """Fits what is not there yet, in this process or in ``--workers`` others.
 
     Args:
-        name: Of the set: its base is ``NAME-base``.
+        domain: Whose base; fitted is as ``comparable`` says, unless ``--steps`` and ``--rate``
+            say otherwise.
         collection: What to fit.
-        population: How; ``--steps`` and ``--rate`` override it.
         recipe: Module and options that a worker is started with.
         args: Of ``population_parser``.
         device: Where to fit.
     """
+    name, population = domain.name, domain.comparable
     config = AdapterConfig(args.representation, args.rank, 0)
     folder = fits_folder(args.runs, name, config) / args.split
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +145,7 @@ def run_population(
     if args.workers > 1:
         sys.exit(run_workers(recipe, args.workers))
 
-    base_path = args.base or args.out / f"{name}-base.safetensors"
+    base_path = base_file(domain, args)
     base = load_base(base_path)[0].to(device)
     adapter = Adapter(base, config)
     if config.kind == "mlp":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import save_checkpoint
+from wsdemo.domains.domain import Domain
 from wsdemo.fields.base_files import load_base
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, prior_hash
 from wsdemo.train.loop import log
@@ -14,20 +15,22 @@ from wsdemo.train.population import fits_folder, load_fits
 from wsdemo.train.weight_diffusion import STORED_COORDINATES
 
 
-def load_model(name: str, args: argparse.Namespace) -> tuple[WeightDiffusion, Path]:
-    """The trained diffusion model of a set, and the folder of its population."""
-    base, _ = load_base(args.out / f"{name}-base.safetensors")
+def load_model(domain: Domain, args: argparse.Namespace) -> tuple[WeightDiffusion, Path]:
+    """The trained diffusion model of a domain, and the folder of its population."""
+    name = domain.name
+    base, _ = load_base(args.out / f"{domain.base_name}.safetensors")
     model, _ = load_diffusion(args.out / f"{name}-diffusion.safetensors", base)
     return model, fits_folder(args.runs, name, model.adapter.config)
 
 
-def save_neighbours(name: str, model: WeightDiffusion, folder: Path, out: Path) -> Tensor:
+def save_neighbours(domain: Domain, model: WeightDiffusion, folder: Path, out: Path) -> Tensor:
     """Writes ``NAME-neighbours`` and returns the training weights (n, D) fp16.
 
     It holds the principal coordinates of every training instance, then of its mirror image if
     that was trained on, and how far instances that no model has seen (validation, and test if
     fitted) lie from the nearest of them.
     """
+    name = domain.name
     train, names = load_fits(folder / "train")
     learnt = train
     if (folder / "train-mirrored").exists():

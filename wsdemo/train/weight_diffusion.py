@@ -13,12 +13,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from wsdemo.domains.domain import Domain
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
@@ -29,7 +29,7 @@ from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.tokens import TokenLayout
 from wsdemo.generate.transformer import SUMMARY_TOKEN, TransformerConfig, WeightTransformer
 from wsdemo.train.loop import Ema, Run, log, recipe_parser
-from wsdemo.train.population import fits_folder, load_fits
+from wsdemo.train.population import base_file, fits_folder, load_fits
 
 STORED_COORDINATES = 160
 """Whitened principal coordinates kept per training instance, for the memorisation check."""
@@ -134,27 +134,25 @@ def build_network(
 
 
 def train_diffusion(
-    set_name: str,
+    domain: Domain,
     names: Sequence[str],
     labels: Labels,
-    meta: dict[str, Any],
     args: argparse.Namespace,
     device: torch.device,
 ) -> None:
     """Trains a model for the budget in ``args`` and writes it.
 
     Args:
-        set_name: Of the population and its base.
+        domain: Of the population and its base.
         names: The names of the condition's entries.
         labels: Conditions of instances.
-        meta: Goes into the checkpoint's metadata.
         args: Of ``diffusion_parser``.
         device: Where to train.
     """
-    name = args.name or f"{set_name}-diffusion"
-    base, base_meta = load_base(args.base or args.out / f"{set_name}-base.safetensors")
+    name = args.name or f"{domain.name}-diffusion"
+    base, base_meta = load_base(base_file(domain, args))
     config = AdapterConfig(args.representation, args.rank, 0)
-    folder = fits_folder(args.runs, set_name, config)
+    folder = fits_folder(args.runs, domain.name, config)
     adapter = Adapter(base, config)
 
     def split(which: str) -> tuple[Tensor, Tensor]:
@@ -230,7 +228,8 @@ def train_diffusion(
         figures["validation_loss"] = validation_loss(averaged, *held_out)
     averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
     meta = {
-        **meta,
+        "domain": domain.kind,
+        "size": base_meta["size"],
         "name": name,
         "toy": args.toy,
         "base": {"name": base_meta["name"], "hash": base_meta["hash"]},

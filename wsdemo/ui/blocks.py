@@ -2,8 +2,9 @@
 
 import gradio as gr
 
+from wsdemo.domains.registry import families
 from wsdemo.ui.clusters import clusters_tab
-from wsdemo.ui.fields import fit_tab, sample_tab, shape_fit_tab, shape_sample_tab
+from wsdemo.ui.fields import fit_tab, sample_tab
 from wsdemo.ui.lora import lora_tab
 
 HEADING = """# wsdemo: neural-network weights as data
@@ -19,17 +20,16 @@ def build_blocks() -> gr.Blocks:
     with gr.Blocks(title="wsdemo", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
         gr.Markdown(HEADING)
         with gr.Tab("Sample"):
-            with gr.Tab("Faces"):
-                sample_tab.build()
-            with gr.Tab("Shapes"):
-                shape_sample_tab.build()
+            for family in families():
+                with gr.Tab(family[0].many.capitalize()):
+                    sample_tab.build(family)
+        fits = []
         with gr.Tab("Fit"):
-            with gr.Tab("A photo"):
-                last, trail = fit_tab.build()
-            with gr.Tab("A mesh"):
-                shape_fit_tab.build()
+            for family in families():
+                with gr.Tab(f"A {family[0].original}"):
+                    fits.append((family[0], *fit_tab.build(family)))
         with gr.Tab("Clusters"):
-            clusters_tab.build(last, trail)
+            clusters_tab.build(*fits[0])
         with gr.Tab("LoRA evaluator"):
             lora_tab.build()
         gr.Markdown(FOOT)

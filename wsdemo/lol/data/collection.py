@@ -1,6 +1,7 @@
 """A folder of LoRAs and a table of labels → labelled batches, with every problem stated first."""
 
 import csv
+import dataclasses
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import torch
 
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_LABELS_BYTES
+from wsdemo.lol.data.canonical import canonical, svd
 from wsdemo.lol.data.family import common_base, one_kind, union_signature
 from wsdemo.lol.data.labels import (
     Table,
@@ -168,18 +170,37 @@ def read_member(folder: Path, file: str) -> Lora:
         raise WsdemoError(error.title, f"{file}: {error.message}", error.hint) from error
 
 
+def slim(lora: Lora, rank: int) -> Lora:
+    """A LoRA with at most ``rank`` directions a module, the strongest."""
+    modules = []
+    for module in lora.modules:
+        P, s, Q = svd(module.U, module.V)
+        U, V = ((X * s.sqrt())[:, :rank].to(module.U) for X in (P, Q))
+        modules.append(dataclasses.replace(module, U=U, V=V))
+    return dataclasses.replace(lora, modules=tuple(modules))
+
+
 def labelled(
-    table: Table, loras: Mapping[int, Lora], signature: Signature, index: Sequence[int]
+    table: Table,
+    loras: Mapping[int, Lora],
+    signature: Signature,
+    index: Sequence[int],
+    rank: int | None = None,
 ) -> LabelledLoras:
-    """Some of a table's LoRAs as a batch."""
+    """Some of a table's LoRAs as a batch: whole, or canonical of a rank in half precision."""
+    found = [pack(loras[i], signature) for i in index]
+    if rank is not None:
+        found = [canonical(pairs, rank).to(torch.float16) for pairs in found]
     return LabelledLoras(
-        Pairs.join([pack(loras[i], signature) for i in index]),
+        Pairs.join(found),
         {c: torch.tensor([v[i] for i in index]) for c, v in table.values.items()},
         tuple(table.rows[i]["file"] for i in index),
     )
 
 
-def load_collection(folder: Path, labels: Path, tasks: Sequence[Task] | None = None) -> Collection:
+def load_collection(
+    folder: Path, labels: Path, tasks: Sequence[Task] | None = None, rank: int | None = None
+) -> Collection:
     """Reads a folder of LoRAs with a table of labels.
 
     The table has a column ``file`` (relative to the folder), columns of numbers, and
@@ -190,6 +211,8 @@ def load_collection(folder: Path, labels: Path, tasks: Sequence[Task] | None = N
         folder: With the LoRA files.
         labels: The CSV.
         tasks: What to predict; default: all 0/1 columns together, every other one alone.
+        rank: Of every module, the directions that are kept, the strongest; default: all. For
+            families of many modules and mixed ranks, which take as much memory as the largest.
 
     Raises:
         WsdemoError: Nothing can be learnt from it; says what was found.
@@ -206,7 +229,11 @@ def load_collection(folder: Path, labels: Path, tasks: Sequence[Task] | None = N
     check_columns(table, chosen)
     check_splits(table.rows)
     unused = unused_columns(table, chosen) if tasks is None else []
-    loras = {i: read_member(folder, row["file"]) for i, row in enumerate(table.rows)}
+    loras, ranks_of = {}, {}
+    for i, row in enumerate(table.rows):
+        lora = read_member(folder, row["file"])
+        ranks_of[i] = lora.ranks
+        loras[i] = lora if rank is None else slim(lora, rank)
     everyone = list(loras.values())
     signature, kind = union_signature(everyone, folder.name), one_kind(everyone, folder.name)
     base, of_base = common_base(everyone)
@@ -220,9 +247,9 @@ def load_collection(folder: Path, labels: Path, tasks: Sequence[Task] | None = N
                 f"No LoRA is in {split!r}: {len(loras)} LoRAs in all.",
                 "Name the splits train, validation and test in a column 'split', or add LoRAs.",
             )
-    splits = {k: labelled(table, loras, signature, index) for k, index in places.items()}
+    splits = {k: labelled(table, loras, signature, index, rank) for k, index in places.items()}
     check_classes(chosen, splits)
-    ranks = Counter(rank for i in places["train"] for rank in loras[i].ranks)
+    ranks = Counter(rank for i in places["train"] for rank in ranks_of[i])
     notes = [*table.notes, *unused, *missing_labels(table, chosen), *of_base]
     return Collection(
         signature, splits, tuple(chosen), base, dict(ranks), tuple(notes), kind

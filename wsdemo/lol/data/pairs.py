@@ -4,7 +4,7 @@ A column of zeros in U and V adds nothing to U Vᵀ, so LoRAs of several ranks s
 padding; a module that a LoRA lacks is a zero update, and is zero here too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,9 +60,11 @@ class Pairs:
 
     Attributes:
         groups: Per group of L modules of equal shape: U (N, L, n, r) and V (N, L, m, r).
+        is_canonical: Whether the columns of every U and V are orthogonal and fall in σ.
     """
 
     groups: tuple[tuple[Tensor, Tensor], ...]
+    is_canonical: bool = False
 
     def __len__(self) -> int:
         return len(self.groups[0][0])
@@ -74,11 +76,21 @@ class Pairs:
 
     def pick(self, index: Tensor | slice) -> "Pairs":
         """Some of the LoRAs."""
-        return Pairs(tuple((U[index], V[index]) for U, V in self.groups))
+        return Pairs(tuple((U[index], V[index]) for U, V in self.groups), self.is_canonical)
+
+    def chunks(self, count: int = 32) -> Iterator["Pairs"]:
+        """A few LoRAs at a time, in float32 if they are kept in less."""
+        for i in range(0, len(self), count):
+            yield self.pick(slice(i, i + count)).in_full()
+
+    def in_full(self) -> "Pairs":
+        """In float32 if in less: what is kept of large families is in half precision."""
+        return self.to(torch.float32) if self.groups[0][0].dtype == torch.float16 else self
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> "Pairs":
         """Returns a copy in a dtype, on a device."""
-        return Pairs(tuple((U.to(device, dtype), V.to(device, dtype)) for U, V in self.groups))
+        groups = tuple((U.to(device, dtype), V.to(device, dtype)) for U, V in self.groups)
+        return Pairs(groups, self.is_canonical)
 
     def padded(self, rank: int) -> "Pairs":
         """Columns of zeros up to a rank; a larger rank is cut to its first columns."""
@@ -87,11 +99,11 @@ class Pairs:
             extra = rank - x.shape[-1]
             return torch.nn.functional.pad(x, (0, extra)) if extra > 0 else x[..., :rank]
 
-        return Pairs(tuple((fit(U), fit(V)) for U, V in self.groups))
+        return Pairs(tuple((fit(U), fit(V)) for U, V in self.groups), self.is_canonical)
 
     def scaled(self, factor: float) -> "Pairs":
         """The same LoRAs at another strength: U is multiplied."""
-        return Pairs(tuple((U * factor, V) for U, V in self.groups))
+        return Pairs(tuple((U * factor, V) for U, V in self.groups), self.is_canonical)
 
     @staticmethod
     def join(parts: Sequence["Pairs"]) -> "Pairs":
@@ -102,7 +114,8 @@ class Pairs:
             tuple(
                 (torch.cat([g[i][0] for g in padded]), torch.cat([g[i][1] for g in padded]))
                 for i in range(len(padded[0]))
-            )
+            ),
+            all(p.is_canonical for p in parts),
         )
 
 

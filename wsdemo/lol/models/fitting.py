@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.data.tasks import LabelledLoras, Task
-from wsdemo.lol.models.networks import AlignedMlp, LolModel, ModelConfig, build_model
+from wsdemo.lol.models.networks import AlignedMlp, LolModel, build_model
+from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.shared import SharedGlNet
+from wsdemo.lol.models.spectral import SpectralLinear
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Fitted:
     @torch.no_grad()
     def predict(self, pairs: Pairs) -> Tensor:
         """(N, k): values of a regression, logits of a binary task."""
-        parts = [self.model(pairs.pick(slice(i, i + 64))) for i in range(0, len(pairs), 64)]
+        parts = [self.model(part) for part in pairs.chunks(64)]
         return torch.cat(parts) * self.std + self.mean
 
 
@@ -94,7 +97,7 @@ def train_model(
         torch.manual_seed(seed)
         model = build_model(signature, config)
         model.scale.fit(train.pairs)
-        if isinstance(model, AlignedMlp):
+        if isinstance(model, AlignedMlp | SharedGlNet | SpectralLinear):
             model.fit(train.pairs)
         result = Fitted(model, mean, std, math.inf, 0, 0.0)
         generator = torch.Generator().manual_seed(seed)
@@ -108,7 +111,8 @@ def train_model(
             for index in torch.randperm(len(train.names), generator=generator).split(budget.batch):
                 rate = min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
                 optimizer.param_groups[0]["lr"] = budget.learning_rate * rate
-                loss = task_loss(task.kind, model(train.pairs.pick(index)), target[index])
+                batch = train.pairs.pick(index).in_full()
+                loss = task_loss(task.kind, model(batch), target[index])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -139,9 +143,8 @@ def train_model(
 @torch.no_grad()
 def _loss(model: LolModel, kind: str, pairs: Pairs, target: Tensor) -> float:
     total, labels = 0.0, 0
-    for i in range(0, len(pairs), 64):
-        part = slice(i, i + 64)
-        known = int(target[part].isfinite().sum())
-        total += float(task_loss(kind, model(pairs.pick(part)), target[part])) * known
+    for part, own in zip(pairs.chunks(64), target.split(64), strict=True):
+        known = int(own.isfinite().sum())
+        total += float(task_loss(kind, model(part), own)) * known
         labels += known
     return total / labels

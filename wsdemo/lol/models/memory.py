@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from wsdemo.lol.data.pairs import Signature
-from wsdemo.lol.models.networks import ModelConfig, build_model
+from wsdemo.lol.models.networks import build_model
+from wsdemo.lol.models.parts import ModelConfig
 
 TRAINED, KEPT = 16, 4
 """Bytes a parameter: float32 weight, gradient and AdamW's two moments; and of a copy that is kept,

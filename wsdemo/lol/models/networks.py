@@ -1,4 +1,4 @@
-"""The seven models of Paper B and one of ours, from N LoRAs to (N, outputs).
+"""The seven models of Paper B and four beside them, from N LoRAs to (N, outputs).
 
 Every model reads ``Pairs``: per group of modules of one shape, U (N, L, n, r), V (N, L, m, r).
 A model is GL-invariant if (U R, V R⁻ᵀ) gives the same output for every invertible R:
@@ -6,8 +6,11 @@ A model is GL-invariant if (U R, V R⁻ᵀ) gives the same output for every inve
     model             invariant under   sees all of U Vᵀ
     gl-net            GL(r)             yes
     gl-net-norms      GL(r)             yes; ours: log ‖U Vᵀ‖ of every module enters a second head
+    gl-net-shared     GL(r)             yes; ours: maps shared by all layers (shared.py)
+    w2t               GL(r)             yes, up to a rank; a token a singular triple (w2t.py)
     mlp-dense         GL(r)             yes; needs O(n m) memory
     mlp-svd           GL(r)             no: only singular values
+    spectral          GL(r)             no: five statistics of them (spectral.py)
     mlp-o-align       O(r)              yes
     mlp, transformer, linear   nothing  yes
 
@@ -17,86 +20,22 @@ fits from one shared start differ little from their mean: all three are ours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.models.parts import InputScale, ModelConfig, log_norms, mlp
+from wsdemo.lol.models.shared import SharedGlNet
+from wsdemo.lol.models.spectral import SpectralLinear
+from wsdemo.lol.models.w2t import W2t
 
 MODELS = (
-    "gl-net", "gl-net-norms", "mlp", "mlp-o-align", "mlp-svd", "mlp-dense", "transformer", "linear"
+    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp", "mlp-o-align", "mlp-svd", "mlp-dense",
+    "transformer", "linear", "spectral",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """One model and its sizes."""
-
-    model: str = "gl-net"
-    """One of MODELS."""
-    outputs: int = 1
-    """Numbers predicted."""
-    width: int = 16
-    """GL-net: rows of the equivariant maps' outputs."""
-    layers: int = 1
-    """GL-net: equivariant layers; σ_GL stands between them."""
-    head: str = "full"
-    """GL-net: ``full`` keeps every module's product, ``mean`` averages them over modules."""
-    hidden: int = 64
-    """Hidden width of the MLP (of tokens for the transformer)."""
-    dropout: float = 0.1
-    """In the head."""
-    standardise: bool = False
-    """GL-net: whether every entry of the products is standardised by training's moments."""
-    rank: int = 4
-    """The rank that models of raw factors are built for; others are padded or cut."""
-
-
-def mlp(d_in: int, config: ModelConfig) -> nn.Sequential:
-    """Normalisation, one hidden layer, dropout: the head of every model but the linear one."""
-    return nn.Sequential(
-        nn.Dropout(config.dropout),
-        nn.Linear(d_in, config.hidden), nn.LayerNorm(config.hidden), nn.GELU(),
-        nn.Dropout(config.dropout),
-        nn.Linear(config.hidden, config.outputs),
-    )  # fmt: skip
-
-
-class InputScale(nn.Module):
-    """Divides U and V of every module by √(mean ‖U Vᵀ‖_F) over the training LoRAs.
-
-    One number a module, and the same for both factors, so that invariance is untouched.
-    """
-
-    def __init__(self, signature: Signature) -> None:
-        super().__init__()
-        for i, (_, names) in enumerate(signature.groups):
-            self.register_buffer(f"scale{i}", torch.ones(len(names)))
-
-    @torch.no_grad()
-    def fit(self, pairs: Pairs) -> None:
-        """Measures the training LoRAs."""
-        for i, (U, V) in enumerate(pairs.groups):
-            # ‖U Vᵀ‖² = tr(UᵀU VᵀV): never multiplied out.
-            square = ((U.mT @ U) * (V.mT @ V)).sum((-1, -2)).clamp(min=0)
-            mean = square.sqrt().mean(0)
-            floor = mean.max().clamp(min=1e-12) * 1e-3
-            getattr(self, f"scale{i}").copy_(mean.clamp(min=floor).sqrt())
-
-    def forward(self, pairs: Pairs) -> Pairs:
-        groups = []
-        for i, (U, V) in enumerate(pairs.groups):
-            s = getattr(self, f"scale{i}")[:, None, None].to(U)
-            groups.append((U / s, V / s))
-        return Pairs(tuple(groups))
-
-
-def log_norms(pairs: Pairs) -> Tensor:
-    """(N, L) log ‖U Vᵀ‖_F = ½ log tr(UᵀU VᵀV) of every module, never multiplied out."""
-    squares = [((U.mT @ U) * (V.mT @ V)).sum((-1, -2)) for U, V in pairs.groups]
-    return (torch.cat(squares, 1).clamp(min=0) + 1e-8).log() / 2
 
 
 # ---- GL-net --------------------------------------------------------------------------
@@ -269,14 +208,10 @@ class SpectrumMlp(nn.Module):
         self.out = mlp(len(signature) * config.rank, config)
 
     def features(self, pairs: Pairs) -> Tensor:
-        parts = []
+        parts, scaled = [], self.scale(pairs)
         with torch.no_grad():
-            for U, V in self.scale(pairs).groups:
-                # Two thin QRs: O((n + m) r²), the product is never formed.
-                Ru = torch.linalg.qr(U.double(), mode="r").R
-                Rv = torch.linalg.qr(V.double(), mode="r").R
-                s = torch.linalg.svdvals(Ru @ Rv.mT)[..., : self.config.rank]
-                s = F.pad(s, (0, self.config.rank - s.shape[-1]))
+            for s, (U, _) in zip(singular_values(scaled), scaled.groups, strict=True):
+                s = F.pad(s[..., : self.config.rank], (0, max(0, self.config.rank - s.shape[-1])))
                 parts.append((s.to(U) + self.FLOOR).log().flatten(1))
         return torch.cat(parts, 1)
 
@@ -335,7 +270,16 @@ class PairTransformer(nn.Module):
         return out
 
 
-LolModel = GlNet | FactorMlp | SpectrumMlp | DenseMlp | PairTransformer
+LolModel = (
+    GlNet
+    | SharedGlNet
+    | W2t
+    | FactorMlp
+    | SpectrumMlp
+    | DenseMlp
+    | PairTransformer
+    | SpectralLinear
+)
 
 
 def build_model(signature: Signature, config: ModelConfig) -> LolModel:
@@ -343,6 +287,7 @@ def build_model(signature: Signature, config: ModelConfig) -> LolModel:
     classes: dict[str, type[LolModel]] = {
         "gl-net": GlNet, "gl-net-norms": GlNet, "mlp": FactorMlp, "linear": FactorMlp,
         "mlp-o-align": AlignedMlp, "mlp-svd": SpectrumMlp, "mlp-dense": DenseMlp,
-        "transformer": PairTransformer,
+        "transformer": PairTransformer, "gl-net-shared": SharedGlNet, "w2t": W2t,
+        "spectral": SpectralLinear,
     }  # fmt: skip
     return classes[config.model](signature, config)

@@ -1,11 +1,11 @@
 """What predictors say of one LoRA: the answer, its evidence, doses, and a block for a card."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import yaml
 
 from wsdemo.lol.data.pairs import Pairs, pack
 from wsdemo.lol.predictor.predictor import Prediction, Predictor, log_norm, measured_features
@@ -184,13 +184,15 @@ def _curve(predictor: Predictor, pairs: Pairs, label: str) -> list[float]:
 
 def model_index(name: str, predictions: Sequence[Prediction]) -> str:
     """A ``model-index`` block for a model card, every value marked as predicted."""
-    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
+    results = []
     for p in predictions:
         value = p.probability if p.probability is not None else p.value
-        lines += [
-            "  - task: {type: other, name: predicted from the weights}",
-            "    dataset: {type: none, name: not run; predicted by wsdemo}",
-            f"    metrics: [{{type: predicted, name: {json.dumps('predicted ' + p.name)},"
-            f" value: {value:.4f}, verified: false}}]",
-        ]
-    return "\n".join(lines) + "\n"
+        metric = {"type": "predicted", "name": f"predicted {p.name}", "value": round(value, 4),
+                  "verified": False}  # fmt: skip
+        results.append({
+            "task": {"type": "other", "name": "predicted from the weights"},
+            "dataset": {"type": "none", "name": "not run; predicted by wsdemo"},
+            "metrics": [metric],
+        })  # fmt: skip
+    block = {"model-index": [{"name": name, "results": results}]}
+    return yaml.safe_dump(block, sort_keys=False, allow_unicode=True)

@@ -18,7 +18,8 @@ from wsdemo.lol.data.collection import Collection, short_name
 from wsdemo.lol.data.pairs import Pairs, regauge_pairs
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.fitting import Budget, Fitted, train_model
-from wsdemo.lol.models.networks import MODELS, LolModel, ModelConfig
+from wsdemo.lol.models.networks import MODELS, LolModel
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.predictor.calibration import calibrate, task_metrics
 from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels, always_adapted
 from wsdemo.lol.predictor.provenance import (
@@ -28,7 +29,9 @@ from wsdemo.lol.predictor.provenance import (
     provenance,
 )
 
-INVARIANT = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
+INVARIANT = (
+    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp-svd", "mlp-dense", "spectral"
+)  # fmt: skip
 """Models whose prediction is the same for every factorisation of an update."""
 USEFUL_AUC, USEFUL_RHO = 0.65, 0.3
 """A task whose ensemble does worse on the validation LoRAs is not answered."""
@@ -122,7 +125,7 @@ def test_metrics(task: Task, fitted: Fitted, collection: Collection) -> dict[str
 
 def gauge_change(task: Task, fitted: Fitted, collection: Collection) -> float:
     """Mean |change| of test predictions when every LoRA is re-factored, over their spread."""
-    pairs = collection.splits["test"].known(task).pairs
+    pairs = next(collection.splits["test"].known(task).pairs.chunks(64))
     turned = regauge_pairs(pairs, torch.Generator().manual_seed(0))
     before, after = fitted.predict(pairs), fitted.predict(turned)
     spread = before.std(0).clamp(min=1e-9)
@@ -139,7 +142,7 @@ def compare_models(
     """Trains every model with every seed on one task."""
     rows = []
     train = collection.splits["train"].known(task)
-    common = common_rank(collection.ranks)
+    common = min(common_rank(collection.ranks), train.pairs.rank)
     for name in models:
         config = model_config(name, len(task.labels), common, len(train.names))
         fitted = [

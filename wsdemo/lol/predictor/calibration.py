@@ -105,9 +105,9 @@ def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
     else:
         own = shifting(len(held.names))
         measured["shift_loras"] = int(own.sum())
-        if own.any():
-            found.shift = (true - out)[own].mean(0)
-        errors = (out + found.shift - true)[~own]
+        shift = (true - out)[own].mean(0) if own.any() else torch.zeros(true.shape[1])
+        found.shift = shift if own.any() else 0.0
+        errors = (out + shift - true)[~own]
         found.half_width = torch.tensor([conformal_quantile(e, COVERAGE) for e in errors.T])
     out, true = found.outputs(test.pairs), test.targets(task)
     measured |= task_metrics(task, out, true, found.std)

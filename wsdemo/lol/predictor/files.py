@@ -25,7 +25,8 @@ from wsdemo.limits import (
 )
 from wsdemo.lol.data.pairs import Signature
 from wsdemo.lol.data.tasks import Task
-from wsdemo.lol.models.networks import ModelConfig, build_model
+from wsdemo.lol.models.networks import build_model
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels
 from wsdemo.safetensors_header import read_header
 
@@ -116,7 +117,7 @@ def load_predictor(path: Path) -> Predictor:
         return _build(tensors, meta)
     except (
         KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError,
-        MemoryError,
+        MemoryError, AssertionError,
     ) as error:  # fmt: skip
         refuse_lack_of_memory(error)
         raise WsdemoError(

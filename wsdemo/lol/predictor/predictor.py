@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
 from wsdemo.lol.data.tasks import Task
-from wsdemo.lol.models.networks import LolModel, ModelConfig
+from wsdemo.lol.models.networks import LolModel
+from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reading import Reading
 
@@ -96,7 +98,8 @@ class TaskModels:
     @torch.no_grad()
     def outputs(self, pairs: Pairs) -> Tensor:
         """(N, k) values (of the logarithm, where the task learns it) or calibrated logits."""
-        total = torch.stack([m(pairs) for m in self.models]).mean(0)
+        parts = [torch.stack([m(part) for m in self.models]).mean(0) for part in pairs.chunks(256)]
+        total = torch.cat(parts)
         if self.task.kind == "binary":
             return total / self.temperature + self.shift
         return total * self.std + self.mean + self.shift
@@ -154,11 +157,13 @@ class TaskModels:
 
 def spectrum_features(pairs: Pairs) -> Tensor:
     """(N, 2 L): log ‖ΔW‖_F and effective rank of every module, by group. GL-invariant."""
+    return torch.cat([_spectrum_features(singular_values(part)) for part in pairs.chunks()])
+
+
+def _spectrum_features(values: Sequence[Tensor]) -> Tensor:
     norms, ranks = [], []
-    for U, V in pairs.groups:
-        Ru = torch.linalg.qr(U.double(), mode="r").R
-        Rv = torch.linalg.qr(V.double(), mode="r").R
-        square = torch.linalg.svdvals(Ru @ Rv.mT).square()
+    for s in values:
+        square = s.square()
         total = square.sum(-1)
         share = square / total.clamp(min=1e-30)[..., None]
         entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from wsdemo.checkpoints import DIRECTORY
+from wsdemo.checkpoints import DIRECTORY, checkpoint_names, load_checkpoint
 from wsdemo.errors import WsdemoError
 from wsdemo.hub.reference import looks_like_reference
 from wsdemo.lol.predictor.files import check_predictor_size, load_predictor
@@ -14,8 +14,14 @@ from wsdemo.safetensors_header import Header
 
 @cache
 def shipped_predictors() -> tuple[Predictor, ...]:
-    """Every ``lol-*.safetensors`` among the checkpoints."""
-    return tuple(load_predictor(path) for path in sorted(DIRECTORY.glob("lol-*.safetensors")))
+    """Every ``lol-*.safetensors`` among the checkpoints.
+
+    Raises:
+        WsdemoError: There are no checkpoints at all, here or at their source.
+    """
+    if not checkpoint_names():
+        load_checkpoint(DIRECTORY / "lol-face-fields.safetensors")  # says what is missing, and why
+    return tuple(load_predictor(DIRECTORY / name) for name in checkpoint_names("lol-"))
 
 
 def find_predictor(text: str, token: str | None = None) -> Predictor:
@@ -54,5 +60,6 @@ def hub_predictor(text: str, token: str | None = None) -> Path:
 
 
 def known_predictors(own: Sequence[str] = (), token: str | None = None) -> list[Predictor]:
-    """Predictors of ``find_predictor``, before the shipped ones."""
-    return [*(find_predictor(text, token) for text in own), *shipped_predictors()]
+    """Predictors of ``find_predictor``, before the shipped ones, which may then be missing."""
+    found = [find_predictor(text, token) for text in own]
+    return found if found and not checkpoint_names() else [*found, *shipped_predictors()]

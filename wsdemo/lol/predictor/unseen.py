@@ -20,7 +20,11 @@ from wsdemo.lora.modules import Lora
 
 
 def load_unseen(
-    folder: Path, labels: Path, predictor: Predictor, seen: Collection[str]
+    folder: Path,
+    labels: Path,
+    predictor: Predictor,
+    seen: Collection[str],
+    rank: int | None = None,
 ) -> tuple[LabelledLoras, list[str]]:
     """The LoRAs that a predictor has not seen, and notes on those that are left out.
 
@@ -30,6 +34,7 @@ def load_unseen(
         folder, labels: As of ``load_collection``.
         predictor: Its modules, kind and tasks are expected.
         seen: Short names of the LoRAs that trained it, chose its models or calibrated it.
+        rank: As of ``load_collection``.
 
     Raises:
         WsdemoError: None is left, a label is missing, or they are of another family.
@@ -55,7 +60,7 @@ def load_unseen(
         )
     loras = {i: read_member(folder, table.rows[i]["file"]) for i in index}
     check_family(list(loras.values()), predictor)
-    return labelled(table, loras, predictor.signature, index), notes
+    return labelled(table, loras, predictor.signature, index, rank), notes
 
 
 def check_family(loras: Sequence[Lora], predictor: Predictor) -> None:

@@ -130,7 +130,9 @@ def _split(module: LoraModule, blocks: Sequence[tuple[Piece, int]]) -> dict[str,
         if part.magnitude is not None and module.magnitude is not None:
             part.magnitude[there] = module.magnitude[here]
         start += size
-    return parts
+    # A program that fuses modules stores rows of zeros for those that were not trained.
+    alive = {name: part for name, part in parts.items() if bool(part.U.any())}
+    return alive or parts
 
 
 def _joined(key: str, parts: Sequence[_Part]) -> LoraModule:
@@ -196,9 +198,7 @@ def _names_for(
     return list(found.items())
 
 
-def _fused(
-    pieces: Sequence[Piece], modules: Mapping[str, LoraModule], base: Base
-) -> LoraModule:
+def _fused(pieces: Sequence[Piece], modules: Mapping[str, LoraModule], base: Base) -> LoraModule:
     """One module of the rows of several: with their V if they share it, else of all their ranks."""
     if len(pieces) == 1 and pieces[0].count == 1:
         return modules[pieces[0].module]
@@ -234,10 +234,8 @@ def _fused(
     )
 
 
-def _sizes(
-    pieces: Sequence[Piece], present: Mapping[str, LoraModule], base: Base
-) -> list[int]:
-    """Rows of each piece: as the table has them, or in their proportions to those that are there."""
+def _sizes(pieces: Sequence[Piece], present: Mapping[str, LoraModule], base: Base) -> list[int]:
+    """Rows of each piece: in the proportions that the table has."""
     name = next(p.module for p in pieces if p.module in present)
     first = next(p for p in pieces if p.module == name)
     own = len(present[name].U) // first.count

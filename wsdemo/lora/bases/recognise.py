@@ -232,9 +232,7 @@ def _complete(
     return [c for c in kept if is_complete(c.base)] or kept
 
 
-def _of_all_kinds(
-    kept: list[_Candidate], wanted: Iterable[str], is_sure: bool
-) -> list[_Candidate]:
+def _of_all_kinds(kept: list[_Candidate], wanted: Iterable[str], is_sure: bool) -> list[_Candidate]:
     """In order of how many kinds of blocks a base has that the file does not touch.
 
     If ``is_sure`` those that lack one which others do not lack are left out.

@@ -122,7 +122,7 @@ class Base:
     @cached_property
     def namings(self) -> dict[str, dict[str, tuple[Piece, ...]]]:
         """Naming → name → the canonical rows that it stands for."""
-        own = {name: (Piece(name),) for name in self.shapes}
+        own: dict[str, tuple[Piece, ...]] = {name: (Piece(name),) for name in self.shapes}
         return {"canonical": own} | {
             naming: _named(rules, self.shapes) for naming, rules in self.rules.items()
         }

@@ -32,7 +32,9 @@ _ALIGNMENT = 32
 
 def _refuse(message: str) -> WsdemoError:
     return WsdemoError(
-        "Not a readable GGUF file", message, "Give the adapter as .safetensors, or convert it again."
+        "Not a readable GGUF file",
+        message,
+        "Give the adapter as .safetensors, or convert it again.",
     )
 
 

@@ -5,11 +5,15 @@ are refused.
 """
 
 import io
+import lzma
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -25,6 +29,8 @@ _TYPES = {
     "u8": "U64", "u4": "U32", "u2": "U16", "u1": "U8", "b1": "BOOL", "V2": "BF16",
 }  # fmt: skip
 """NumPy's kinds with their bytes → safetensors' names. bfloat16, which NumPy lacks, is V2."""
+_DAMAGES = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError,
+            KeyError, struct.error, zlib.error, lzma.LZMAError)  # fmt: skip
 _HEAD_BYTES = 2**16
 """Of an array's own header."""
 
@@ -38,7 +44,7 @@ def is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
+    except _DAMAGES:
         return False
     return bool(names) and all(name.endswith(".npy") for name in names)
 
@@ -55,13 +61,10 @@ class NpzFile:
 
     def _one(self, key: str) -> Tensor:
         dtype, shape = self._header.tensors[key]
-        with self._archive.open(f"{key}.npy") as file:
+        with _member(self._archive, f"{key}.npy") as file:
             _, is_fortran, _ = _head(file, key)
             size = math.prod(shape) * TYPES[dtype].itemsize
-            try:
-                content = file.read(size + 1)
-            except (zipfile.BadZipFile, EOFError, OSError) as error:
-                raise _refuse(f"{key[:80]!r} is damaged.") from error
+            content = file.read(size + 1)
         if len(content) != size:
             raise cut_short(key)
         if not size:
@@ -72,10 +75,10 @@ class NpzFile:
         return flat.view(shape)
 
 
-def _head(file: zipfile.ZipExtFile, key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _head(file: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, order and type of an array; the file then stands at its content."""
+    start = io.BytesIO(file.read(6 + 2))
     try:
-        start = io.BytesIO(file.read(6 + 2))
         version = np.lib.format.read_magic(start)
         width = 2 if version == (1, 0) else 4
         length = file.read(width)
@@ -87,10 +90,18 @@ def _head(file: zipfile.ZipExtFile, key: str) -> tuple[tuple[int, ...], bool, np
         if version != (1, 0):
             read = np.lib.format.read_array_header_2_0
         return read(text, max_header_size=_HEAD_BYTES)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise _refuse(f"{key[:80]!r} is no NumPy array, or is damaged.") from error
-    except (RuntimeError, SyntaxError, RecursionError, MemoryError) as error:  # encrypted, odd
-        raise _refuse(f"{key[:80]!r} cannot be read.") from error
+
+
+@contextmanager
+def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """A file of the archive; what zipfile and its decompressors complain of is a refusal."""
+    try:
+        with archive.open(name) as file:
+            yield file
+    except _DAMAGES as error:
+        raise _refuse(f"{name[:80]!r} is damaged, or encrypted.") from error
 
 
 def _header(archive: zipfile.ZipFile) -> Header:
@@ -105,7 +116,7 @@ def _header(archive: zipfile.ZipFile) -> Header:
         key = member.filename.removesuffix(".npy")
         if key in tensors:
             raise _refuse(f"It names {key[:80]!r} twice.")
-        with archive.open(member) as file:
+        with _member(archive, member.filename) as file:
             shape, _, dtype = _head(file, key)
         name = _TYPES.get(dtype.str[1:]) if dtype.str[0] in "<|" and not dtype.hasobject else None
         if name is None:
@@ -125,7 +136,7 @@ def opened(path: Path) -> Iterator[Container]:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except _DAMAGES as error:
         raise _refuse("It is no zip, or a damaged one.") from error
     with archive:
         header = _header(archive)

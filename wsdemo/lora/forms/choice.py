@@ -11,8 +11,8 @@ from wsdemo.lora.factors import Factors
 from wsdemo.lora.forms import blocks, dense, experts, pairs, products
 from wsdemo.lora.settings import Settings
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Role → shape of a module's tensors."""
+Stored = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Role → type and shape of a module's tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,16 @@ class Form:
         """Whether a module with these roles can be read so."""
         return self.needs.issubset(roles) if self.needs else not self.may.isdisjoint(roles)
 
-    def reads(self, role: str) -> bool:
-        """Whether the tensor of this role is then read."""
-        own = role.removeprefix("scale of ")
-        return own in self.needs or own in self.may or role in ("alpha", "scale", "magnitude")
+    @lru_cache(1024)  # noqa: B019  # forms live as long as the program, but for a few
+    def unread(self, roles: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of these roles whose tensors are then not read."""
+        read = self.needs | self.may
+        return tuple(
+            role
+            for role in roles
+            if role.removeprefix("scale of ") not in read
+            and role not in ("alpha", "scale", "magnitude")
+        )
 
 
 def _form(factors: Callable[[dict[str, Tensor]], Factors], needs: str = "", may: str = "") -> Form:
@@ -83,6 +89,7 @@ _FORMS = (
 )  # fmt: skip
 """In order: a module that allows several is read by the first; its other tensors are ignored."""
 _PAIR = next(form for form in _FORMS if form.needs == {"A", "B"})
+_KOHYA = next(form for form in _FORMS if form.needs == {"down", "up"})
 _MLX = next(form for form in _FORMS if form.needs == {"mlx_a", "mlx_b"})
 _MLX_EMBEDDING = _stacked(pairs.mlx_embedding, "mlx_a", "mlx_b")
 _GGUF_EMBEDDING = _stacked(pairs.gguf_embedding, "A", "B")
@@ -101,23 +108,22 @@ def form_of(roles: tuple[str, ...]) -> Form | None:
     return next((form for form in _FORMS if form.fits(roles)), None)
 
 
-def choose(name: str, shapes: Shapes, settings: Settings) -> Form | str | None:
+def choose(name: str, stored: Stored, settings: Settings) -> Form | str | None:
     """The way to read a module.
 
     Returns:
         The form; a text that says why it cannot be read as it is; or None if its roles make no
         pair.
     """
-    form = form_of(tuple(shapes))
+    form = form_of(tuple(stored))
     if form is _PAIR:
-        return _of_pair(name, shapes["A"], shapes["B"], settings)
+        return _of_pair(name, stored["A"][1], stored["B"][1], settings)
     if form is _MLX:
-        a, b = shapes["mlx_a"], shapes["mlx_b"]
+        a, b = stored["mlx_a"][1], stored["mlx_b"][1]
         if len(b) == 3 and len(a) in (2, 3):
             return _MLX_SEPARATE if len(a) == 3 else _MLX_FLAT
         return _MLX_EMBEDDING if _EMBEDDING_NAME.search(name) else _MLX
-    if form is not None and form.needs == {"down", "up"} and _are_experts(shapes["down"],
-                                                                          shapes["up"]):
+    if form is _KOHYA and _are_experts(stored["down"][1], stored["up"][1]):
         return _KOHYA_SEPARATE
     return form
 
@@ -128,9 +134,7 @@ def _are_experts(A: tuple[int, ...], B: tuple[int, ...]) -> bool:
     return len(A) == len(B) == 3 and A[0] == B[0] and A[1] == B[2] and not is_convolution
 
 
-def _of_pair(
-    name: str, A: tuple[int, ...], B: tuple[int, ...], settings: Settings
-) -> Form | str:
+def _of_pair(name: str, A: tuple[int, ...], B: tuple[int, ...], settings: Settings) -> Form | str:
     """Of A and B in PEFT's spelling, which many methods share."""
     if name == "token_embd":
         return _GGUF_EMBEDDING
@@ -141,7 +145,9 @@ def _of_pair(
     if settings.parameter(name) or _EXPERTS_NAME.search(name):
         r = int(settings.rank(settings.parameter(name) or name))
         if r < 1:
-            return "its experts share one pair, and the configuration that says their rank is missing"
+            return (
+                "its experts share one pair, and the configuration that says their rank is missing"
+            )
         if A[0] % r:
             return f"{A[0]} rows are no experts of rank {r}"
         return _experts(A[0] // r) if A[0] > r else _PAIR
@@ -153,9 +159,7 @@ def _of_pair(
     return _merged(name, A, B, settings) or _PAIR
 
 
-def _merged(
-    name: str, A: tuple[int, ...], B: tuple[int, ...], settings: Settings
-) -> Form | None:
+def _merged(name: str, A: tuple[int, ...], B: tuple[int, ...], settings: Settings) -> Form | None:
     """MergedLinear, where A has as many times the rank as the layer has enabled parts."""
     r = B[1] if len(B) > 1 else 0
     groups = A[0] // r if r and A[0] % r == 0 else 0

@@ -1,7 +1,7 @@
 """Trains the base field of the faces: ``python -m wsdemo.train.faces.base --data celeba.zip``.
 
 A variational autodecoder (train/autodecoder.py). A phase's detail is the pictures' size in
-pixels: many faces at 32x32 first, fewer at 64x64 later.
+pixels: many faces at half the size first, fewer at the whole later.
 """
 
 import dataclasses
@@ -11,18 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsdemo.domains.faces import FACES
 from wsdemo.fields.base import FieldConfig, pixel_grid
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.train.autodecoder import Phase, Trainer, train_base
 from wsdemo.train.faces.data import Faces, load_faces, to_signal, toy_faces
 from wsdemo.train.loop import recipe_parser, start
 
-PHASES = (
-    Phase(until=0.25, detail=32, instances=128, points=256, free_latents=False),
-    Phase(until=0.75, detail=64, instances=96, points=384, free_latents=False),
-    Phase(until=1.00, detail=64, instances=64, points=576, free_latents=True),
-)
-TOY = tuple(dataclasses.replace(p, instances=8, points=64) for p in PHASES)
+
+def phases_at(size: int, is_toy: bool = False) -> tuple[Phase, ...]:
+    """The schedule for pictures of ``size`` pixels a side."""
+    phases = (
+        Phase(until=0.25, detail=size // 2, instances=128, points=256, free_latents=False),
+        Phase(until=0.75, detail=size, instances=96, points=384, free_latents=False),
+        Phase(until=1.00, detail=size, instances=64, points=576, free_latents=True),
+    )
+    return tuple(dataclasses.replace(p, instances=8, points=64) if is_toy else p for p in phases)
 
 
 class FaceData:
@@ -37,7 +41,7 @@ class FaceData:
         return 2 * len(self.images)
 
     def inputs(self, index: Tensor) -> Tensor:
-        """(n,) → (n, 3, 64, 64) in [-1, 1]."""
+        """(n,) → (n, 3, size, size) in [-1, 1]."""
         n = len(self.images)
         images = image_to_signal(self.images[index % n])
         return torch.where((index >= n)[:, None, None, None], images.flip(-1), images)
@@ -58,14 +62,15 @@ class FaceData:
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=20)
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side, a multiple of 16")
     args = parser.parse_args(arguments)
     device = start(args)
     if args.toy:
-        faces, held_out = toy_faces(64), toy_faces(16, seed=1)
-        config, phases = FieldConfig(width=32, frequencies=16, blocks=1), TOY
+        faces, held_out = toy_faces(64, args.size), toy_faces(16, args.size, seed=1)
+        config = FieldConfig(width=32, frequencies=16, blocks=1)
     else:
-        faces, held_out = load_faces(args.data, "train"), load_faces(args.data, "validation")
-        config, phases = FieldConfig(), PHASES
+        faces, held_out = (load_faces(args.data, s, args.size) for s in ("train", "validation"))
+        config = FieldConfig()
     images = held_out.images[:128]
 
     def validate(trainer: Trainer) -> float:
@@ -73,8 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
             image_to_signal(images), pixel_grid(*images.shape[-2:]), to_signal(images)
         )
 
-    meta = {"domain": "image", "size": 64}
-    train_base("faces", FaceData(faces), config, phases, validate, meta, args, device)
+    phases = phases_at(args.size, args.toy)
+    train_base(FACES, FaceData(faces), config, phases, validate, args.size, args, device)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,12 @@ def load_faces(source: Path | None, split: str, size: int = 64) -> Faces:
     return Faces(images, attributes, names, tuple(files))
 
 
+def face_labels(data: Path | None, names: list[str], split: str) -> tuple[Tensor, list[str]]:
+    """(n, 40) attributes of faces by file name, and the columns' names."""
+    faces = load_faces(data, split).pick(names)
+    return faces.attributes, list(faces.attribute_names)
+
+
 def toy_faces(count: int, size: int = 64, seed: int = 0) -> Faces:
     """Made-up faces (an ellipse with two eyes and a mouth) with true attributes.
 

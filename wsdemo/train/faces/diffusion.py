@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from wsdemo.domains.faces import FACES
 from wsdemo.train.faces.data import load_faces, toy_faces
 from wsdemo.train.loop import start
 from wsdemo.train.weight_diffusion import diffusion_parser, train_diffusion
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         faces = (toy_faces(64) if args.toy else load_faces(args.data, split)).pick(files)
         return faces.attributes[:, [faces.attribute_names.index(n) for n in names]]
 
-    train_diffusion("faces", names, labels, {"domain": "image", "size": 64}, args, device)
+    train_diffusion(FACES, names, labels, args, device)
 
 
 if __name__ == "__main__":

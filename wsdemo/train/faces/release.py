@@ -9,6 +9,7 @@
 from pathlib import Path
 
 from wsdemo.checkpoints import save_checkpoint
+from wsdemo.domains.faces import FACES
 from wsdemo.train.faces.data import load_faces, toy_faces
 from wsdemo.train.loop import recipe_parser, start
 from wsdemo.train.population import load_fits
@@ -24,8 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     args = parser.parse_args(arguments)
     start(args)
-    model, folder = load_model("faces", args)
-    train = save_neighbours("faces", model, folder, args.out)
+    model, folder = load_model(FACES, args)
+    train = save_neighbours(FACES, model, folder, args.out)
     _, files = load_fits(folder / "train")
     faces = (toy_faces(64) if args.toy else load_faces(args.data, "train")).pick(files)
     save_checkpoint(

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsdemo.checkpoints import save_checkpoint
+from wsdemo.domains.faces import FACES
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.instance import Instance
-from wsdemo.train.faces.data import load_faces
+from wsdemo.train.faces.data import load_faces, toy_faces
 from wsdemo.train.loop import recipe_parser, start
 from wsdemo.train.loras.families import TITLES
 from wsdemo.train.population import fits_folder, load_fits
@@ -37,12 +38,13 @@ def fields(
     """Fitted faces of the test split, as instance files hold them."""
     base, meta = load_base(args.out / "faces-base.safetensors")
     adapter = Adapter(base, config)
-    instances, files = load_fits(fits_folder(args.runs, "faces", config) / "test")
-    faces = load_faces(args.data, "test").pick(files)
+    instances, files = load_fits(fits_folder(args.runs, FACES.name, config) / "test")
+    faces = (toy_faces(64) if args.toy else load_faces(args.data, "test")).pick(files)
     found = []
-    for i in random.Random(0).sample(range(len(files)), EACH):
+    for i in random.Random(0).sample(range(len(files)), min(EACH, len(files))):
         weights = instances[i].float()
-        whole = Instance(adapter, weights, "image", "faces-base", meta["hash"], 64, {})
+        kind, size = meta["domain"], meta["size"]
+        whole = Instance(adapter, weights, kind, FACES.base_name, meta["hash"], size, {})
         with_path = args.runs / "example.safetensors"
         whole.save(with_path)
         with safe_open(with_path, framework="pt") as file:
@@ -67,7 +69,7 @@ def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     paths = sorted((args.runs / "face-loras" / "test").glob("*.safetensors"))
     paths = [p for p in paths if not p.name.startswith("ranks-")]
     found = []
-    for path in random.Random(0).sample(paths, EACH):
+    for path in random.Random(0).sample(paths, min(EACH, len(paths))):
         with safe_open(path, framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
@@ -84,7 +86,7 @@ def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     """LoRAs of SmolLM2, of the test split; their configuration goes into the metadata."""
     paths = sorted((args.runs / "smollm-loras" / "test").glob("*/adapter_model.safetensors"))
     found = []
-    for path in random.Random(0).sample(paths, EACH):
+    for path in random.Random(0).sample(paths, min(EACH, len(paths))):
         config = json.loads(path.with_name("adapter_config.json").read_text())
         labels = json.loads(path.with_name("labels.json").read_text())
         metadata = {

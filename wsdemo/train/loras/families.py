@@ -3,13 +3,14 @@
     python -m wsdemo.train.loras.families face-fields --data celeba.zip
     python -m wsdemo.train.loras.families face-generator
     python -m wsdemo.train.loras.families smollm
+    python -m wsdemo.train.loras.families smollm2 --models gl-net-shared w2t mlp-svd spectral
 
 ``face-fields``: the mLoRA and mLoRA-Asym adapters of ``faces_ranks`` and ``faces_fit``, those of
 mirrored training faces too; labels: CelebA's attributes of the photo. ``face-fields-lora``: the
 same of LoRA, whose products are added.
-``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of ``smollm_loras``. All models
-are trained on every task with ``--seeds`` seeds each; the comparison lies in the predictor's
-metadata.
+``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of ``smollm_loras``.
+``smollm2``: those of ``smollm2_loras``. All models are trained on every task with ``--seeds``
+seeds each; the comparison lies in the predictor's metadata.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint
+from wsdemo.domains.faces import FACES
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
@@ -43,6 +45,7 @@ from wsdemo.runtime import choose_threads
 from wsdemo.train.faces.data import load_faces, toy_faces
 from wsdemo.train.faces.ranks import RANKS
 from wsdemo.train.loop import log, recipe_parser, start
+from wsdemo.train.loras import smollm2_family
 from wsdemo.train.loras.face_loras import ATTRIBUTES, GROUPS
 from wsdemo.train.population import fits_folder, load_fits
 
@@ -61,6 +64,7 @@ TITLES = {
     "face-fields-lora": "LoRA instances of faces-base: one fitted face each",
     "face-generator": "LoRAs of faces-generator, the text-conditional face generator of wsdemo",
     "smollm": "LoRAs of SmolLM2-135M-Instruct, rank 8 on q and v of the last six layers",
+    "smollm2": smollm2_family.TITLE,
 }
 
 FIELDS = {"face-fields": ("mlora-asym", "mlora"), "face-fields-lora": ("lora",)}
@@ -90,7 +94,7 @@ def face_fields(args: argparse.Namespace) -> Collection:
     parts: dict[str, list[LabelledLoras]] = {"train": [], "validation": [], "test": []}
     for representation, rank in itertools.product(FIELDS[args.family], RANKS):
         config = AdapterConfig(representation, rank, 0)
-        folder = fits_folder(args.runs, "faces", config)
+        folder = fits_folder(args.runs, FACES.name, config)
         if not (folder / "train").is_dir():
             continue
         adapter = Adapter(base, config)
@@ -149,7 +153,10 @@ def by_fit(predictor: Predictor, collection: Collection) -> dict[str, dict[str, 
 def face_generator(args: argparse.Namespace) -> Collection:
     """The LoRAs of the face generator, but for those of other ranks."""
     folder = args.runs / "face-loras"
-    collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
+    columns = read_labels(folder / "manifest.csv")[1]
+    # The toy's faces have none of the paper's attributes.
+    tasks = [t for t in GENERATOR_TASKS if not args.toy or set(t.labels) <= set(columns)]
+    collection = load_collection(folder, folder / "manifest.csv", tasks)
     test = collection.splits["test"]
     keep = [i for i, name in enumerate(test.names) if "/ranks-" not in name]
     test = test.pick(torch.tensor(keep))
@@ -198,7 +205,11 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     start(args)
     is_field = args.family in FIELDS
-    readers = {"face-generator": face_generator, "smollm": smollm}
+    readers = {
+        "face-generator": face_generator,
+        "smollm": smollm,
+        "smollm2": lambda args: smollm2_family.smollm2(args.runs),
+    }
     collection = (face_fields if is_field else readers[args.family])(args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
     if not args.toy:
@@ -223,13 +234,16 @@ def main(arguments: list[str] | None = None) -> None:
         rows[task.name].append(row)
     kind = "multiplicative" if args.family == "face-fields" else "additive"
     predictor = build_predictor(
-        collection, rows, path.stem, TITLES[args.family], kind, ranks_by_task=ranks
-    )
+        collection, rows, path.stem, TITLES[args.family], kind,
+        smollm2_family.RANKS if args.family == "smollm2" else (), ranks_by_task=ranks,
+    )  # fmt: skip
     comparison: dict[str, Any] = {t: [r.to_dict() for r in own] for t, own in rows.items()}
     extra: dict[str, Any] = {"toy": args.toy, "seeds": args.seeds, "comparison": comparison}
     extra |= provenance(collection)
     if is_field:
         extra["by_fit"] = by_fit(predictor, collection)
+    if args.family == "smollm2":
+        extra["unseen"] = smollm2_family.unseen_figures(predictor, args.runs)
     save_predictor(path, predictor, extra)
     report_measured(predictor)
 

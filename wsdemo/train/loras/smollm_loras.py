@@ -37,6 +37,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 from wsdemo.generate.lora_layers import LoraLinear, adapt
 from wsdemo.train.loop import log, recipe_parser, run_workers, start
+from wsdemo.train.loras.smollm_toy import write_toy_model
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LAYERS = 6
@@ -49,6 +50,7 @@ POOLS = {"train": (0, 100), "validation": (100, 118), "test": (118, 136), "loss"
 """Passages of a source by split; on the last ones losses are measured."""
 QUESTIONS = 24
 COUNTS = {"train": 640, "validation": 90, "calibration": 200, "test": 160}
+TOY_COUNTS = {"train": 16, "validation": 10, "calibration": 10, "test": 10}
 UNSEEN = {"calibration": "validation"}
 """Splits that share sets and passages with another, which training has not seen."""
 SIZES = (8, 16, 32, 64)
@@ -346,6 +348,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--part", default="0/1", help="share of this process: i/n")
     args = parser.parse_args(arguments)
     start(args)
+    counts = TOY_COUNTS if args.toy else COUNTS
+    if args.toy:
+        args.model = write_toy_model(args.runs / "smollm-toy")
     folder, cache_file = args.runs / "smollm-loras", args.runs / "smollm-cache.safetensors"
     sources = prepare(args, cache_file)
     if args.workers > 1:
@@ -359,7 +364,7 @@ def main(arguments: list[str] | None = None) -> None:
     layers = adapt(tail, TARGETS)
     part, of = (int(v) for v in args.part.split("/"))
     plans = sorted(
-        ((i / n, make_plan(split, i, sources)) for split, n in COUNTS.items() for i in range(n)),
+        ((i / n, make_plan(split, i, sources)) for split, n in counts.items() for i in range(n)),
         key=lambda p: p[0],
     )[part::of]
     log(f"{len(plans)} LoRAs, about 8 s each on a CPU core")

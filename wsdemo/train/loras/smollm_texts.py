@@ -18,6 +18,7 @@ from pathlib import Path
 from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 from wsdemo.train.loop import log
+from wsdemo.train.loras.smollm_toy import write_toy_texts
 
 DICTIONARIES = ("devil", "foldoc", "jargon", "vera")
 FORTUNES = ("literature", "perl", "songs-poems", "startrek")
@@ -33,9 +34,15 @@ def _unzip(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packages", type=Path, default=Path("/"))
-    parser.add_argument("--questions", type=Path, required=True)
+    parser.add_argument("--questions", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--toy", action="store_true", help="made-up texts")
     args = parser.parse_args(arguments)
+    if args.toy:
+        write_toy_texts(args.out)
+        return
+    if args.questions is None:
+        raise WsdemoError("No questions", "--questions is not given.", "Give their folder.")
     share = args.packages / "usr/share"
     asked = args.out / "questions"
     asked.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wsdemo.domains.registry import domain_named
 from wsdemo.fields.base import FieldConfig
 from wsdemo.fields.signal import grid_to_inputs
 from wsdemo.train.autodecoder import Phase, Trainer, train_base
@@ -73,8 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     def validate(trainer: Trainer) -> float:
         return trainer.psnr(inputs, points, targets)
 
-    meta = {"domain": "sdf", "size": 0}
-    train_base(args.set, ShapeData(shapes), config, phases, validate, meta, args, device)
+    domain = domain_named(args.set)
+    train_base(domain, ShapeData(shapes), config, phases, validate, 0, args, device)
 
 
 if __name__ == "__main__":

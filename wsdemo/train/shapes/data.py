@@ -201,6 +201,13 @@ def load_shapes(
     )
 
 
+def shape_labels(names: list[str]) -> tuple[Tensor, list[str]]:
+    """(n, 10) categories of shapes by name, one each, and the columns' names."""
+    own = [n.split("/")[0] for n in names]
+    index = torch.tensor([CATEGORIES.index(RENAMED.get(c, c)) for c in own])
+    return torch.nn.functional.one_hot(index, len(CATEGORIES)).to(torch.uint8), list(CATEGORIES)
+
+
 def toy_shapes(count: int, seed: int = 0) -> Shapes:
     """Made-up shapes (ellipsoids and boxes, two categories) with true distances.
 
@@ -221,12 +228,20 @@ def toy_shapes(count: int, seed: int = 0) -> Shapes:
         near = GRID**3 + np.argsort(np.abs(d[GRID**3 :]))[:2048]
         rows.append((d[: GRID**3].reshape(GRID, GRID, GRID), points[near], d[near]))
     return Shapes(
-        tuple(f"toy/{i:04d}" for i in range(count)),
+        tuple(f"{CATEGORIES[i % 2]}/toy{i:04d}" for i in range(count)),
         torch.arange(count) % 2,
         torch.from_numpy(np.stack([r[0] for r in rows])).half(),
         torch.from_numpy(np.stack([r[1] for r in rows])).half(),
         torch.from_numpy(np.stack([r[2] for r in rows])).half(),
     )
+
+
+def toy_mesh() -> Mesh:
+    """A cube."""
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    sides = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    faces = [face for a, b, c, d in sides for face in ([a, b, c], [a, c, d])]
+    return normalise(Mesh(corners, np.array(faces)))[0]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -235,6 +250,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(arguments)
     start(args)
+    if args.toy:  # whose recipes sample nothing: it comes from toy_shapes
+        sample_sdf(toy_mesh(), cache=args.runs / "shapes-samples")
+        return
     for name in reversed(SETS):  # the ten categories hold the airplanes too
         for split in ("train", "validation", "test"):
             shapes = load_shapes(args.data, name, split, args.runs / "shapes-samples", args.workers)

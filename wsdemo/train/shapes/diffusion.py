@@ -10,6 +10,7 @@ alone (generate/coordinates.py).
 import torch
 from torch import Tensor
 
+from wsdemo.domains.registry import domain_named
 from wsdemo.train.loop import start
 from wsdemo.train.shapes.data import RENAMED, SETS
 from wsdemo.train.weight_diffusion import diffusion_parser, train_diffusion
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = [[float(name == category) for name in names] for category in own]
         return torch.tensor(rows).view(len(files), len(names))
 
-    train_diffusion(args.set, names, labels, {"domain": "sdf", "size": 0}, args, device)
+    train_diffusion(domain_named(args.set), names, labels, args, device)
 
 
 if __name__ == "__main__":

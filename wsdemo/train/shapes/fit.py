@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wsdemo.fields.fit import FitConfig
+from wsdemo.domains.registry import domain_named
+from wsdemo.domains.shapes import SHAPES
 from wsdemo.fields.signal import grid_to_inputs
 from wsdemo.train.loop import start
 from wsdemo.train.population import population_parser, run_population
 from wsdemo.train.shapes.data import SETS, Shapes, load_shapes, signals, toy_shapes
 
-POPULATION = FitConfig(steps=100, points=768, learning_rate=0.02, pull=2.0, absolute=True)
-"""How the instances of the shipped diffusion models were fitted; --steps and --rate override."""
 NEAR, VOLUME = 24_576, 6_144
 """Points of a shape that its fit draws from, near the surface and of the coarse grid."""
 
@@ -42,7 +41,7 @@ class ShapeCollection:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = population_parser(str(__doc__), POPULATION)
+    parser = population_parser(str(__doc__), SHAPES)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--data", type=Path, help="folder of meshes")
     args = parser.parse_args(arguments)
@@ -55,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         shapes = load_shapes(args.data, args.set, args.split, cache, count=end)
     given = sys.argv[1:] if arguments is None else arguments
     recipe = ["wsdemo.train.shapes.fit", *given]
-    run_population(args.set, ShapeCollection(shapes), POPULATION, recipe, args, device)
+    run_population(domain_named(args.set), ShapeCollection(shapes), recipe, args, device)
 
 
 if __name__ == "__main__":

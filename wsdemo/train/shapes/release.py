@@ -13,7 +13,8 @@ from torch import Tensor
 from wsdemo.analysis.point_features import POINTS, shipped_features
 from wsdemo.analysis.shapes import standard_cloud
 from wsdemo.checkpoints import save_checkpoint
-from wsdemo.domains.shape_pipelines import TEMPERATURE, decode_shape, drawn_level
+from wsdemo.domains.registry import domain_named
+from wsdemo.domains.shapes import TEMPERATURE, decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.media.camera import Pixels, framed
@@ -40,7 +41,7 @@ def draw_examples(name: str, model: WeightDiffusion) -> tuple[Tensor, Pixels]:
     pictures: list[Pixels] = []
     for candidates in drawn.split(CANDIDATES):
         meshes = [decoded(name, weights, model) for weights in candidates]
-        wish = names[len(chosen) % len(names)] if names else "airplane"
+        wish = names[len(chosen) % len(names)] if names else SETS[name][0]
         best = max(range(CANDIDATES), key=lambda i: likeness(meshes[i], wish))
         chosen.append(candidates[best])
         mesh = meshes[best]
@@ -74,8 +75,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("set", choices=sorted(SETS))
     args = parser.parse_args(arguments)
     start(args)
-    model, folder = load_model(args.set, args)
-    save_neighbours(args.set, model, folder, args.out)
+    domain = domain_named(args.set)
+    model, folder = load_model(domain, args)
+    save_neighbours(domain, model, folder, args.out)
     instances, pictures = draw_examples(args.set, model)
     save_checkpoint(
         args.out / f"{args.set}-examples.safetensors",

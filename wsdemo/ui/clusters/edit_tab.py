@@ -1,99 +1,104 @@
-"""Tabs inside Clusters: a face moved along directions of weight space, and the symmetries."""
+"""Tabs inside Clusters: an instance moved along directions of weight space, and symmetries."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import torch
-from PIL import Image
 
-from wsdemo.analysis.features import face_features
-from wsdemo.domains import pipelines
+from wsdemo.domains.domain import Domain
+from wsdemo.domains.instances import decode, make_instance, open_instance
 from wsdemo.fields.adapters import Adapter, AdapterConfig
-from wsdemo.fields.base_files import shipped_base
-from wsdemo.fields.canonical import canonicalise
-from wsdemo.maps import weight_map as maps
+from wsdemo.fields.gauges import GAUGES, canonicalise, regauge_by
+from wsdemo.maps.edit import edited
+from wsdemo.maps.weight_map import WeightMap, point_instance, weight_map
 from wsdemo.ui.shared.events import QUICK, download_file, guarded
 
 SIDE = 320
 
 
-@guarded
 def edit(
-    path: str | None, index: float | None, attribute: str, strength: float, is_debiased: bool
+    drawn: WeightMap,
+    path: str | None,
+    index: float | None,
+    attribute: str,
+    strength: float,
+    is_debiased: bool,
 ) -> tuple[Any, Any, str, str]:
-    """A face moved along an attribute's direction, and how far its identity moved."""
-    found = maps.weight_map("faces")
+    """An instance moved along an attribute's direction, and how far its identity moved."""
+    domain = drawn.domain
     if path is not None:
-        instance = pipelines.open_instance(Path(path), "image")
+        instance = open_instance(Path(path), domain.kind)
     else:
-        instance = maps.point_instance(found, int(index or 0))
-    moved = maps.edit(found, instance, attribute, strength, is_debiased)
-    both = torch.stack([instance.weights, moved])
-    faces = pipelines.render_faces(both, instance.adapter)
-    features = face_features(faces)
-    change = float((features[0] - features[1]).norm()) / found.spread
-    before, after = (
-        Image.fromarray(f.permute(1, 2, 0).numpy()).resize((SIDE, SIDE)) for f in faces
+        instance = point_instance(drawn, int(index or 0))
+    moved = edited(drawn, instance, attribute, strength, is_debiased)
+    before, after = (domain.picture(shown, SIDE) for shown in (moved.before, moved.after))
+    words = (
+        f"Changed by {moved.identity_change:.0%} of the median distance between two different"
+        f" {domain.many}, in features of our own."
     )
-    out = download_file(b"", "edited.safetensors")
-    pipelines.face_instance(instance.adapter, moved, {}).save(Path(out))
-    said = (
-        f"Changed by {change:.0%} of the median distance between two different people, in"
-        " FaceAttr-64 features (ours)."
-    )
-    return before, after, said, out
+    out = download_file(moved.instance.to_bytes(), "edited.safetensors")
+    return before, after, words, out
 
 
 # ---- symmetry ------------------------------------------------------------------------------
 
 
-@guarded
 def symmetry(
-    representation: str, seed: float | None, gauge: str = maps.GAUGES[0]
+    domain: Domain, representation: str, seed: float | None, gauge: str = GAUGES[0]
 ) -> tuple[Any, Any, str]:
-    """Re-gauges a fitted face: the picture stays, raw factors move, canonical ones stay."""
-    found = maps.weight_map("faces")
-    base, _ = shipped_base(pipelines.BASE)
-    adapter = Adapter(base, AdapterConfig(representation, 8, 0))
+    """Re-gauges a fitted instance: the picture stays, raw factors move, canonical ones stay."""
+    drawn = weight_map(domain.name)
+    adapter = Adapter(domain.base[0], AdapterConfig(representation, 8, 0))
     # A masked instance is also one without a mask: some entries of A happen to be zero.
-    weights = found.weights(len(found) - 1)[None]
-    turned = maps.regauge_by(adapter, weights, gauge, int(seed or 0))
-    faces = pipelines.render_faces(torch.cat([weights, turned]), adapter)
-    difference = int((faces[0].int() - faces[1].int()).abs().max())
+    weights = drawn.weights(len(drawn) - 1)[None]
+    turned = regauge_by(adapter, weights, gauge, int(seed or 0))
+    both = [make_instance(domain, adapter, w[0]) for w in (weights, turned)]
+    shown = decode(both)
+    one, two = (domain.picture(x, SIDE) for x in shown)
+    pixels = [np.asarray(domain.picture(x, domain.side(x))).astype(int) for x in shown]
+    difference = int(np.abs(pixels[0] - pixels[1]).max())
     raw = _apart(weights, turned)
     canonical = _apart(canonicalise(adapter, weights), canonicalise(adapter, turned))
-    one, two = (Image.fromarray(f.permute(1, 2, 0).numpy()).resize((SIDE, SIDE)) for f in faces)
-    said = (
+    words = (
         f"Largest difference of a pixel: **{difference}** of 255. Raw factors moved by"
         f" **{raw:.1%}** of their length, canonical factors by **{canonical:.2%}**."
     )
-    return one, two, said
+    return one, two, words
 
 
 def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / a.norm())
 
 
-def build_edit() -> None:
-    """Lays out the tab of directions inside the current Blocks."""
+def build_edit(drawn: WeightMap) -> None:
+    """Lays out the tab of a map's directions inside the current Blocks."""
+    domain = drawn.domain
     gr.Markdown(
-        "Directions of attributes in weight space, from 8,000 training faces: the change of the"
-        " weights between faces without and with the attribute. Held apart from the other 39, or"
-        " as the plain difference of means."
+        f"Directions of {domain.labels.many} in weight space, from the training {domain.many}: the"
+        f" change of the weights between {domain.many} without and with the {domain.labels.one}."
+        " Held apart from the others, or as the plain difference of means."
     )
-    labels = list(maps.weight_map("faces").label_names)
+    labels = list(drawn.label_names)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             dropped = gr.File(
-                label="A fitted face (.safetensors); default: a held-out one",
+                label=f"A fitted {domain.one} (.safetensors); default: a held-out one",
                 file_types=[".safetensors"], height=120,
             )  # fmt: skip
-            held = maps.weight_map("faces").is_held_out.nonzero().flatten()
+            held = drawn.is_held_out.nonzero().flatten()
             number = gr.Slider(
-                int(held[0]), int(held[-1]), int(held[5]), step=1, label="or held-out face number"
+                int(held[0]), int(held[-1]), int(held[min(5, len(held) - 1)]), step=1,
+                label=f"or held-out {domain.one} number",
+            )  # fmt: skip
+            attribute = gr.Dropdown(
+                labels,
+                value=next((n for n in domain.labels.words if n in labels), labels[0]),
+                label=domain.labels.one.capitalize(),
+                elem_id="edit-what",
             )
-            attribute = gr.Dropdown(labels, value="Smiling", label="Attribute", elem_id="edit-what")
             strength = gr.Slider(-3, 3, 1.0, step=0.1, label="Strength", elem_id="edit-strength")
             debiased = gr.Checkbox(True, label="Hold the other attributes fixed")
         with gr.Column(scale=3, min_width=400):
@@ -105,18 +110,19 @@ def build_edit() -> None:
                     label="After", interactive=False, height=SIDE, format="png", buttons=[],
                     elem_id="edited",
                 )  # fmt: skip
-            said = gr.Markdown(elem_id="edit-said")
+            words = gr.Markdown(elem_id="edit-said")
             file = gr.DownloadButton("Download the edited instance")
+    handler = guarded(partial(edit, drawn))
     inputs = [dropped, number, attribute, strength, debiased]
-    outputs = [before, after, said, file]
+    outputs = [before, after, words, file]
     for component in inputs:
         event = component.change if component is dropped else component.input
-        event(edit, inputs, outputs, api_visibility="private", show_progress="hidden", **QUICK)
+        event(handler, inputs, outputs, api_visibility="private", show_progress="hidden", **QUICK)
     go = gr.Button("Edit", variant="primary", elem_id="edit-go")
-    go.click(edit, inputs, outputs, api_name="edit_face", **QUICK)
+    go.click(handler, inputs, outputs, api_name=f"edit_{domain.one}", **QUICK)
 
 
-def build_symmetry() -> None:
+def build_symmetry(domain: Domain) -> None:
     """Lays out the tab of symmetries inside the current Blocks."""
     gr.Markdown(
         "Many factors describe one picture: (B R, R⁻¹ A) for any invertible R, also one that only"
@@ -127,11 +133,11 @@ def build_symmetry() -> None:
         with gr.Column(scale=1, min_width=260):
             kind = gr.Radio(["mlora-asym", "mlora"], value="mlora-asym", label="Weights")
             gauge = gr.Radio(
-                list(maps.GAUGES), value=maps.GAUGES[0], label="Change", elem_id="symmetry-gauge"
+                list(GAUGES), value=GAUGES[0], label="Change", elem_id="symmetry-gauge"
             )
             seed = gr.Number(1, label="Seed of R", precision=0)
             go = gr.Button("Re-gauge", variant="primary", elem_id="symmetry-go")
-            said = gr.Markdown(elem_id="symmetry-said")
+            words = gr.Markdown(elem_id="symmetry-said")
         with gr.Column(scale=2, min_width=400), gr.Row():
             before = gr.Image(
                 label="As fitted", interactive=False, height=SIDE, format="png", buttons=[]
@@ -140,5 +146,6 @@ def build_symmetry() -> None:
                 label="After R", interactive=False, height=SIDE, format="png", buttons=[]
             )
     go.click(
-        symmetry, [kind, seed, gauge], [before, after, said], api_visibility="private", **QUICK
-    )
+        guarded(partial(symmetry, domain)), [kind, seed, gauge], [before, after, words],
+        api_visibility="private", **QUICK,
+    )  # fmt: skip

@@ -11,17 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from wsdemo.errors import WsdemoError
-from wsdemo.maps import weight_map as maps
-from wsdemo.media.render import render
+from wsdemo.domains.instances import preview
+from wsdemo.maps.weight_map import WeightMap, check_representation, point_instance, weight_map
 
 PALETTE = (
     "#4e79a7", "#f28e2b", "#e15759", "#2a9d8f", "#59a14f", "#b6992d", "#b07aa1", "#d37295",
     "#9c755f", "#6b7280",
 )  # fmt: skip
-LANDMARKS = {"faces": 60, "shapes": 40}
-"""Points that are drawn as pictures when these are asked for."""
-LANDMARK_PIXELS = {"faces": 36, "shapes": 56}
 
 TEMPLATE = """
 <div class="wm">
@@ -56,15 +52,11 @@ def view(value: Any) -> gr.HTML:
 
 def point_picture(name: str, index: int, size: int) -> Image.Image:
     """A point decoded, as a picture."""
-    found = maps.weight_map(name)
-    maps.check_point(found, index)
-    if name == "faces":
-        pixels = maps.point_faces(found, [index])[0].permute(1, 2, 0).numpy()
-        return Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
-    try:
-        return Image.fromarray(render(maps.point_shape(found, index), size))
-    except WsdemoError:  # no surface: an empty picture says so
+    drawn = weight_map(name)
+    shown = preview(point_instance(drawn, index))
+    if shown is None:  # an empty picture says so
         return Image.new("RGB", (size, size), "#f1f5f9")
+    return drawn.domain.picture(shown, size)
 
 
 def spread_out(positions: torch.Tensor, count: int) -> list[int]:
@@ -80,18 +72,24 @@ def spread_out(positions: torch.Tensor, count: int) -> list[int]:
 @cache
 def landmarks(name: str, representation: str, kind: str) -> list[dict[str, Any]]:
     """Pictures of points spread over a map."""
-    found = maps.weight_map(name)
-    covered = found.covered(representation).nonzero().flatten()
-    positions = found.positions[representation][kind][covered]
-    side = LANDMARK_PIXELS[name]
+    drawn = weight_map(name)
+    look = drawn.domain.mapped
+    assert look is not None
+    covered = drawn.covered(representation).nonzero().flatten()
+    positions = drawn.positions[representation][kind][covered]
     pictures = []
-    for i in spread_out(positions, LANDMARKS[name]):
+    for i in spread_out(positions, look.landmarks):
         buffer = io.BytesIO()
-        point_picture(name, int(covered[i]), side).save(buffer, "JPEG", quality=80)
+        point_picture(name, int(covered[i]), look.pixels).save(buffer, "JPEG", quality=80)
         source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
         x, y = positions[i].tolist()
-        pictures.append({"x": x, "y": y, "src": source, "size": side})
+        pictures.append({"x": x, "y": y, "src": source, "size": look.pixels})
     return pictures
+
+
+def colour_of(drawn: WeightMap, colour: str | None) -> str:
+    """The label that a map is coloured by: what was chosen if it knows it, else the usual one."""
+    return colour if colour in drawn.label_names else drawn.domain.labels.usual
 
 
 def map_value(
@@ -105,25 +103,25 @@ def map_value(
     selected: int = -1,
 ) -> dict[str, Any]:
     """What the component draws."""
-    found = maps.weight_map(name)
-    maps.check_representation(found, representation)
-    positions = found.positions[representation][kind].numpy()
-    if name == "faces":
-        column = found.label_names.index(colour or "Male")
-        classes = [f"not {_words(colour or 'Male')}", _words(colour or "Male")]
-        colours, palette = found.labels[:, column].tolist(), ["#94a3b8", "#4338ca"]
+    drawn = weight_map(name)
+    check_representation(drawn, representation)
+    positions = drawn.positions[representation][kind].numpy()
+    if drawn.domain.labels.are_exclusive:
+        classes, palette = list(drawn.label_names), list(PALETTE)
+        colours = drawn.classes.tolist()
     else:
-        classes, palette = list(found.label_names), list(PALETTE)
-        colours = found.classes.tolist()
+        label = colour_of(drawn, colour)
+        classes, palette = [f"not {_words(label)}", _words(label)], ["#94a3b8", "#4338ca"]
+        colours = drawn.labels[:, drawn.label_names.index(label)].tolist()
     return {
         "set": name,
         "x": _drawn(positions[:, 0]),
         "y": _drawn(positions[:, 1]),
         "c": colours,
-        "names": [n.rsplit("/", 1)[-1] for n in found.names],
+        "names": [n.rsplit("/", 1)[-1] for n in drawn.names],
         "classes": classes,
         "palette": palette,
-        "held": int((~found.is_held_out).sum()),
+        "held": int((~drawn.is_held_out).sum()),
         "pictures": landmarks(name, representation, kind) if has_pictures else [],
         "marks": marks or [],
         "path": path or [],

@@ -1,67 +1,51 @@
-"""Tab Fit: a photo becomes weights; weights become pictures; two faces blend."""
+"""Tab Fit: a photo or mesh becomes weights; what they show is compared with it, and offered."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pandas as pd
-from torch import Tensor
+from PIL import Image
 
-from wsdemo.domains import face_fitting, pipelines
+from wsdemo.domains.domain import Domain, Original
+from wsdemo.domains.fitting import FitStep, fit_original
+from wsdemo.domains.instances import canonical, decode_one
+from wsdemo.domains.registry import mapped_names
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
-from wsdemo.maps import weight_map as maps
-from wsdemo.media.images import Crop, open_picture, to_picture, to_square
+from wsdemo.maps.place import place
+from wsdemo.maps.weight_map import weight_map
+from wsdemo.ui.fields import files_section, options
 from wsdemo.ui.fields.photo import Photo
+from wsdemo.ui.fields.sample_tab import named
+from wsdemo.ui.fields.show import (
+    describe,
+    endpoint,
+    file_bytes,
+    files_of,
+    losses,
+    picture_of,
+)
 from wsdemo.ui.shared.events import (
     COMPUTE,
     QUICK,
+    READING,
+    cache_folder,
     download_file,
     guarded,
     guarded_stream,
     stop_button,
 )
 
-PRESETS = {
-    "Fast: 4 s, rank 8": face_fitting.FitOptions(rank=8, seconds=4.0),
-    "Fine: 20 s, rank 18": face_fitting.FitOptions(rank=18, seconds=20.0, start="carried"),
-    "As the training faces: for the map, edits and predictions": face_fitting.FitOptions(
-        is_comparable=True
-    ),
-}
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def square(path: str | None, x: float, y: float, zoom: float) -> tuple[Any, list[str]]:
-    """The 64x64 crop of an uploaded photo, and notes on how it was read."""
-    if path is None:
-        raise WsdemoError("No photo", "There is nothing to fit yet.", "Drop or pick a photo.")
-    picture, notes = open_picture(Path(path))
-    return to_square(picture, Crop(x, y, zoom), pipelines.SIZE), notes
-
-
-@guarded
-def show_crop(path: str | None, x: float, y: float, zoom: float) -> Any:
-    """What the field will see of the photo."""
-    return None if path is None else to_picture(square(path, x, y, zoom)[0])
-
-
-def describe(instance: Instance, size: int) -> str:
-    """The facts of an instance as a table."""
-    m = instance.measured
-    config = instance.adapter.config
-    rows = [
-        ("Representation", f"{config.representation}, rank {config.rank}"),
-        ("Weights", f"{instance.adapter.weight_count:,}"),
-        ("File", f"{size:,} bytes"),
-    ]
-    names = (("psnr", "PSNR", "{:.2f} dB"), ("ssim", "SSIM", "{:.3f}"))
-    rows += [(label, form.format(m[key])) for key, label, form in names if key in m]
-    if {"seconds", "steps"} <= set(m):
-        rows.append(("Time", f"{m['seconds']:.1f} s, {m['steps']:.0f} steps"))
-    return "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
+SIDE = 320
+OUTPUTS = (
+    "preview", "curve", "status", "compare", "off", "facts", "file", "canonical", "files",
+    "fitted", "last", "trail", "now",
+)  # fmt: skip
+"""What a fit streams to, in order."""
 
 
 @dataclass(frozen=True)
@@ -69,212 +53,277 @@ class Fitting:
     """How far a fit has come.
 
     Attributes:
+        domain: Whose.
         step: Its last report.
-        original: (3, 64, 64) uint8, what is fitted.
-        notes: How the photo was read.
-        trail: Where the weights have been on the map of faces.
+        original: What is fitted.
+        size: Bytes of its file.
+        trail: Where the weights have been on the domain's map.
     """
 
-    step: face_fitting.FitStep
-    original: Tensor
-    notes: list[str]
+    domain: Domain
+    step: FitStep
+    original: Original
+    size: int
     trail: list[tuple[float, float]]
 
 
-@guarded_stream
-def fit(
-    path: str | None, x: float, y: float, zoom: float, preset: str
-) -> Iterator[tuple[Any, ...]]:
-    """Streams preview, PSNR curve, status and how far it is; ends with what ``finished`` shows."""
-    if preset not in PRESETS:
+def outputs(**values: Any) -> tuple[Any, ...]:
+    """Values of OUTPUTS; what is not given stays."""
+    return tuple(values.get(name, gr.skip()) for name in OUTPUTS)
+
+
+def opened(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> Original:
+    """What a visitor dropped."""
+    if path is None:
         raise WsdemoError(
-            "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(PRESETS)}."
+            f"No {domain.original}", "There is nothing to fit yet.",
+            f"Drop or pick a {domain.original}.",
+        )  # fmt: skip
+    return domain.open(domain, Path(path), **domain.chosen(domain.page_framing, framing))
+
+
+def look(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> tuple[Any, str]:
+    """What the field will see of the dropped original, and how it was read."""
+    if path is None:
+        return None, ""
+    original = opened(domain, path, framing)
+    return picture_of(domain, domain.look(original)), "  \n".join(original.notes)
+
+
+def fit(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Streams preview, curve, status and how far it is; ends with what ``finished`` shows.
+
+    What is on screen of an earlier fit goes first, so that nothing of it is taken for this one's.
+
+    Args:
+        domain: Whose.
+        values: path, preset, and the domain's options by name.
+    """
+    nothing: dict[str, Any] = dict.fromkeys(OUTPUTS)
+    yield outputs(**nothing | {"status": f"Reading the {domain.original}.", "facts": "",
+                               "trail": []})  # fmt: skip
+    try:
+        yield from _fit(domain, values)
+    except WsdemoError as error:
+        yield outputs(status=f"Not fitted: {error.title}.")
+        raise
+
+
+def _fit(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    preset, path = values["preset"], values["path"]
+    if preset not in domain.presets:
+        raise WsdemoError(
+            "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(domain.presets)}."
         )
-    image, notes = square(path, x, y, zoom)
-    yield None, None, "Starting.", None, "", None, None, None, [], None  # nothing of an older fit
+    framing = {option.name: values[option.name] for option in domain.page_framing}
+    detail = {option.name: values[option.name] for option in domain.detail if option.is_of_fits}
+    original = opened(domain, path, framing)
+    size = Path(path).stat().st_size
+    chosen = replace(domain.presets[preset], detail=detail)
     curve: list[tuple[float, float]] = []
     trail: list[tuple[float, float]] = []
-    for step in face_fitting.fit_picture(image, PRESETS[preset]):
-        curve.append((step.seconds, step.psnr))
-        trail += on_map(step.instance)
-        table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
-        now = Fitting(step, image, notes, list(trail))
+    table = None
+    for step in fit_original(domain, original, chosen, cache_folder()):
+        now = Fitting(domain, step, original, size, trail)
         if step.is_last:
             yield finished(now, table)
             return
+        curve.append((step.seconds, step.psnr))
+        trail = trail + on_map(domain, step.instance)
+        table = pd.DataFrame(curve, columns=["seconds", "PSNR (dB)"])
         text = f"{step.psnr:.2f} dB after {step.step} steps, {step.seconds_left:.0f} s left."
-        yield to_picture(step.image), table, text, *[gr.skip()] * 6, now
+        if step.is_measuring:
+            text = f"{step.psnr:.2f} dB after {step.step} steps. Measuring."
+        yield outputs(
+            preview=picture_of(domain, step.shown),
+            curve=table,
+            status=text,
+            now=replace(now, trail=trail),
+        )
 
 
 def finished(now: Fitting, curve: Any) -> tuple[Any, ...]:
-    """All that the tab shows of a fit that is over or stopped: preview, PSNR curve, status,
-    comparison, facts, files, its trail on the map, and that none is running any more."""
-    step, shown = now.step, to_picture(now.step.image)
-    content = step.instance.to_bytes()
-    canonical = pipelines.canonical(step.instance).to_bytes()
+    """All that the tab shows of a fit that is over or stopped."""
+    domain, step, instance = now.domain, now.step, now.step.instance
+    shown = decode_one(instance) if step.shown is None else step.shown
+    content = instance.to_bytes()
     file = download_file(content, "fit.safetensors")
-    word = "Done" if step.is_last else f"Stopped after {step.step} steps"
-    return (
-        shown,
-        curve,
-        " ".join([f"{word}: {step.psnr:.2f} dB.", *now.notes]),
-        (to_picture(now.original).resize((256, 256), 0), shown.resize((256, 256), 0)),
-        describe(step.instance, len(content)),
-        file,
-        download_file(canonical, "fit-canonical.safetensors"),
-        file,
-        now.trail,
-        None,
+    text = f"Stopped after {step.step} steps: {step.psnr:.2f} dB."
+    if step.is_last:
+        text = f"Done: {domain.headline(instance.measured)}, in {step.seconds:.0f} s in all."
+    off = None
+    if domain.overlay is not None and step.reference is not None:
+        off = domain.overlay[0](shown, step.reference, SIDE)
+    return outputs(
+        preview=picture_of(domain, shown),
+        curve=curve,
+        status=" ".join([text, *now.original.notes, *step.notes]),
+        compare=tuple(large(picture_of(domain, x)) for x in (domain.look(now.original), shown)),
+        off=off,
+        facts=describe(instance, len(content), now.size) + losses(instance, shown),
+        file=file,
+        canonical=download_file(canonical(instance).to_bytes(), "fit-canonical.safetensors"),
+        files=files_of(instance, shown, "fit") if domain.viewer else None,
+        fitted=file_bytes(instance, shown, "fit") if domain.viewer else None,
+        last=file,
+        trail=now.trail,
+        now=None,
     )
 
 
 def stopped(now: Fitting | None) -> tuple[Any, ...]:
     """What Stop leaves: the weights so far; nothing new if none were there yet."""
-    return (gr.skip(),) * 10 if now is None else finished(now, gr.skip())
+    return outputs() if now is None else finished(now, gr.skip())
 
 
-def on_map(instance: Instance) -> list[tuple[float, float]]:
-    """Where weights lie on the map of faces; nothing if they are of another representation."""
-    found = maps.weight_map("faces")
+def large(picture: Image.Image) -> Image.Image:
+    """A small picture enlarged by whole pixels, so that none is smoothed."""
+    times = max(1, 256 // picture.width)
+    return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+
+
+def on_map(domain: Domain, instance: Instance) -> list[tuple[float, float]]:
+    """Where weights lie on the domain's map; nothing without a map of their representation."""
+    if domain.name not in mapped_names():
+        return []
+    found = weight_map(domain.name)
     if instance.adapter.config != found.model.adapter.config:
         return []
-    return [maps.place(found, instance).position]
+    return [place(found, instance).position]
 
 
-@guarded
-def open_file(path: str | None, size: int) -> tuple[Any, str]:
-    """Decodes an instance file that a visitor dropped."""
-    if path is None:
-        return None, ""
-    instance = pipelines.open_instance(Path(path), "image")
-    pictures = pipelines.render_faces(instance.weights[None], instance.adapter, size)
-    return to_picture(pictures[0]), describe(instance, Path(path).stat().st_size)
+# ---- layout --------------------------------------------------------------------------
 
 
-@guarded
-def blend(a: str | None, b: str | None, share: float) -> Any:
-    """A point of the straight path between two instances."""
-    if a is None or b is None:
-        return None
-    first, second = (pipelines.open_instance(Path(p), "image") for p in (a, b))
-    weights = pipelines.blend(first, second, share)
-    return to_picture(pipelines.render_faces(weights[None], first.adapter, 192)[0])
-
-
-def build() -> tuple[gr.State, gr.State]:
-    """Lays out the tab; returns the last fit's file and its trail on the map of faces."""
-    gr.Markdown(
-        "A photo becomes the weights that make the shared base field show it. Faces fit best: the "
-        "base has seen 8,000 of them at 64x64 pixels. Your photo goes nowhere but to the machine "
-        "that runs this app, which deletes it within a day."
-    )
+def build(family: Sequence[Domain]) -> tuple[gr.State, gr.State]:
+    """Lays out the tab for domains of one kind; returns the last fit's file and its trail on the
+    map."""
+    domain = family[0]
+    parts: dict[str, Any] = {}
+    gr.Markdown(domain.intro_fit)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            photo = Photo(
-                elem_id="photo",
-                type="filepath",
-                label="Photo",
-                sources=["upload", "webcam", "clipboard"],
-                height=260,
-            )
-            examples = gr.Examples(
-                [[str(p)] for p in sorted(EXAMPLES.glob("*.png"))], photo, label="Or one of these"
-            )
+            inputs, seen, report, changes = _inputs(family)
             with gr.Row():
-                crop = gr.Image(
-                    label="The field sees this square", interactive=False, height=150,
-                    format="png", elem_id="crop", buttons=[],
-                )  # fmt: skip
-                with gr.Column():
-                    x = gr.Slider(0, 1, 0.5, step=0.01, label="Left to right")
-                    y = gr.Slider(0, 1, 0.5, step=0.01, label="Top to bottom")
-                    zoom = gr.Slider(1, 6, 1, step=0.05, label="Zoom")
-            preset = gr.Radio(list(PRESETS), value=next(iter(PRESETS)), label="Preset")
-            with gr.Row():
-                go = gr.Button("Fit", variant="primary")
+                go = gr.Button("Fit" if domain.page_framing else f"Fit the {domain.original}",
+                               variant="primary")  # fmt: skip
                 stop = gr.Button("Stop")
         with gr.Column(scale=3, min_width=400):
-            with gr.Row():
-                preview = gr.Image(
-                    label="What the weights show", interactive=False, height=280, format="png",
-                    elem_id="preview", buttons=[],
-                )  # fmt: skip
-                curve = gr.LinePlot(  # a label would take its height from the axis below
-                    x="seconds", y="PSNR (dB)", title="PSNR while fitting", height=280,
-                    label="PSNR while fitting", show_label=False, elem_id="psnr",
-                )  # fmt: skip
-            status = gr.Markdown("Nothing fitted yet.", elem_classes="status")
-            with gr.Row():
-                with gr.Column(min_width=280):
-                    compare = gr.ImageSlider(
-                        label="Photo · fitted", interactive=False, format="png", height=280
-                    )
-                with gr.Column(min_width=240):
-                    facts = gr.Markdown()
-            with gr.Row():
-                file = gr.DownloadButton("Download the weights")
-                canonical = gr.DownloadButton("Download canonical factors")
-    last, trail, now = gr.State(None), gr.State([]), gr.State(None)
+            viewer = _results(domain, parts)
+    for name in ("fitted", "last", "now"):
+        parts[name] = gr.State(None)
+    parts["trail"] = gr.State([])
+    shown = [parts[name] for name in OUTPUTS]
 
-    crop_inputs = [photo, x, y, zoom]
-    # Not photo.change: one photo in another's place changes twice, and errs twice if it is bad.
-    events = [photo.input, examples.load_input_event.then, x.change, y.change, zoom.change]
-    for event in events:
+    @guarded
+    def look_at(values: dict[str, Any]) -> tuple[Any, str]:
+        return look(named(family, values.get("base")), values.pop("path"), values)
+
+    @guarded_stream
+    def fit_one(values: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        yield from fit(named(family, values.get("base")), values)
+
+    framed = ["path", *[option.name for option in domain.page_framing]]
+    for event in changes:
         event(
-            show_crop, crop_inputs, crop, api_visibility="private", show_progress="hidden", **QUICK
-        )
-    outputs = [preview, curve, status, compare, facts, file, canonical, last, trail, now]
-    run = go.click(fit, [*crop_inputs, preset], outputs, api_name="fit_picture", **COMPUTE)
-    others = [o for o in outputs if o is not status]
-    stop_button(stop, run, status, others).then(
-        stopped, now, outputs, api_visibility="private", show_progress="hidden", **QUICK
-    )
-    _build_files(last)
-    return last, trail
-
-
-def _build_files(last: gr.State) -> None:
-    """The lower half: decode an instance file, blend two."""
-    with gr.Row():
-        with gr.Column():
-            gr.Markdown("## Open an instance file")
-            dropped = gr.File(
-                label="Instance (.safetensors)",
-                file_types=[".safetensors"],
-                height=120,
-                elem_id="instance",
-            )
-            size = gr.Radio([64, 128, 256, 512], value=256, label="Render at (pixels)")
-            decoded = gr.Image(
-                label="Decoded",
-                interactive=False,
-                height=260,
-                format="png",
-                buttons=["download", "fullscreen"],
-            )
-            facts = gr.Markdown()
-        with gr.Column():
-            gr.Markdown("## Walk from one face to another, through weight space")
-            with gr.Row():
-                a = gr.File(label="From (.safetensors)", file_types=[".safetensors"], height=120)
-                b = gr.File(label="To (.safetensors)", file_types=[".safetensors"], height=120)
-            with gr.Row():
-                use_a = gr.Button("Use my fit as From", size="sm")
-                use_b = gr.Button("Use my fit as To", size="sm")
-            share = gr.Slider(0, 1, 0.5, step=0.02, label="Share of the second face")
-            mixed = gr.Image(
-                label="Blend",
-                interactive=False,
-                height=260,
-                format="png",
-                buttons=["download", "fullscreen"],
-            )
-    inputs: list[Any] = [dropped, size]
-    dropped.change(open_file, inputs, [decoded, facts], api_name="decode_instance", **QUICK)
-    size.input(open_file, inputs, [decoded, facts], api_visibility="private", **QUICK)
-    for button, slot in ((use_a, a), (use_b, b)):
-        button.click(lambda path: path, last, slot, api_visibility="private")
-    gr.on(
-        [a.change, b.change, share.change], blend, [a, b, share], mixed, api_name="blend",
-        trigger_mode="always_last", show_progress="hidden", **QUICK,
+            options.called(look_at, framed), [inputs[name] for name in framed], [seen, report],
+            api_visibility="private", show_progress="hidden",
+            **(READING if domain.viewer else QUICK),  # a mesh may take long to read
+        )  # fmt: skip
+    start = go.click(
+        lambda: gr.Model3D(None, visible=False) if domain.viewer else gr.skip(), None, viewer,
+        api_visibility="private",
     )  # fmt: skip
+    run = start.then(
+        options.streamed(fit_one, list(inputs)), list(inputs.values()), shown,
+        **endpoint(domain, "fit", f"fit_{domain.original}"), **COMPUTE,
+    )  # fmt: skip
+    others = [part for name, part in parts.items() if name != "status"]
+    after = stop_button(stop, run, parts["status"], others).then(
+        stopped, parts["now"], shown, api_visibility="private", show_progress="hidden", **QUICK
+    )
+    if domain.viewer:
+        # Shown first and filled in a step of its own: a viewer that a stream fills, or that
+        # appears together with its mesh, stays empty (seen with gradio 6.31).
+        for event in (run.success, after.success):
+            event(lambda: gr.Model3D(visible=True), None, viewer, api_visibility="private").then(
+                lambda path: path, parts["fitted"], viewer, api_visibility="private"
+            )
+    files_section.build(family, parts["last"])
+    return parts["last"], parts["trail"]
+
+
+def _inputs(family: Sequence[Domain]) -> tuple[dict[str, Any], Any, Any, list[Any]]:
+    """What is chosen before a fit, by name, in the order of the endpoint's parameters; where the
+    field's view of it is shown; and the events that change that view."""
+    domain = family[0]
+    if domain.page_framing:
+        path: Any = Photo(
+            elem_id=domain.original, type="filepath", label=domain.original.capitalize(),
+            sources=["upload", "webcam", "clipboard"], height=260,
+        )  # fmt: skip
+    else:
+        kinds = ", ".join(ending.removeprefix(".").upper() for ending in domain.reads)
+        path = gr.File(
+            label=f"{domain.original.capitalize()} ({kinds})", file_types=list(domain.reads),
+            height=120, elem_id=domain.original,
+        )  # fmt: skip
+    shipped = sorted(p for p in EXAMPLES.iterdir() if p.suffix in domain.reads)
+    examples = None
+    if shipped:
+        examples = gr.Examples([[str(p)] for p in shipped], path, label="Or one of these")
+    seen = gr.Image(
+        label="What the field will see", interactive=False, height=240, format="png",
+        elem_id="crop", buttons=[],
+    )  # fmt: skip
+    report = gr.Markdown()
+    inputs = {"path": path, **options.controls(domain.page_framing)}
+    changes = [component.change for name, component in inputs.items() if name != "path"]
+    if domain.page_framing:
+        # Not photo.change: one photo in another's place changes twice, and errs twice if it is bad.
+        changes.append(path.input)
+        if examples is not None:
+            changes.append(examples.load_input_event.then)
+    else:
+        cleared = path.change(lambda: (None, ""), None, [seen, report], api_visibility="private")
+        changes.append(cleared.then)
+    if len(family) > 1:
+        titles = [d.title for d in family]
+        inputs["base"] = gr.Radio(titles, value=titles[0], label="Base field")
+    presets = list(domain.presets)
+    inputs["preset"] = gr.Radio(presets, value=presets[0], label="Preset")
+    inputs |= options.controls([option for option in domain.detail if option.is_of_fits])
+    return inputs, seen, report, changes
+
+
+def _results(domain: Domain, parts: dict[str, Any]) -> Any:
+    """Lays out what a fit shows, adds its parts by name, and returns the viewer."""
+    with gr.Row():
+        parts["preview"] = gr.Image(
+            label="What the weights show", interactive=False, height=280, format="png",
+            elem_id="surface" if domain.viewer else "preview", buttons=[],
+        )  # fmt: skip
+        parts["curve"] = gr.LinePlot(  # a label would take its height from the axis below
+            x="seconds", y="PSNR (dB)", title="PSNR while fitting", height=280,
+            label="PSNR while fitting", show_label=False,
+            elem_id="psnr" if not domain.viewer else None,
+        )  # fmt: skip
+    parts["status"] = gr.Markdown("Nothing fitted yet.", elem_classes="status")
+    with gr.Row():
+        viewer = options.shown_component(domain, label="Fitted", height=320)
+        viewer.visible = False
+        parts["compare"] = gr.ImageSlider(
+            label=f"{domain.original.capitalize()} · fitted", interactive=False, format="png",
+            height=300,
+        )  # fmt: skip
+        parts["off"] = gr.Image(
+            label=domain.overlay[1] if domain.overlay else "", interactive=False, height=280,
+            format="png", buttons=["download"], visible=domain.overlay is not None,
+        )  # fmt: skip
+        with gr.Column(min_width=240):
+            parts["facts"] = gr.Markdown()
+    with gr.Row():
+        parts["file"] = gr.DownloadButton("Download the weights")
+        parts["canonical"] = gr.DownloadButton("Download canonical factors")
+    parts["files"] = options.files_component(domain, f"Download the fitted {domain.original}")
+    return viewer

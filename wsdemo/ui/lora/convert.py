@@ -1,44 +1,67 @@
-"""Sub-tab Make smaller or convert: files with the same update, from fewer or from other factors."""
+"""Sub-tab Make smaller or convert: the same update in fewer ranks, for another program, or from
+other factors."""
 
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from wsdemo.lora.arithmetic import regauge, resize, save_lora
+from wsdemo.lora.arithmetic import Size, regauge, resize
 from wsdemo.lora.comparison import compare
+from wsdemo.lora.export import PROGRAMS, export
 from wsdemo.lora.geometry import measure
 from wsdemo.lora.modules import Lora
+from wsdemo.lora.writing import Written, write_lora
 from wsdemo.ui.lora.readings import reading_of
 from wsdemo.ui.shared.events import READING, download_file, guarded
 from wsdemo.ui.shared.text import text_of
 
-
-def doubts(*loras: Lora) -> str:
-    """What was lost or assumed in reading, if anything, for the end of a text."""
-    texts = dict.fromkeys(w for lora in loras for w in lora.warnings)
-    return f" Note: {text_of(' '.join(texts), 600)}" if texts else ""
+TITLES = {"comfyui": "ComfyUI", "diffusers": "diffusers", "kohya": "kohya", "peft": "PEFT"}
 
 
-def _written(lora: Lora, name: str) -> str:
-    place = Path(download_file(b"", name))
-    # PEFT's names are the only ones that embeddings have.
-    save_lora(lora, place, "peft" if any(m.is_embedding for m in lora.modules) else "kohya")
-    return str(place)
+def doubts(*texts: tuple[str, ...]) -> str:
+    """What was lost or assumed, if anything, for the end of a text."""
+    once = dict.fromkeys(text for each in texts for text in each)
+    return f" Note: {text_of(' '.join(once), 600)}" if once else ""
+
+
+def _place(program: str = "") -> Path:
+    """Where a result is written: a folder of its own, as PEFT's configuration stands beside."""
+    name = "adapter_model" if program == "peft" else "lora"
+    return Path(download_file(b"", f"{name}.safetensors"))
+
+
+def _files(place: Path) -> Any:
+    return gr.File(sorted(str(p) for p in place.parent.iterdir()), visible=True)
+
+
+def _size(path: str | None, lora: Lora, written: Written) -> str:
+    before = Path(str(path)).stat().st_size
+    told = doubts(lora.warnings, written.warnings)
+    return f"{before:,} → {written.bytes:,} bytes, {written.dtype}.{told}"
 
 
 @guarded
 def shrink(path: str | None, config: str | None, energy: float) -> tuple[Any, str]:
-    """The same update from fewer ranks, as a kohya-style file."""
+    """The same update from fewer ranks, in the names and the precision of the file."""
     lora = reading_of(path, config).whole()
-    smaller, kept = resize(lora, energy / 100)
-    file = _written(smaller, "resized.safetensors")
-    before, after = Path(str(path)).stat().st_size, Path(file).stat().st_size
+    smaller, kept = resize(lora, Size(energy / 100))
+    place = _place()
+    written = write_lora(smaller, place)
     text = (
         f"Keeps {kept:.3%} of the update's energy. Largest rank {max(lora.ranks)} → "
-        f"{max(smaller.ranks)}; {before:,} → {after:,} bytes in float32.{doubts(lora)}"
+        f"{max(smaller.ranks)}; {_size(path, lora, written)}"
     )
-    return gr.File(file, visible=True), text
+    return _files(place), text
+
+
+@guarded
+def convert(path: str | None, config: str | None, program: str) -> tuple[Any, str]:
+    """The same LoRA under the names of another program."""
+    lora = reading_of(path, config).whole()
+    place = _place(program)
+    written = export(lora, program, place)
+    return _files(place), f"Written for {TITLES[program]}: {_size(path, lora, written)}"
 
 
 @guarded
@@ -57,28 +80,44 @@ def turn(path: str | None, config: str | None, seed: float | None) -> tuple[Any,
     )
     if lora.kind != "additive":  # no other program reads multiplicative factors
         return gr.File(visible=False), text
-    return gr.File(_written(turned, "regauged.safetensors"), visible=True), text
+    place = _place()
+    return _files(place), text + doubts(write_lora(turned, place).warnings)
 
 
 def build(file: gr.File, config: gr.File) -> None:
     """Lays out the sub-tab for the file that was dropped."""
-    gr.Markdown("Both take the LoRA that was dropped above.")
+    gr.Markdown("All three take the LoRA that was dropped above, and keep what they do not change.")
     with gr.Row():
-        with gr.Column():
+        with gr.Column(min_width=280):
             gr.Markdown("### Smaller")
             energy = gr.Slider(50, 100, 99.9, step=0.1, label="Energy to keep (%)")
             smaller = gr.Button("Resize")
-            resized = gr.File(label="Resized", interactive=False, visible=False)
+            resized = _result("Resized")
             smaller_told = gr.Markdown()
-        with gr.Column():
+        with gr.Column(min_width=280):
+            gr.Markdown("### For another program")
+            choices = [(TITLES[p], p) for p in PROGRAMS]
+            program = gr.Dropdown(choices, value=PROGRAMS[0], label="Written for")
+            go = gr.Button("Convert", elem_id="convert")
+            converted = _result("Converted")
+            converted_told = gr.Markdown()
+        with gr.Column(min_width=280):
             gr.Markdown("### The same update, other factors")
             seed = gr.Number(1, label="Seed of R", precision=0)
             gauge = gr.Button("Re-gauge by a random R")
-            turned = gr.File(label="Re-gauged", interactive=False, visible=False)
+            turned = _result("Re-gauged")
             turned_told = gr.Markdown()
     smaller.click(
         shrink, [file, config, energy], [resized, smaller_told], api_name="resize_lora", **READING
     )
+    go.click(
+        convert, [file, config, program], [converted, converted_told], api_name="export_lora",
+        **READING,
+    )  # fmt: skip
     gauge.click(
         turn, [file, config, seed], [turned, turned_told], api_name="regauge_lora", **READING
     )
+
+
+def _result(label: str) -> gr.File:
+    return gr.File(label=label, interactive=False, visible=False, file_count="multiple")

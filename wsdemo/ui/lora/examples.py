@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from wsdemo.checkpoints import DIRECTORY, load_checkpoint
+from wsdemo.checkpoints import DIRECTORY, is_at_hand, load_checkpoint
 from wsdemo.lora.modules import Lora
 from wsdemo.ui.lora import prediction_html
 from wsdemo.ui.shared.events import download_file
@@ -17,7 +17,7 @@ NAME = "lora-examples"
 @cache
 def _shipped() -> list[dict[str, Any]]:
     path = DIRECTORY / f"{NAME}.safetensors"
-    return list(load_checkpoint(path)[1]["loras"]) if path.is_file() else []
+    return list(load_checkpoint(path)[1]["loras"]) if is_at_hand(path) else []
 
 
 def example_choices() -> list[tuple[str, str]]:

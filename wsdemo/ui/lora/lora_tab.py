@@ -17,7 +17,10 @@ def _build_source() -> tuple[gr.File, gr.File]:
     with gr.Row():
         with gr.Column(min_width=300):
             file = gr.File(
-                label="LoRA (.safetensors)", file_types=[".safetensors"], height=130, elem_id="lora"
+                label="LoRA (.safetensors, .npz, .gguf)",
+                height=130,
+                elem_id="lora",
+                file_types=[".safetensors", ".npz", ".gguf"],
             )
             choices = example_choices()
             example = gr.Dropdown(

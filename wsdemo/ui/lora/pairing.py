@@ -8,10 +8,11 @@ import gradio as gr
 import pandas as pd
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.arithmetic import merge, save_lora
 from wsdemo.lora.comparison import compare
 from wsdemo.lora.geometry import measure
+from wsdemo.lora.merging import merge
 from wsdemo.lora.modules import Lora
+from wsdemo.lora.writing import save_lora
 from wsdemo.ui.lora.convert import doubts
 from wsdemo.ui.lora.readings import reading_of
 from wsdemo.ui.shared.events import READING, download_file, guarded
@@ -39,7 +40,7 @@ def both(a: str | None, b: str | None) -> tuple[str, Any]:
         f"Cosine of the two updates **{found.cosine:.4f}** over {len(found.modules):,} shared "
         f"modules; {size}. Only in the first: "
         f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
-        f" {found.ancestry}{doubts(first, second)}"
+        f" {found.ancestry}{doubts(first.warnings, second.warnings)}"
     )
     rows = [(m.name, m.cosine, m.output_angle, m.input_angle) for m in found.modules]
     return text, gr.Dataframe(pd.DataFrame(rows, columns=COMPARED).round(4), visible=True)
@@ -61,7 +62,7 @@ def combine(
         f"{first:g} · first + {second:g} · second: {len(merged.modules):,} modules, {shared:,}"
         f" of them in both, of rank up to"
         f" {max(merged.ranks)}, ‖ΔW‖ {measure(merged).frobenius:.4g}, {size:,} bytes in float32."
-        f"{doubts(*loras)}"
+        f"{doubts(*(lora.warnings for lora in loras))}"
     )
     return gr.File(files, visible=True), text
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,7 @@ from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.geometry import findings
 from wsdemo.lora.passport import module_rows, passport
 from wsdemo.lora.reading import Reading
+from wsdemo.ui.lora.convert import TITLES
 from wsdemo.ui.lora.network import network_html
 from wsdemo.ui.lora.readings import reading_of
 from wsdemo.ui.shared.events import READING, download_file, guarded
@@ -37,21 +39,62 @@ def card_html(reading: Reading) -> str:
     lora, geometry = reading.lora, reading.geometry
     base = lora.base.name or "of an unnamed base"
     title = f"{base}: LoRA of rank {ranks_text(reading)}, {len(lora.modules):,} modules"
+    facts = passport(lora, geometry)
     rows = [("Format", lora.family + ("" if lora.kind == "additive" else ", multiplicative"))]
     evidence = "; ".join(f"{source} says {said}" for source, said in lora.base.evidence)
-    rows.append(("Base model", evidence or "no evidence in the file"))
+    fits = " or ".join(facts["base_model"]["candidates"][:3])
+    rows.append(("Base model", evidence or fits or "no evidence in the file"))
     if lora.base.disagreement:
         rows.append(("Disagreement", lora.base.disagreement))
-    if geometry.is_no_op:
-        rows.append(("Effect", "none: every update is zero"))
+    rows.append(("Loads in", loads_text(facts["loads_in"])))
+    rows.append(("Strength", strength_text(facts)))
+    rows.append(("Rank enough", enough_text(reading)))
+    if triggers := facts["training"]["trigger_phrases"]:
+        rows.append(("Trigger words", ", ".join(map(str, triggers))))
     rows.append(("Read exactly", "yes" if lora.is_exact else "no: see the notes below"))
-    if trigger := lora.metadata.get("modelspec.trigger_phrase"):
-        rows.append(("Trigger phrase", trigger[:200]))
     listed = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text[:400])}</dd></div>"
         for name, text in rows
     )
     return f"<div class='wd-card'><h2>{html.escape(title[:200])}</h2><dl>{listed}</dl></div>"
+
+
+def loads_text(loads: Mapping[str, Mapping[str, Any]]) -> str:
+    """Where it loads, at which strength, and where it does not."""
+    told = []
+    for program, facts in loads.items():
+        name = TITLES.get(program, program)
+        if not facts["ok"]:
+            told.append(
+                f"{name} no ({facts['lost']:,} keys lost)" if facts["lost"] else f"{name} no"
+            )
+        elif abs(facts["strength"] - 1) > 1e-3:
+            told.append(f"{name} at {facts['strength']:.3g} times its strength")
+        else:
+            told.append(f"{name} yes")
+    return ", ".join(told)
+
+
+def strength_text(facts: Mapping[str, Any]) -> str:
+    """How strong it is, in a word, and by what measure."""
+    if facts["no_op"]:
+        return "none: every update is zero"
+    found = facts["strength"]
+    return (
+        f"{found['band']}: a weight changes by {found['rms']:.2g} in the root mean square"
+        f" ({found['bands_from']})"
+    )
+
+
+def enough_text(reading: Reading) -> str:
+    """The rank that would do, and what it would save."""
+    lora, geometry = reading.lora, reading.geometry
+    needed = zip(geometry.modules, lora.modules, strict=True)
+    saved = sum((m.rank - m.energy_rank) * (len(own.U) + len(own.V)) for m, own in needed)
+    held = sum(m.rank * (len(own.U) + len(own.V))
+               for m, own in zip(geometry.modules, lora.modules, strict=True))  # fmt: skip
+    share = saved / held if held else 0.0
+    return f"{geometry.energy_rank} holds 99.9 % of every module, {share:.0%} of the numbers less"
 
 
 def passport_text(reading: Reading) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from wsdemo.errors import WsdemoError
+from wsdemo.files import explained
 
 try:  # Hugging Face ZeroGPU refuses an app in which nothing is marked for its GPU
     from spaces import GPU as zero_gpu
@@ -47,14 +48,14 @@ def _shown(error: WsdemoError) -> gr.Error:
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Shows a WsdemoError of a handler as a titled message."""
+    """Shows a WsdemoError of a handler as a titled message, a full disk and the like too."""
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
-        except WsdemoError as error:
-            raise _shown(error) from error
+        except (WsdemoError, OSError, MemoryError, RuntimeError) as error:
+            raise _shown(explained(error)) from error
 
     return call
 
@@ -66,8 +67,8 @@ def guarded_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Itera
     def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
         try:
             yield from handler(*args, **kwargs)
-        except WsdemoError as error:
-            raise _shown(error) from error
+        except (WsdemoError, OSError, MemoryError, RuntimeError) as error:
+            raise _shown(explained(error)) from error
 
     return call
 

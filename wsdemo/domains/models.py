@@ -1,0 +1,125 @@
+"""The checkpoints of a domain as objects, loaded once a process and never changed."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from torch import Tensor
+
+from wsdemo.checkpoints import load_checkpoint
+from wsdemo.domains.domain import Domain
+from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter, AdapterConfig
+from wsdemo.fields.base_files import base_at
+from wsdemo.fields.encoder import AmortisedStart, load_start
+from wsdemo.fields.fit import warm_start
+from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
+
+
+def diffusion_of(domain: Domain) -> WeightDiffusion:
+    """The weight diffusion model of a domain."""
+    return _diffusion(domain.checkpoint("diffusion"), domain.checkpoint("base"))
+
+
+@cache
+def _diffusion(path: Path, base: Path) -> WeightDiffusion:
+    return load_diffusion(path, base_at(base)[0])[0]
+
+
+@cache
+def adapter_of(
+    domain: Domain, representation: str, rank: int, seed: int, start: str = "spread"
+) -> Adapter:
+    """An adapter on the base of a domain with its shared start."""
+    adapter = Adapter(domain.base[0], AdapterConfig(representation, rank, seed, start))
+    if adapter.config.kind == "mlp":  # the others start at the base itself
+        adapter.start = warm_start(adapter, domain.grid(domain))
+    return adapter
+
+
+def encoder_of(domain: Domain) -> AmortisedStart:
+    """The encoder of a domain, which gives mLoRA fits their start."""
+    return _encoder(domain.checkpoint("encoder"), domain.base[1]["hash"])
+
+
+@cache
+def _encoder(path: Path, base_hash: str) -> AmortisedStart:
+    return load_start(path, base_hash=base_hash)
+
+
+# ---- neighbours ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The training instance whose weights lie nearest to some weights.
+
+    Attributes:
+        index: Its place in the training split.
+        name: Its name in the data.
+        distance: Distance of standardised weights, along the stored principal directions.
+        percentile: Share of held-out instances that lie nearer to their nearest training
+            instance, in %. A copy of a training instance is at 0.
+        weights: (D,) its weights, from the stored principal coordinates.
+    """
+
+    index: int
+    name: str
+    distance: float
+    percentile: float
+    weights: Tensor
+
+
+def neighbours_of(domain: Domain) -> tuple[dict[str, Tensor], list[str]]:
+    """The stored neighbours of a domain: tensors, and the instances' names.
+
+    Raises:
+        WsdemoError: They belong to another model.
+    """
+    return _neighbours(domain.checkpoint("neighbours"), diffusion_of(domain).prior_hash)
+
+
+@cache
+def _neighbours(path: Path, prior: str) -> tuple[dict[str, Tensor], list[str]]:
+    tensors, meta = load_checkpoint(path)
+    if meta["prior"] != prior:
+        raise WsdemoError(
+            "Checkpoints do not match",
+            f"{path.stem} belongs to another version of the diffusion model.",
+            "Take both from the same revision, or run the release recipe again.",
+        )
+    return tensors, list(meta["names"])
+
+
+def nearest_training(domain: Domain, weights: Tensor, adapter: Adapter) -> Neighbour:
+    """The training instance nearest to (D,) weights: the memorisation check.
+
+    Raises:
+        WsdemoError: The weights are of another representation than the training instances.
+    """
+    model = diffusion_of(domain)
+    if adapter.config != model.adapter.config:
+        raise WsdemoError(
+            "No neighbours for this representation",
+            f"Training {domain.many} are stored as {model.adapter.config.representation} of rank"
+            f" {model.adapter.config.rank}; found {adapter.config.representation} of rank"
+            f" {adapter.config.rank}.",
+            "Fit with the default representation.",
+        )
+    tensors, names = neighbours_of(domain)
+    stored = tensors["coordinates"].float()
+    own = model.prior.coordinates(weights[None], stored.shape[1])
+    # Principal coordinates weighted by their spread: plain distance of weights, in the span.
+    spread = model.prior.variances[: stored.shape[1]].sqrt()
+    distances = ((stored - own) * spread).norm(dim=1)
+    index = int(distances.argmin())
+    distance = float(distances[index])
+    percentile = 100 * float((tensors["held_out_distances"] < distance).float().mean())
+    nearest = model.prior.from_coordinates(stored[index : index + 1])[0]
+    return Neighbour(index, names[index], distance, percentile, nearest)
+
+
+def examples_of(domain: Domain) -> tuple[Tensor, Tensor | None]:
+    """Samples that were drawn beforehand: (n, D) weights; (n, P, P, 3) uint8 pictures, if kept."""
+    tensors, _ = load_checkpoint(domain.checkpoint("examples"))
+    return tensors["instances"].float(), tensors.get("pictures")

@@ -1,0 +1,287 @@
+"""A LoRA as a file: its modules in a program's keys, and everything else that was in the input."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
+
+from wsdemo.errors import WsdemoError
+from wsdemo.files import write_whole
+from wsdemo.lora.arithmetic import check_additive
+from wsdemo.lora.kept import read_kept
+from wsdemo.lora.modules import KeptTensor, Lora
+from wsdemo.lora.styles import STYLES, Content, patterns, pipeline_texts
+from wsdemo.safetensors_header import TYPES
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""What ``--dtype`` may be, beside ``same``."""
+_HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")
+_STORED = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written.
+
+    Attributes:
+        bytes: Its size.
+        dtype: Of its factors.
+        warnings: What the input has and the file has not.
+    """
+
+    bytes: int
+    dtype: str
+    warnings: tuple[str, ...]
+
+
+def save_lora(lora: Lora, path: Path, style: str = "kohya", dtype: str = "float32") -> int:
+    """As ``write_lora``; returns the bytes."""
+    return write_lora(lora, path, style, dtype).bytes
+
+
+def write_lora(lora: Lora, path: Path, style: str = "same", dtype: str = "same") -> Written:
+    """Writes a LoRA; the scale is in the factors of what was changed.
+
+    Args:
+        lora: What to write.
+        path: The .safetensors file; a PEFT adapter's adapter_config.json goes beside it.
+        style: ``same`` as the input, ``kohya`` or ``peft``.
+        dtype: ``same`` as the input, or one of DTYPES.
+
+    Raises:
+        WsdemoError: The LoRA multiplies or is a DoRA and was changed, its modules have no names in
+            that style, style or type are unknown, a value is too large for the type, the file
+            cannot be written, or another adapter's configuration stands where its own would.
+    """
+    if style not in STYLES:
+        raise WsdemoError("Unknown style", f"Found {style[:20]!r}.", f"Use {', '.join(STYLES)}.")
+    if style != "same" or any(m.is_rewritten for m in lora.modules):
+        check_additive(lora)
+    return write_content(lora, STYLES[style](lora), path, style, dtype)
+
+
+def write_content(lora: Lora, content: Content, path: Path, style: str, dtype: str) -> Written:
+    """Writes what a style made of a LoRA, with all that stands beside its modules."""
+    beside = path.parent / "adapter_config.json"
+    has_config = bool(content.ranks) and (style == "peft" or _is_peft(lora, content))
+    if has_config and beside.exists() and not path.exists():
+        raise WsdemoError(
+            "File exists",
+            f"{beside} belongs to another adapter, and would be replaced.",
+            "Write into a folder of its own.",
+        )
+    kept = _beside(lora, content, style)
+    asked = _dtype(lora, dtype)
+    tensors = {
+        key: tensor if key in content.stored and dtype == "same" else _cast(key, tensor, asked)
+        for key, tensor in content.tensors.items()
+    } | kept
+    metadata = _metadata(lora, content)
+    _write(path, {k: t.contiguous() for k, t in tensors.items()}, metadata)
+    if has_config:
+        config = _config(lora, content, kept)
+        write_whole(beside, json.dumps(config, indent=1) + "\n")
+    name = next((n for n, t in DTYPES.items() if t == asked), str(asked).removeprefix("torch."))
+    return Written(path.stat().st_size, name, tuple(content.warnings))
+
+
+# ---- precision --------------------------------------------------------------------
+
+
+def _dtype(lora: Lora, dtype: str) -> torch.dtype:
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    if dtype != "same":
+        raise WsdemoError(
+            "Unknown type", f"Found {dtype[:20]!r}.", f"Use same, {', '.join(DTYPES)}."
+        )
+    counts: dict[torch.dtype, int] = {}
+    for module in lora.modules:
+        own = TYPES.get(module.dtype, torch.float32)
+        counts[own] = counts.get(own, 0) + 1
+    most = max(counts, key=lambda own: counts[own])
+    return most if most in _STORED else torch.bfloat16  # of 8 bits: the next that programs read
+
+
+def _cast(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if not tensor.is_floating_point() or tensor.dtype == dtype:
+        return tensor
+    found = tensor.to(dtype)
+    if bool(found.isinf().any()) and not bool(tensor.isinf().any()):
+        raise WsdemoError(
+            "Values too large",
+            f"{key[:80]!r} has values that {str(dtype).removeprefix('torch.')} cannot hold.",
+            "Write it with --dtype bfloat16 or float32.",
+        )
+    return found
+
+
+# ---- what stands beside the modules --------------------------------------------------
+
+
+def _beside(lora: Lora, content: Content, style: str) -> dict[str, Tensor]:
+    """Biases, heads, norms, embeddings: by their keys in the new file, as they are stored."""
+    if lora.carried is not None:
+        found, lost = {}, []
+        module = {t.key: t.module for t in lora.kept}
+        for key, tensor in lora.carried.items():
+            new = key if style == "same" else _respelled(key, module.get(key, ""), content, style)
+            if new is None:
+                lost.append(key)
+            else:
+                found[new] = tensor
+        _say_lost(content, lost)
+        return found
+    wanted: list[KeptTensor] = []
+    places: dict[str, str] = {}
+    left: list[str] = []
+    unread: list[str] = []
+    for own in lora.kept:
+        if own.what == "mark":
+            continue
+        if own.what == "unread" or 0 in own.shape:
+            unread.append(own.key)
+            continue
+        place = own.key if style == "same" else _respelled(own.key, own.module, content, style)
+        if place is None:
+            left.append(own.key)
+            continue
+        wanted.append(own)
+        places[own.key] = place
+    _say_lost(content, left)
+    if unread:
+        content.warnings.append(
+            f"{len(unread)} tensors that could not be read are not in the file: {unread[0]} …"
+        )
+    return {places[k]: t for k, t in _scaled(lora, wanted, read_kept(wanted), content).items()}
+
+
+def _scaled(
+    lora: Lora, wanted: list[KeptTensor], tensors: Mapping[str, Tensor], content: Content
+) -> dict[str, Tensor]:
+    """Biases of a factor times the scale that is now in the factor."""
+    modules = {m.name: m for m in lora.modules}
+    stored = {m.name for m in lora.modules if m.keys and m.keys[0] in content.stored}
+    found = dict(tensors)
+    for own in wanted:
+        module = modules.get(own.module)
+        is_factor = own.what == "bias" and ".lora_" in own.key
+        if module and is_factor and own.module not in stored and module.scale != 1:
+            tensor = tensors[own.key]
+            found[own.key] = (tensor.float() * module.scale).to(tensor.dtype)
+    return found
+
+
+def _respelled(key: str, module: str, content: Content, style: str) -> str | None:
+    """A tensor's key in another program's spelling, None if that has none for it.
+
+    ComfyUI reads the bias of an update as ``diff_b``, PEFT as ``lora_B.bias``.
+    """
+    for ending in (".lora_B.bias", ".diff_b", ".lora_up.bias"):
+        if key.endswith(ending) and module in content.names:
+            new = ".lora_B.bias" if style in ("peft", "diffusers") else ".diff_b"
+            return content.names[module] + new
+    if style == "peft":
+        return key if key.startswith("base_model.model.") else f"base_model.model.{key}"
+    return None
+
+
+def _say_lost(content: Content, lost: list[str]) -> None:
+    if lost:
+        content.warnings.append(
+            f"Lost: {len(lost)} tensors for which this format has no place (heads, norms, whole"
+            f" differences): {lost[0]} …"
+        )
+
+
+# ---- texts ------------------------------------------------------------------------
+
+
+def _metadata(lora: Lora, content: Content) -> dict[str, str]:
+    """The input's texts, with ranks and α brought up to date."""
+    found = {k: v for k, v in lora.metadata.items() if k not in _HASHES}
+    is_changed = any(m.is_rewritten for m in lora.modules) or not content.stored
+    if is_changed:
+        found.pop("lora_adapter_metadata", None)
+        for key in ("alpha", "lora_alpha", "network_alpha", "rank", "r"):
+            found.pop(key, None)
+        if "ss_network_dim" in found or "ss_network_alpha" in found:
+            ranks = sorted({m.rank for m in lora.modules})
+            told = str(ranks[0]) if len(ranks) == 1 else "Dynamic"
+            found |= {"ss_network_dim": told, "ss_network_alpha": told}
+        found["wsdemo"] = "scale folded in"
+    found |= content.texts
+    if "lora_adapter_metadata" in lora.metadata and "lora_adapter_metadata" not in found:
+        found |= _diffusers_texts(lora, content)
+    return found | {k: "" for k in _HASHES[:1] + _HASHES[2:] if k in lora.metadata}
+
+
+def _diffusers_texts(lora: Lora, content: Content) -> dict[str, str]:
+    parts: dict[str, dict[str, int]] = {}
+    for name, rank in content.ranks.items():
+        part, dot, rest = name.partition(".")
+        if dot:
+            parts.setdefault(part, {})[rest] = rank
+    return pipeline_texts(parts)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes the file, with the hashes of its tensors if its metadata have such fields.
+
+    Kohya's programs take them over the bytes behind the header, which the texts do not change.
+    """
+    try:
+        content = save(dict(tensors), metadata)
+        if "sshs_model_hash" in metadata or "modelspec.hash_sha256" in metadata:
+            start = 8 + int.from_bytes(content[:8], "little")
+            digest = hashlib.sha256(memoryview(content)[start:]).hexdigest()
+            for key, text in (("sshs_model_hash", digest),
+                              ("modelspec.hash_sha256", f"0x{digest}")):  # fmt: skip
+                if key in metadata:
+                    metadata[key] = text
+            content = save(dict(tensors), metadata)
+        write_whole(path, content)
+    except (SafetensorError, OSError) as error:
+        raise WsdemoError(
+            "File not written", f"{path}: {str(error)[:200]}.", "Choose another path."
+        ) from error
+
+
+# ---- PEFT's configuration -----------------------------------------------------------
+
+
+def _is_peft(lora: Lora, content: Content) -> bool:
+    """Whether the input is an adapter with a configuration that the new file needs too."""
+    return "r" in lora.config or "lora_alpha" in lora.config
+
+
+def _config(lora: Lora, content: Content, kept: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The input's configuration with new ranks and α; a new one if it had none."""
+    old = dict(lora.config) if "peft_type" in lora.config or "r" in lora.config else {}
+    for key in ("wsdemo_origin", "init_r", "target_r", "rank_dropout", "layers_pattern"):
+        old.pop(key, None)
+    is_changed = any(m.is_rewritten for m in lora.modules) or not content.stored
+    if not is_changed:
+        return old
+    own = patterns(content.ranks)
+    if isinstance(old.get("target_modules"), list | str):
+        own.pop("target_modules")
+    config = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": None,
+        "bias": "none",
+        **old,
+        **own,
+    }
+    config["peft_type"] = "LORA"
+    config["use_rslora"] = False
+    if any(key.endswith(".lora_B.bias") for key in kept):
+        config["lora_bias"] = True
+    return config

@@ -1,0 +1,95 @@
+"""Instances moved along directions of weight space: one label changed, the others held."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from wsdemo.domains.domain import Shown
+from wsdemo.domains.instances import check_fitted, decode, make_instance
+from wsdemo.errors import WsdemoError, check_range
+from wsdemo.fields.instance import Instance
+from wsdemo.maps.weight_map import WeightMap
+
+
+def edit(
+    found: WeightMap, instance: Instance, attribute: str, strength: float, is_debiased: bool = True
+) -> Tensor:
+    """(D,) weights of an instance moved along an attribute's direction in weight space.
+
+    ε′ = ε + s · d, where d is the change of the weights from an instance without to one with
+    the label, the others held fixed (least squares over the training instances).
+
+    Args:
+        found: A map with directions.
+        instance: What to edit: the map's representation on the map's base.
+        attribute: One of the map's labels.
+        strength: s; 1 is the mean difference between instances with and without.
+        is_debiased: Whether the other attributes are held fixed; else the plain difference of
+            the two means.
+
+    Raises:
+        WsdemoError: Unknown attribute, another representation, canonical factors, or a strength
+            beyond 5.
+    """
+    check_range("strength", strength, -5, 5)
+    if found.directions is None or attribute not in found.label_names:
+        raise WsdemoError(
+            "Unknown attribute",
+            f"Found {attribute[:40]!r}; expected one of {', '.join(found.label_names)}.",
+            "Choose one of those.",
+        )
+    if (
+        instance.adapter.config != found.model.adapter.config
+        or instance.domain != found.domain.kind
+    ):
+        config, given = found.model.adapter.config, instance.adapter.config
+        raise WsdemoError(
+            "Cannot be edited",
+            f"The instance is {given.representation} of rank {given.rank} (seed {given.seed}, start"
+            f" {given.start}) on {instance.base_name}; directions are known for"
+            f" {config.representation} of rank {config.rank} (seed {config.seed}, start"
+            f" {config.start}) on {found.domain.base_name}.",
+            f"Fit the {found.domain.one} as the training {found.domain.many} were (--comparable,"
+            " or that preset).",
+        )
+    check_fitted(instance)
+    a = found.label_names.index(attribute)
+    if is_debiased:
+        d = found.directions[a]
+    else:
+        seen, y = ~found.is_held_out, found.labels[:, a].bool()
+        d = found.own[seen & y].mean(0) - found.own[seen & ~y].mean(0)
+    prior = found.model.prior
+    moved = prior.from_coordinates(strength * d[None])[0] - prior.restore(torch.zeros(1, 1))[0]
+    return instance.weights + moved
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An instance that was moved, and how far that moved who it shows.
+
+    Attributes:
+        instance: The new one.
+        before, after: What both show.
+        identity_change: Distance in the domain's features, as a share of the median distance of
+            two instances.
+    """
+
+    instance: Instance
+    before: Shown
+    after: Shown
+    identity_change: float
+
+
+def edited(
+    found: WeightMap, instance: Instance, attribute: str, strength: float, is_debiased: bool = True
+) -> Edited:
+    """Moves an instance and shows both; see edit."""
+    weights = edit(found, instance, attribute, strength, is_debiased)
+    before, after = decode([instance, replace(instance, weights=weights)])
+    features = found.domain.features
+    assert features is not None  # directions are made together with the spread in features
+    one, other = features([before, after])
+    moved = make_instance(found.domain, instance.adapter, weights)
+    return Edited(moved, before, after, float((one - other).norm()) / found.spread)

@@ -1,0 +1,122 @@
+"""Trains a diffusion model of the coordinates z of faces on their manifold, and draws from it.
+
+    python -m wsdemo.train.faces.manifold_diffusion --data celeba.zip --minutes 30
+
+It is a model of weights as any other (generate/diffusion.py): its prior is that of the weights
+ε₀ + P z, and has a direction for each coordinate, all of which the network reads and writes. The
+z of ``--draw`` fields go to RUNS/faces-manifold-latents.safetensors: the stage *drawn* of
+``faces_manifold --latents`` then shows the discriminator what is really drawn.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wsdemo.checkpoints import save_checkpoint
+from wsdemo.fields.manifold import Manifold
+from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
+from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
+from wsdemo.generate.manifold_prior import prior_of_manifold
+from wsdemo.generate.prior import GaussianPrior
+from wsdemo.train.faces.data import load_faces, toy_faces
+from wsdemo.train.faces.manifold import FaceViews
+from wsdemo.train.loop import Ema, Run, log, recipe_parser, start
+from wsdemo.train.manifold.files import load_stage
+from wsdemo.train.weight_diffusion import drop_attributes, rate_at, validation_loss
+
+
+def scores(prior: GaussianPrior, manifold: Manifold, z: Tensor) -> Tensor:
+    """(n, K) projections of the standardised weights ε₀ + P z onto the prior's directions."""
+    parts = [prior.project(prior.standardise(manifold.instances(part))) for part in z.split(500)]
+    return torch.cat(parts)
+
+
+def draw_latents(model: WeightDiffusion, manifold: Manifold, count: int, seed: int) -> Tensor:
+    """Coordinates (count, K) of drawn weights."""
+    weights = [
+        model.draw(min(100, count - i), seed=seed + i, steps=30) for i in range(0, count, 100)
+    ]
+    return torch.cat([manifold.project(w) for w in weights])
+
+
+def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = recipe_parser(str(__doc__), minutes=30)
+    parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
+    parser.add_argument("--manifold", type=Path, help="default: OUT/faces-manifold.safetensors")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--draw", type=int, default=0, help="fields whose z are kept")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = arguments_of(arguments)
+    device = start(args)
+    if args.toy:
+        faces, held_out = toy_faces(64), toy_faces(16, seed=1)
+    else:
+        faces, held_out = load_faces(args.data, "train"), load_faces(args.data, "validation")
+    loaded, meta = load_stage(args.manifold or args.out / "faces-manifold.safetensors")
+    loaded = loaded.to(device).requires_grad_(False)
+    manifold, views, unseen = loaded.manifold, FaceViews(faces), FaceViews(held_out)
+    z = loaded.coordinates(views, torch.arange(len(views)))
+    prior = prior_of_manifold(manifold, z)
+    x = scores(prior, manifold, z)
+    conditions = (faces.attributes.float() * 2 - 1).repeat(2, 1)
+    held = torch.arange(len(held_out))
+    x_held = scores(prior, manifold, loaded.coordinates(unseen, held))
+    conditions_held = (held_out.attributes.float() * 2 - 1).to(device)
+
+    names = faces.attribute_names
+    config = CoordinateConfig(x.shape[1], len(names), args.width, args.depth)
+    network = CoordinateNetwork(config).to(device)
+    adapter, learnt = manifold.adapter(), GaussianPrior.of_coordinates(prior.variances)
+    model = WeightDiffusion(adapter, learnt, network, names)
+    ema = Ema(network)
+    averaged = WeightDiffusion(adapter, learnt, ema.model, names)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
+    run = Run(args.runs / "faces-manifold-diffusion.pt", args.minutes, args.steps)
+    run.attach(network=network, ema=ema, optimizer=optimizer)
+    log(f"faces-manifold-diffusion: {len(x)} instances, {args.minutes} minutes on {device}")
+    generator = torch.Generator().manual_seed(args.seed + run.step)
+    mean_loss, resumed_at = 0.0, run.step
+    while run.running():
+        index = torch.randint(len(x), (args.batch,), generator=generator)
+        given = drop_attributes(conditions[index], generator).to(device)
+        loss = model.loss(x[index.to(device)], given, generator).mean()
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(run.progress, args.rate)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        ema.update(network)
+        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step - resumed_at, 200)
+        if run.step % 500 == 0:
+            unseen_loss = validation_loss(averaged, x_held, conditions_held)
+            log(f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f} held {unseen_loss:.4f}")
+
+    figures = {
+        "steps": run.step, "minutes": run.seconds / 60, "loss": mean_loss, "instances": len(x),
+        "validation_loss": validation_loss(averaged, x_held, conditions_held),
+    }  # fmt: skip
+    full = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
+    base = {"name": meta["name"], "hash": meta["hash"]}
+    save_diffusion(
+        args.out / "faces-manifold-diffusion.safetensors", full,
+        {"name": "faces-manifold-diffusion", "domain": "image", "size": 64, "toy": args.toy,
+         "base": base, "measured": figures},
+    )  # fmt: skip
+    if args.draw:
+        drawn = draw_latents(full, manifold.cpu(), args.draw, seed=50_000)
+        path = args.runs / "faces-manifold-latents.safetensors"
+        save_checkpoint(path, {"z": drawn}, {"kind": "latents", "hash": meta["hash"]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The second-generation base in stages: field, manifold and encoder, then a discriminator."""
