@@ -88,7 +88,7 @@ def build(source: Path, out: Path, say: Say, workers: int = 1, ray: str | None =
     out.mkdir(parents=True, exist_ok=True)
     with building(out):
         known = _known(out)
-        work = [(str(p), name) for name, p in named.items() if known.get(name) != _identity(p)]
+        work = [(str(p), name) for name, p in named.items() if _is_new(known.get(name), p)]
         rows = _by_ray(work, ray) if ray else _by_processes(work, workers)
         read = failed = 0
         waiting: list[Row] = []
@@ -117,11 +117,12 @@ def _known(out: Path) -> dict[str, tuple[int, int]]:
     return {name: (size, modified) for name, size, modified in rows}
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _is_new(known: tuple[int, int] | None, path: Path) -> bool:
+    """Whether a file was not read yet, has changed since, or is not there."""
     try:
-        return identity(path)
+        return known != identity(path)
     except OSError:
-        return None
+        return True
 
 
 def _row(task: tuple[str, str]) -> Row:

@@ -17,8 +17,9 @@ SAME = 0.01
 """Largest relative difference of two updates that are called the same."""
 SHRUNK_COSINE = 0.9
 """Smallest cosine of an update and what a cut to lower rank has left of it."""
-SHRUNK_SHARE = 0.02
-"""Of a cut, ⟨ΔW, cut⟩ = ‖cut‖² to this share: what was cut off is orthogonal to the rest."""
+SHRUNK_SHARE = 0.01
+"""What is cut off is orthogonal to the rest, so the cosine of an update and its cut is the ratio of
+their norms, up to this."""
 MERGE_PARTS = 3
 """Most LoRAs that a merge is looked for to consist of."""
 MERGE_COSINE = 0.25
@@ -57,10 +58,7 @@ def duplicates(library: Path) -> list[Group]:
     copies = [Group("same file", tuple(files)) for (files,) in rows]
     again = {name for group in copies for name in group.files[1:]}
     found = sketches(library)
-    first = np.array([name not in again for name in found.files], bool)
-    found = Sketches(
-        tuple(n for n in found.files if n not in again), found.ranks[first], found.vectors[first]
-    )
+    found = found.pick(np.flatnonzero([name not in again for name in found.files]))
     pairs = _pairs(found)
     related = {i for group, members in pairs for i in members[1:]}
     return [*copies, *(group for group, _ in pairs), *_merges(found, related)]
@@ -114,8 +112,9 @@ def _kind(found: Sketches, lengths: np.ndarray, i: int, j: int) -> tuple[str, fl
     factor = float(a @ b / (a @ a))
     if np.linalg.norm(b - factor * a) <= SAME * lengths[j]:
         return "rescaled", factor
-    is_cut = abs(float(a @ b / (b @ b)) - 1) <= SHRUNK_SHARE
-    if found.ranks[j] < found.ranks[i] and is_cut and lengths[j] < lengths[i]:
+    cosine = float(a @ b / (lengths[i] * lengths[j]))
+    left = found.norms[j] / found.norms[i]
+    if found.ranks[j] < found.ranks[i] and left < 1 and abs(cosine - left) <= SHRUNK_SHARE:
         return "shrunk", 1.0
     return "", 0.0
 

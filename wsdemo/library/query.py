@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsdemo.errors import WsdemoError
 from wsdemo.library.row import COLUMNS
-from wsdemo.library.sketch import sketch
+from wsdemo.library.sketch import DIMENSION, sketch
 from wsdemo.library.table import opened
 from wsdemo.lora.reader import read_lora
 
@@ -25,12 +25,19 @@ class Sketches:
     Attributes:
         files: Their names.
         ranks: (N,) the largest rank of each.
+        norms: (N,) ‖ΔW‖_F, exactly.
         vectors: (N, DIMENSION) their sketches.
     """
 
     files: tuple[str, ...]
     ranks: NDArray[np.int64]
+    norms: NDArray[np.float64]
     vectors: Vectors
+
+    def pick(self, places: NDArray[np.int64]) -> "Sketches":
+        """Some of them."""
+        names = tuple(self.files[i] for i in places)
+        return Sketches(names, self.ranks[places], self.norms[places], self.vectors[places])
 
     @property
     def directions(self) -> Vectors:
@@ -47,10 +54,15 @@ def sketches(library: Path) -> Sketches:
     """
     with opened(library) as database:
         rows = database.execute(
-            "SELECT file, rank, sketch FROM loras WHERE error = '' AND NOT no_op ORDER BY file"
+            "SELECT file, rank, norm, sketch FROM loras"
+            " WHERE error = '' AND NOT no_op ORDER BY file"
         ).fetchall()
-    vectors = np.array([row[2] for row in rows], np.float32).reshape(len(rows), -1)
-    return Sketches(tuple(row[0] for row in rows), np.array([row[1] for row in rows]), vectors)
+    return Sketches(
+        tuple(row[0] for row in rows),
+        np.array([row[1] for row in rows], np.int64),
+        np.array([row[2] for row in rows], np.float64),
+        np.array([row[3] for row in rows], np.float32).reshape(len(rows), DIMENSION),
+    )
 
 
 def find(library: Path, condition: str, most: int = 1000) -> list[dict[str, Any]]:
