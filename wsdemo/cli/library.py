@@ -13,7 +13,7 @@ Result = dict[str, Any]
 
 def run_build(args: argparse.Namespace) -> Result:
     """``library build FOLDER|LIST``: a row a LoRA; what is there already is kept."""
-    done = build(args.source, args.out, report, args.workers, args.ray)
+    done = build(args.source, args.out, report, args.workers)
     return {
         "read": done.read,
         "failed": done.failed,

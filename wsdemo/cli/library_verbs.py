@@ -23,7 +23,6 @@ def add_library_verb(verbs: Any, make_parser: Any) -> str:
     made.add_argument("source", type=Path, metavar="FOLDER_OR_LIST", help="or a file of paths")
     made.add_argument("--out", type=Path, required=True, help="folder of the library")
     made.add_argument("--workers", type=int, default=1, help="processes on this machine")
-    made.add_argument("--ray", default=None, metavar="ADDRESS", help="a Ray cluster, or local")
     asked = sub("find", "Show the LoRAs that satisfy a condition in SQL.")
     asked.add_argument("condition", help="such as: base = 'SDXL' and rank > 64")
     asked.add_argument("--most", type=int, default=1000, help="rows at the most")

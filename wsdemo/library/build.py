@@ -1,4 +1,4 @@
-"""Builds a library: every LoRA of a folder or a list, a row each, on all cores or a cluster."""
+"""Builds a library: every LoRA of a folder or a list, a row each, on one core or several."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +70,7 @@ def files_of(source: Path) -> dict[str, Path]:
     return named
 
 
-def build(source: Path, out: Path, say: Say, workers: int = 1, ray: str | None = None) -> Built:
+def build(source: Path, out: Path, say: Say, workers: int = 1) -> Built:
     """Reads all files of a source that are new or changed, and writes a row each.
 
     Args:
@@ -78,10 +78,9 @@ def build(source: Path, out: Path, say: Say, workers: int = 1, ray: str | None =
         out: The library's folder; what an earlier build has done is kept.
         say: Takes the progress, a line at a time.
         workers: Processes on this machine.
-        ray: Address of a Ray cluster (or ``local``), which reads instead of this machine.
 
     Raises:
-        WsdemoError: As ``files_of``; another process is building it; Ray is not installed.
+        WsdemoError: As ``files_of``; another process is building it.
     """
     started = time.monotonic()
     named = files_of(source)
@@ -89,7 +88,7 @@ def build(source: Path, out: Path, say: Say, workers: int = 1, ray: str | None =
     with building(out):
         known = _known(out)
         work = [(str(p), name) for name, p in named.items() if _is_new(known.get(name), p)]
-        rows = _by_ray(work, ray) if ray else _by_processes(work, workers)
+        rows = _by_processes(work, workers)
         read = failed = 0
         waiting: list[Row] = []
         written = time.monotonic()
@@ -148,16 +147,3 @@ def _by_processes(work: Iterable[tuple[str, str]], workers: int) -> Iterator[Row
             under_way |= {pool.submit(_row, t) for t in islice(tasks, len(done))}
             for future in done:
                 yield future.result()
-
-
-def _by_ray(work: list[tuple[str, str]], address: str) -> Iterator[Row]:
-    """The same over a cluster, whose machines must all see the files (Ray Data)."""
-    try:
-        import ray
-    except ImportError as error:
-        raise WsdemoError(
-            "Ray is missing", "--ray needs the package ray[data].", 'pip install "ray[data]"'
-        ) from error
-    ray.init(address=None if address == "local" else address, ignore_reinit_error=True)
-    tasks = ray.data.from_items([{"path": path, "name": name} for path, name in work])
-    yield from tasks.map(lambda task: _row((task["path"], task["name"]))).iter_rows()
