@@ -15,7 +15,7 @@ LAYERS = {
     "errors": 0, "limits": 0, "files": 0, "runtime": 0, "safetensors_header": 0, "checkpoints": 0,
     "media": 1, "fields": 1, "lora": 1, "hub": 1,
     "generate": 2, "analysis": 2,
-    "lol": 3, "domains": 3,
+    "lol": 3, "domains": 3, "library": 3,
     "maps": 4,
     "train": 5, "ui": 5, "cli": 5,
 }  # fmt: skip

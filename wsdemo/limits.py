@@ -88,6 +88,8 @@ MAX_HELD_FACTORS = 512 * 2**20
 is read again where its factors are needed."""
 MAX_HELD_READINGS = 2**30
 """Bytes of all LoRAs that an app keeps at hand; the one looked at least recently goes first."""
+MAX_LIBRARY_FILES = 1_000_000
+"""LoRAs of a library: their sketches take 4 GB."""
 MAX_EXACT_SIDE = 1024
 """Rows or columns of a matrix whose singular values are computed exactly: in about a second."""
 MAX_SEED = 2**31 - 1

@@ -12,6 +12,7 @@ from typing import Any
 from wsdemo import __version__
 from wsdemo.cli.app import add_app_verb
 from wsdemo.cli.files import WEIGHTS, existing, folder_for, lora_input, output
+from wsdemo.cli.library_verbs import add_library_verb
 from wsdemo.cli.lora_verbs import add_lora_verbs
 from wsdemo.cli.parser import Parser, by_subject
 from wsdemo.cli.shell import run_command
@@ -108,6 +109,7 @@ def build_parser(given: Sequence[str]) -> Parser:
     )
 
     texts["lol"] = add_lol_verbs(verb, verbs, Parser, folder_for)
+    texts["library"] = add_library_verb(verbs, Parser)
     add_map_verbs(verb, existing, given)
     add_app_verb(verb)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")

@@ -20,6 +20,7 @@ SUBJECTS: Mapping[str, Sequence[str]] = {
         "convert",
     ),
     "learning on LoRAs": ("predict", "lol"),
+    "many LoRAs": ("library",),
 }
 """What the verbs are about; those that are not listed come last."""
 

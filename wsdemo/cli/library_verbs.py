@@ -1,0 +1,37 @@
+"""Options of the verb library (cli/library.py), apart so that ``--help`` does not import torch."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from wsdemo.cli.verbs import later
+
+
+def add_library_verb(verbs: Any, make_parser: Any) -> str:
+    """Adds library build, find, duplicates, like, map; returns what library does."""
+    about = "Read thousands of LoRAs into a table, and search it."
+    library = verbs.add_parser("library", help=about, description=about)
+    inner = library.add_subparsers(dest="library_verb", required=True, parser_class=make_parser)
+
+    def sub(name: str, text: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = inner.add_parser(name, help=text, description=text)
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        parser.set_defaults(run=later("library", f"run_{name}"))
+        return parser
+
+    made = sub("build", "Read all LoRAs of a folder or a list that are new or changed.")
+    made.add_argument("source", type=Path, metavar="FOLDER_OR_LIST", help="or a file of paths")
+    made.add_argument("--out", type=Path, required=True, help="folder of the library")
+    made.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    asked = sub("find", "Show the LoRAs that satisfy a condition in SQL.")
+    asked.add_argument("condition", help="such as: base = 'SDXL' and rank > 64")
+    asked.add_argument("--most", type=int, default=1000, help="rows at the most")
+    near = sub("like", "Show the LoRAs whose updates point most like one's.")
+    near.add_argument("input", metavar="FILE_OR_REPO", help="a LoRA")
+    near.add_argument("-k", type=int, default=10, help="how many")
+    for parser in (asked, near):
+        parser.add_argument("--library", type=Path, default=Path("lib"), help="its folder")
+    for parser in (sub("duplicates", "Show which files hold the same."),
+                   sub("map", "Place the LoRAs in the plane.")):  # fmt: skip
+        parser.add_argument("library", type=Path, nargs="?", default=Path("lib"), help="its folder")
+    return about

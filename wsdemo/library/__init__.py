@@ -1,0 +1,1 @@
+"""Thousands of LoRAs as one table: built once, queried, compared, mapped."""
