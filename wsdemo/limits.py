@@ -88,6 +88,10 @@ MAX_HELD_FACTORS = 512 * 2**20
 is read again where its factors are needed."""
 MAX_HELD_READINGS = 2**30
 """Bytes of all LoRAs that an app keeps at hand; the one looked at least recently goes first."""
+MAX_WORKERS = 64
+"""Processes of one command; more cores than that are a cluster."""
+MAX_ROWS = 100_000
+"""Rows of one answer: about 50 MB of JSON."""
 MAX_LIBRARY_FILES = 1_000_000
 """LoRAs of a library: their sketches take 4 GB."""
 MAX_EXACT_SIDE = 1024

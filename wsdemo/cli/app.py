@@ -9,7 +9,9 @@ from typing import Any
 def add_app_verb(verb: Any) -> None:
     """Adds ``app``."""
     app = verb("app", run_app, "Open the app in the browser.")
-    app.add_argument("--port", type=int, default=None, help="1 to 65535; default: PORT, or the first free one")
+    app.add_argument(
+        "--port", type=int, default=None, help="1 to 65535; default: PORT, or the first free one"
+    )
     app.add_argument("--no-browser", action="store_true", help="only say where it is served")
 
 

@@ -4,15 +4,18 @@ import argparse
 from typing import Any
 
 from wsdemo.cli.lol import lora_file, report
+from wsdemo.errors import check_range
 from wsdemo.library.build import build
 from wsdemo.library.duplicates import duplicates
 from wsdemo.library.query import find, like, positions
+from wsdemo.limits import MAX_ROWS, MAX_WORKERS
 
 Result = dict[str, Any]
 
 
 def run_build(args: argparse.Namespace) -> Result:
     """``library build FOLDER|LIST``: a row a LoRA; what is there already is kept."""
+    check_range("workers", args.workers, 1, MAX_WORKERS)
     done = build(args.source, args.out, report, args.workers)
     return {
         "read": done.read,
@@ -25,6 +28,7 @@ def run_build(args: argparse.Namespace) -> Result:
 
 def run_find(args: argparse.Namespace) -> Result:
     """``library find CONDITION``: the LoRAs that satisfy a condition in SQL."""
+    check_range("most", args.most, 1, MAX_ROWS)
     rows = find(args.library, args.condition, args.most)
     return {"count": len(rows), "loras": rows}
 
@@ -42,6 +46,7 @@ def run_duplicates(args: argparse.Namespace) -> Result:
 
 def run_like(args: argparse.Namespace) -> Result:
     """``library like FILE``: the LoRAs whose updates point most alike."""
+    check_range("k", args.k, 1, MAX_ROWS)
     near = like(args.library, lora_file(str(args.input)), args.k)
     return {"neighbours": [{"file": name, "cosine": round(c, 4)} for name, c in near]}
 

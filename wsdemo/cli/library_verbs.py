@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wsdemo.cli.verbs import later
+from wsdemo.limits import MAX_ROWS, MAX_WORKERS
 
 
 def add_library_verb(verbs: Any, make_parser: Any) -> str:
@@ -22,13 +23,15 @@ def add_library_verb(verbs: Any, make_parser: Any) -> str:
     made = sub("build", "Read all LoRAs of a folder or a list that are new or changed.")
     made.add_argument("source", type=Path, metavar="FOLDER_OR_LIST", help="or a file of paths")
     made.add_argument("--out", type=Path, required=True, help="folder of the library")
-    made.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    made.add_argument("--workers", type=int, default=1, help=f"processes, 1 to {MAX_WORKERS}")
     asked = sub("find", "Show the LoRAs that satisfy a condition in SQL.")
     asked.add_argument("condition", help="such as: base = 'SDXL' and rank > 64")
-    asked.add_argument("--most", type=int, default=1000, help="rows at the most")
+    asked.add_argument(
+        "--most", type=int, default=1000, help=f"rows at the most, 1 to {MAX_ROWS:,}"
+    )
     near = sub("like", "Show the LoRAs whose updates point most like one's.")
     near.add_argument("input", metavar="FILE_OR_REPO", help="a LoRA")
-    near.add_argument("-k", type=int, default=10, help="how many")
+    near.add_argument("-k", type=int, default=10, help=f"how many, 1 to {MAX_ROWS:,}")
     for parser in (asked, near):
         parser.add_argument("--library", type=Path, default=Path("lib"), help="its folder")
     for parser in (sub("duplicates", "Show which files hold the same."),

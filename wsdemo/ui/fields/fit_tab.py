@@ -42,7 +42,7 @@ from wsdemo.ui.shared.events import (
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIDE = 320
 OUTPUTS = (
-    "preview", "curve", "status", "compare", "off", "facts", "file", "canonical", "files",
+    "preview", "curve", "status", "compare", "facts", "file", "canonical", "off", "files",
     "fitted", "last", "trail", "now",
 )  # fmt: skip
 """What a fit streams to, in order."""
