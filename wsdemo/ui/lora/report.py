@@ -37,12 +37,13 @@ def ranks_text(reading: Reading) -> str:
 def card_html(reading: Reading) -> str:
     """The answer in a few lines: what it is, for which base, how much of it is needed."""
     lora, geometry = reading.lora, reading.geometry
-    base = lora.base.name or "of an unnamed base"
-    title = f"{base}: LoRA of rank {ranks_text(reading)}, {len(lora.modules):,} modules"
     facts = passport(lora, geometry)
+    candidates = facts["base_model"]["candidates"]
+    base = candidates[0] if len(candidates) == 1 else lora.base.name or "Unclear base:"
+    title = f"{base} LoRA, rank {ranks_text(reading)}, {len(lora.modules):,} modules"
     rows = [("Format", lora.family + ("" if lora.kind == "additive" else ", multiplicative"))]
     evidence = "; ".join(f"{source} says {said}" for source, said in lora.base.evidence)
-    fits = " or ".join(facts["base_model"]["candidates"][:3])
+    fits = " or ".join(candidates[:3])
     rows.append(("Base model", evidence or fits or "no evidence in the file"))
     if lora.base.disagreement:
         rows.append(("Disagreement", lora.base.disagreement))
@@ -94,7 +95,9 @@ def enough_text(reading: Reading) -> str:
     held = sum(m.rank * (len(own.U) + len(own.V))
                for m, own in zip(geometry.modules, lora.modules, strict=True))  # fmt: skip
     share = saved / held if held else 0.0
-    return f"{geometry.energy_rank} holds 99.9 % of every module, {share:.0%} of the numbers less"
+    if share < 0.005:
+        return f"all {geometry.energy_rank} are needed to hold 99.9 % of every module"
+    return f"{geometry.energy_rank} holds 99.9 % of every module: {share:.0%} fewer numbers"
 
 
 def passport_text(reading: Reading) -> str:
