@@ -85,7 +85,7 @@ def facts_of(reading: Reading, predictors: Sequence[Predictor] = ()) -> Row:
         "notes": json.dumps([*lora.warnings, *findings(lora, geometry)]),
         "trigger": lora.metadata.get("modelspec.trigger_phrase", "")[:500],
         "predictor": answer.predictor if answer else None,
-        "reason": answer.reason if answer else None,
+        "reason": answer.reason if answer else "No predictor was asked.",
         "predictions": {p.name: p.value if p.probability is None else p.probability
                         for p in answer.predictions} if answer else None,
         "largest": largest.tolist(),

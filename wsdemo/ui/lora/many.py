@@ -10,13 +10,13 @@ import gradio as gr
 from wsdemo.errors import WsdemoError
 from wsdemo.library.duplicates import groups_of
 from wsdemo.library.row import Row
-from wsdemo.limits import MAX_BATCH
+from wsdemo.limits import MAX_BATCH, MAX_BATCH_BYTES
 from wsdemo.ui.lora import many_view as view
 from wsdemo.ui.lora.examples import example_choices, example_file
 from wsdemo.ui.lora.hub_row import given_token, token_field
 from wsdemo.ui.lora.many_rows import batch_settings, file_row, hub_rows, members, names_of
 from wsdemo.ui.lora.prediction import Own
-from wsdemo.ui.shared.events import BATCH, QUICK, guarded, guarded_stream, stop_button
+from wsdemo.ui.shared.events import BATCH, READING, guarded, guarded_stream, stop_button
 
 SECONDS = 0.7
 """Between two looks at the table: what a visitor can follow."""
@@ -28,8 +28,7 @@ and which change the network alike. A file that cannot be read is a row that say
 def _nothing() -> tuple[Any, ...]:
     """What is shown before anything is read."""
     hidden = gr.Column(visible=False), gr.Column(visible=False)
-    table, csv = gr.Dataframe(visible=False), gr.DownloadButton(visible=False)
-    return table, csv, "", [], [], *hidden, "", "", *[gr.skip()] * 3
+    return gr.Dataframe(visible=False), gr.skip(), "", [], [], *hidden, "", "", *[gr.skip()] * 3
 
 
 def _meanwhile(rows: Sequence[Row], done: int, total: int, now: str) -> tuple[Any, ...]:
@@ -49,7 +48,7 @@ def _finished(rows: list[Row], left_out: int = 0) -> tuple[Any, ...]:
     csv, facts, parquet = view.downloads(rows, groups)
     return (
         gr.Dataframe(table, column_widths=view.widths(table), visible=True),
-        gr.DownloadButton(value=csv, visible=True),
+        gr.DownloadButton(value=csv),
         view.progress_html(1, 1, view.summary(rows, groups, left_out)),
         rows,
         groups,
@@ -100,7 +99,8 @@ def from_hub(
     allowed = given_token(token, login)
     found, rows, left_out = members(text or "", allowed)
     for i, member in enumerate(found):
-        if len(rows) >= MAX_BATCH:
+        fetched = sum(row["bytes"] or 0 for row in rows)
+        if len(rows) >= MAX_BATCH or fetched > MAX_BATCH_BYTES:
             left_out += len(found) - i
             break
         yield _meanwhile(rows, i, len(found), f"{i + 1} of {len(found)}: {member.name[:120]}")
@@ -171,10 +171,9 @@ def build(own: gr.State) -> None:
         wrap=True,
         elem_id="batch-table",
     )
-    with gr.Row():
-        csv = gr.DownloadButton("Download as CSV", visible=False, elem_id="many-csv")
     with gr.Column(visible=False) as below:
         with gr.Row():
+            csv = gr.DownloadButton("Download as CSV", elem_id="many-csv")
             facts = gr.DownloadButton("Download as JSON", elem_id="many-json")
             parquet = gr.DownloadButton("Download as Parquet", elem_id="many-parquet")
         gr.Markdown("### What holds the same")
@@ -182,11 +181,12 @@ def build(own: gr.State) -> None:
         gr.Markdown("### What they do to the network")
         drawn = gr.HTML(elem_id="many-map")
     outputs = [table, csv, status, held, groups, results, below, same, drawn, base, facts, parquet]
-    files.change(batch, [files, own], outputs, api_name="predict_many", **BATCH)
+    reading = files.change(batch, [files, own], outputs, api_name="predict_many", **BATCH)
     asking = ask.click(from_hub, [names, token, own], outputs, api_name="predict_from_hub", **BATCH)
-    tried.click(examples, None, files, api_visibility="private", **QUICK)
-    stopped = stop_button(stop, asking, status)
-    stopped.then(finish, held, outputs, api_visibility="private", **BATCH)
+    tried.click(examples, None, files, api_visibility="private", **READING)
+    for run in (reading, asking):
+        stopped = stop_button(stop, run, status)
+    stopped.then(finish, held, outputs, api_visibility="private", **READING)
     for control in (base, show, text):
         control.input(filtered, [held, groups, base, show, text], table, api_visibility="private",
-                      show_progress="hidden", **BATCH)  # fmt: skip
+                      show_progress="hidden", queue=False)  # fmt: skip

@@ -222,7 +222,7 @@ def summary(rows: Sequence[Row], groups: Sequence[Group], left_out: int = 0) -> 
     if groups:
         text += f" {len(groups)} groups hold the same."
     if left_out:
-        text += f" {left_out} more repositories are left out: {len(rows)} files at once."
+        text += f" {left_out} more repositories are left out: no more are read at once."
     return text
 
 
