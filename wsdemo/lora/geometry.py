@@ -208,6 +208,21 @@ def _in_double(X: Tensor) -> Iterator[Tensor]:
         yield part.double()
 
 
+def spectral_entropy(s: Tensor) -> Tensor:
+    """−Σ p log p of p = σ² / Σσ², of (…, k) singular values; 0 of an update of zero."""
+    square = s.square()
+    total = square.sum(-1, keepdim=True)
+    return torch.special.entr(square / total.where(total > 0, 1.0)).sum(-1)
+
+
+def effective_rank(s: Tensor) -> Tensor:
+    """exp of the entropy (Roy and Vetterli 2007): the directions that an update spreads over.
+
+    One of an update of zero.
+    """
+    return spectral_entropy(s).exp()
+
+
 def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> list[ModuleGeometry]:
     """All measures of many modules, together: far faster than one by one.
 
