@@ -197,15 +197,22 @@ def _opened(
 def _received(response: httpx2.Response, what: str, seconds: float) -> Iterator[bytes]:
     """A body as it arrives; the clock is looked at with every piece, however small."""
     started, done = time.monotonic(), 0
-    for chunk in response.iter_bytes():
-        done += len(chunk)
-        yield chunk
-        if time.monotonic() - started > seconds:
-            raise WsdemoError(
-                "The Hub is too slow",
-                f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
-                "Try again later, or download the file and drop it.",
-            )
+    try:
+        for chunk in response.iter_bytes():
+            done += len(chunk)
+            yield chunk
+            if time.monotonic() - started > seconds:
+                raise WsdemoError(
+                    "The Hub is too slow",
+                    f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
+                    "Try again later, or download the file and drop it.",
+                )
+    except httpx2.RemoteProtocolError as error:
+        raise WsdemoError(
+            "Download cut off",
+            f"{what[:80]}: the Hub closed the connection after {done:,} bytes.",
+            "Try again.",
+        ) from error
 
 
 def _fetch(
