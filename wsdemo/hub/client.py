@@ -153,12 +153,12 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
         )
     files = info.siblings or []
     names = [f.rfilename for f in files]
-    found = tuple(
+    candidates = tuple(
         Candidate(f.rfilename, f.size or 0, f.lfs.sha256 if f.lfs else None)
         for f in files
         if f.rfilename.endswith(".safetensors")
     )
-    if not found:
+    if not candidates:
         pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         raise WsdemoError(
             "No safetensors file",
@@ -171,9 +171,9 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     configs = tuple(n.removesuffix(CONFIG).rstrip("/") for n in names if n.endswith(CONFIG))
     card = info.card_data.get("base_model") if info.card_data else None
     base = ", ".join(map(str, card)) if isinstance(card, list) else str(card or "")
-    chosen = choose_file(found, reference)
+    chosen = choose_file(candidates, reference)
     return Repository(
-        reference.repo, commit, found, chosen, configs, base[:200],
+        reference.repo, commit, candidates, chosen, configs, base[:200],
         reference.revision or "", bool(info.private or info.gated),
     )  # fmt: skip
 
@@ -226,9 +226,11 @@ def _opened(
         ) as response,
     ):
         if response.status_code >= 400:  # its body, of any length, is not read: the headers say why
-            said = {k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")}
+            reasons = {
+                k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")
+            }
             code = response.status_code
-            hf_raise_for_status(httpx2.Response(code, headers=said, request=response.request))
+            hf_raise_for_status(httpx2.Response(code, headers=reasons, request=response.request))
         yield response
 
 
