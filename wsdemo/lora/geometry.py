@@ -297,7 +297,9 @@ class Measuring:
         return Geometry(found, sum(m.frobenius**2 for m in found) ** 0.5)
 
 
-def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Lora, Geometry]:
+def read_and_measure(
+    path: Path, config: Mapping[str, Any] | None = None, adapter: str = ""
+) -> tuple[Lora, Geometry]:
     """Reads and measures a file part by part: a file of 1 GB takes 1 GB of memory in all.
 
     Returns:
@@ -308,7 +310,7 @@ def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tup
     """
     measuring = Measuring()
     with one_thread():
-        lora = read_lora(path, config, measuring.add)
+        lora = read_lora(path, config, measuring.add, adapter)
         return lora, measuring.geometry(lora.modules)
 
 
