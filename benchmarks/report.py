@@ -8,6 +8,7 @@ from functools import partial
 
 from benchmarks import (
     report_faces,
+    report_house,
     report_lol,
     report_loras,
     report_representations,
@@ -35,6 +36,8 @@ SECTIONS = {
     "map-speed": report_weights.map_speed,
     "loras": report_loras.loras,
     "lora-loading": report_loras.lora_loading,
+    "answer-time": report_loras.answer_time,
+    "house": report_house.house,
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
 }

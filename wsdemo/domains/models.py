@@ -108,10 +108,10 @@ def nearest_training(domain: Domain, weights: Tensor, adapter: Adapter) -> Neigh
         )
     tensors, names = neighbours_of(domain)
     stored = tensors["coordinates"].float()
-    own = model.prior.coordinates(weights[None], stored.shape[1])
+    coordinates = model.prior.coordinates(weights[None], stored.shape[1])
     # Principal coordinates weighted by their spread: plain distance of weights, in the span.
     spread = model.prior.variances[: stored.shape[1]].sqrt()
-    distances = ((stored - own) * spread).norm(dim=1)
+    distances = ((stored - coordinates) * spread).norm(dim=1)
     index = int(distances.argmin())
     distance = float(distances[index])
     percentile = 100 * float((tensors["held_out_distances"] < distance).float().mean())

@@ -77,8 +77,8 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     if constants.HF_HUB_OFFLINE:
         return kept_repository(reference)
     repository = look_at(reference, token)
-    found, names = repository.candidates, [f.path for f in repository.files]
-    if not found:
+    candidates, names = repository.candidates, [f.path for f in repository.files]
+    if not candidates:
         pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         raise WsdemoError(
             "No safetensors file",
@@ -88,7 +88,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
             if pickles
             else "Choose another repository.",
         )
-    return replace(repository, chosen=choose_file(found, reference))
+    return replace(repository, chosen=choose_file(candidates, reference))
 
 
 def look_at(reference: Reference, token: str | None = None) -> Repository:
@@ -188,9 +188,11 @@ def _opened(
         ) as response,
     ):
         if response.status_code >= 400:  # its body, of any length, is not read: the headers say why
-            said = {k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")}
+            reasons = {
+                k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")
+            }
             code = response.status_code
-            hf_raise_for_status(httpx2.Response(code, headers=said, request=response.request))
+            hf_raise_for_status(httpx2.Response(code, headers=reasons, request=response.request))
         yield response
 
 
