@@ -64,6 +64,8 @@ def read_ply(data: bytes) -> Raw:
             raw = triangulate(vertices, *lists)
             parts.append((vertices, raw.faces))
             notes += raw.notes
+    if not parts:
+        return Raw(vertices, np.zeros((0, 3), np.int64), notes)
     if len(parts) == 1:
         return Raw(*parts[0], notes)
     return joined(parts, notes)
