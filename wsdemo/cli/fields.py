@@ -9,7 +9,7 @@ from typing import Any
 
 from wsdemo.cli.files import PICTURE, WEIGHTS, existing, folder_for, output
 from wsdemo.domains.domain import Domain, FitOptions, Option
-from wsdemo.domains.fitting import fit_original
+from wsdemo.domains.fitting import check_options, fit_original
 from wsdemo.domains.instances import (
     canonical,
     decode,
@@ -207,6 +207,7 @@ def run_fit(args: argparse.Namespace) -> Result:
     others = [option for d in DOMAINS.values() for option in d.framing]
     framing = values_of(domain, domain.framing, others, args)
     out = output(args.out, WEIGHTS, args.input)
+    check_options(domain, options)
     began = time.monotonic()
     original = domain.open(domain, args.input, **framing)
     reading = time.monotonic() - began
