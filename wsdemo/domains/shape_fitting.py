@@ -12,7 +12,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.signal import sdf_to_signal
 from wsdemo.media.camera import Pixels, all_seeing
 from wsdemo.media.mesh_files import MeshReport, open_mesh
-from wsdemo.media.meshes import Mesh, Pose, normalise, upright
+from wsdemo.media.meshes import Mesh, Pose, normalise
 from wsdemo.media.remesh import eased
 from wsdemo.media.render import facets, render, shade
 from wsdemo.media.sdf import (
@@ -25,6 +25,7 @@ from wsdemo.media.sdf import (
     surface_distance,
 )
 from wsdemo.media.solids import as_solid, shell_surface
+from wsdemo.media.upright import upright
 
 FINE = 128
 """Cells a side of a result."""

@@ -43,7 +43,7 @@ from wsdemo.media.mesh_files import (
     open_mesh,
     precision_note,
 )
-from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points, upright
+from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points
 from wsdemo.media.render import choose_renderer, render, turntable
 from wsdemo.media.sdf import GRID, grid_points, sample_sdf
 from wsdemo.media.surface import (
@@ -54,6 +54,7 @@ from wsdemo.media.surface import (
     largest_component,
     sparse_grid,
 )
+from wsdemo.media.upright import upright
 
 PREVIEW = 64
 """Cells a side of a preview."""

@@ -79,9 +79,7 @@ def open_mesh(path: Path | Sequence[Path]) -> tuple[Mesh, MeshReport]:
         ) from error
     if len(raw.faces) == 0:
         rest = "a point cloud" if len(raw.vertices) else "nothing that is read here"
-        raise refuse(
-            "No faces", " ".join([f"The file holds no triangles: {rest}.", *raw.notes])
-        )
+        raise refuse("No faces", " ".join([f"The file holds no triangles: {rest}.", *raw.notes]))
     mesh, report = check_mesh(raw.vertices, raw.faces, source.kind)
     return mesh, replace(report, notes=(*source.notes, *raw.notes, *report.notes))
 
