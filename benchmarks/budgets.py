@@ -65,18 +65,18 @@ def main() -> None:
             loads = []
             for _ in range(args.rounds):
                 loads.append(os.getloadavg()[0])
-                for where, found in runs.items():
+                for where, results in runs.items():
                     busy = None
                     if where == "beside":
                         busy = subprocess.Popen([sys.executable, "-c", BUSY])
                     try:
-                        found.append(fitted(path, SECONDS[kind], folder / "x.safetensors"))
+                        results.append(fitted(path, SECONDS[kind], folder / "x.safetensors"))
                     finally:
                         if busy is not None:
                             busy.kill()
                             busy.wait()
             alone, beside = (statistics.mean(run["steps"] for run in runs[where]) for where in runs)
-            times = [run["seconds"] for found in runs.values() for run in found]
+            times = [run["seconds"] for results in runs.values() for run in results]
             rows[kind] = {
                 "asked": SECONDS[kind], "alone": alone, "beside": beside, "longest": max(times),
                 "shortest": min(times), "loads": loads,

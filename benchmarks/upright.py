@@ -23,7 +23,7 @@ EACH = 20
 
 def meshes_of(path: Path) -> list[tuple[str, Mesh]]:
     """Category and mesh of a file of meshes, in the order of a seed."""
-    stored, found = np.load(path), list[tuple[str, Mesh]]()
+    stored, meshes = np.load(path), list[tuple[str, Mesh]]()
     v, f, names = stored["verts"], stored["faces"], stored["names"]
     count: dict[str, int] = {}
     for i in np.random.default_rng(0).permutation(len(names)):
@@ -31,8 +31,8 @@ def meshes_of(path: Path) -> list[tuple[str, Mesh]]:
         count[category] = count.get(category, 0) + 1
         if count[category] <= EACH:
             (a, b), (c, d) = stored["voff"][i : i + 2], stored["foff"][i : i + 2]
-            found.append((category, Mesh(v[a:b] / 32767.5 - 1, f[c:d].astype(np.int64))))
-    return found
+            meshes.append((category, Mesh(v[a:b] / 32767.5 - 1, f[c:d].astype(np.int64))))
+    return meshes
 
 
 def fitted(x: Floats, y: Floats) -> Floats:
@@ -55,8 +55,8 @@ def main() -> None:
     for path in sorted(args.data.glob("*.npz")):
         for category, mesh in meshes_of(path):
             points, _ = surface_points(mesh, POINTS, 0)
-            for own, is_y in ((points, 1.0), (points @ STAND, 0.0)):
-                rows.append(np.subtract(stance(own, 1, 2), stance(own, 2, 1)))
+            for placed, is_y in ((points, 1.0), (points @ STAND, 0.0)):
+                rows.append(np.subtract(stance(placed, 1, 2), stance(placed, 2, 1)))
                 labels.append(is_y)
                 categories.append(category)
     x, y, of = np.array(rows), np.array(labels), np.array(categories)

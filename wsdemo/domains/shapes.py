@@ -231,7 +231,7 @@ def render_mesh(path: Path, out: Path, options: Detail) -> dict[str, Any]:
     check_range("azimuth", options["azimuth"], -360, 360)
     check_range("elevation", options["elevation"], -90, 90)
     raw, report = open_mesh(path)
-    turned, axis, said = upright(raw, options["up"], report.kind)
+    turned, axis, axis_notes = upright(raw, options["up"], report.kind)
     mesh = normalise(turned)[0]
     camera = all_seeing(mesh, Camera(options["azimuth"], options["elevation"]))
     chosen, reason = choose_renderer(options["renderer"])
@@ -240,7 +240,7 @@ def render_mesh(path: Path, out: Path, options: Detail) -> dict[str, Any]:
         Image.fromarray(pixels).save(file, format="PNG")
     return {
         "renderer": chosen, "reason": reason, "faces": report.faces, "up": axis,
-        "notes": [*report.notes, *said],
+        "notes": [*report.notes, *axis_notes],
     }  # fmt: skip
 
 

@@ -86,13 +86,13 @@ def as_solid(mesh: Mesh) -> tuple[Mesh, float, tuple[str, ...]]:
         The boundary, whose sheets are plates, if there is any body; the thickness to give each side
         if all is sheets (else 0); and what was done, for a person.
     """
-    found = boundary(mesh)
-    if found.sheets is found.mesh:
+    bounds = boundary(mesh)
+    if bounds.sheets is bounds.mesh:
         return mesh, SHELL, ()
-    solid, notes = found.mesh, list(found.notes)
-    if found.sheets is not None:
-        share = face_normals(found.sheets)[1].sum() / face_normals(mesh)[1].sum()
-        plates = shell_surface(found.sheets)
+    solid, notes = bounds.mesh, list(bounds.notes)
+    if bounds.sheets is not None:
+        share = face_normals(bounds.sheets)[1].sum() / face_normals(mesh)[1].sum()
+        plates = shell_surface(bounds.sheets)
         solid = Mesh(
             np.concatenate([solid.vertices, plates.vertices]),
             np.concatenate([solid.faces, plates.faces + len(solid.vertices)]),
