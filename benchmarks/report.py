@@ -7,6 +7,7 @@ the papers stand beside ours where both measured the same thing.
 from functools import partial
 
 from benchmarks import (
+    report_cases,
     report_faces,
     report_house,
     report_lol,
@@ -25,12 +26,17 @@ SECTIONS = {
     "faces-speed": report_faces.speed,
     "airplane-reconstruction": partial(report_shapes.reconstruction, "airplane"),
     "shapes-reconstruction": partial(report_shapes.reconstruction, "shapes"),
+    "airplane-scores": partial(report_shapes.definitions, "airplane"),
+    "shapes-scores": partial(report_shapes.definitions, "shapes"),
     "airplane-generation": partial(report_shapes.generation, "airplane"),
     "shapes-generation": partial(report_shapes.generation, "shapes"),
     "faces-representations": partial(report_representations.representations, "faces"),
     "airplane-representations": partial(report_representations.representations, "airplane"),
     "shapes-representations": partial(report_representations.representations, "shapes"),
     "shapes-speed": report_shapes.speed,
+    "field-cases": report_cases.field_cases,
+    "budgets": report_cases.budgets,
+    "upright": report_cases.upright,
     "clusters": report_weights.clusters,
     "connectivity": report_weights.connectivity,
     "map-speed": report_weights.map_speed,
