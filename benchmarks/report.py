@@ -34,7 +34,9 @@ SECTIONS = {
     "connectivity": report_weights.connectivity,
     "map-speed": report_weights.map_speed,
     "loras": report_loras.loras,
+    "lora-kinds": report_loras.lora_kinds,
     "lora-loading": report_loras.lora_loading,
+    "lora-extraction": report_loras.lora_extraction,
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
 }
