@@ -41,9 +41,11 @@ SECTIONS = {
     "connectivity": report_weights.connectivity,
     "map-speed": report_weights.map_speed,
     "loras": report_loras.loras,
+    "lora-kinds": report_loras.lora_kinds,
     "lora-loading": report_loras.lora_loading,
     "answer-time": report_loras.answer_time,
     "house": report_house.house,
+    "lora-extraction": report_loras.lora_extraction,
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
 }

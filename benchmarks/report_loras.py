@@ -93,6 +93,37 @@ def loading_aims(peft: float, diffusers: float, ready: float, raw: float) -> str
 LARGE = "SDXL's 986 modules at rank 144, random values"
 
 
+def lora_kinds(result: dict[str, Any]) -> str:
+    """Kinds of files, read by an older checkout and now."""
+    v = result["values"]
+    rows = [[kind, v["before"].get(kind, "–"), word] for kind, word in v["after"].items()]
+    right = {when: sum(w == "right" for w in v[when].values()) for when in ("before", "after")}
+    return f"""## Kinds of LoRA files, before and now
+
+{measured_by(result)}
+
+Files made by the benchmark, one a kind, with the ΔW that the program that writes it means by it,
+to 1e-4. OLD is a checkout of 739b511, before bases and forms were tables.
+Right there: {right["before"]} of {len(rows)}; now: {right["after"]}.
+
+{table(["kind", "before", "now"], rows)}
+"""
+
+
+def lora_extraction(result: dict[str, Any]) -> str:
+    """Time and memory of extracting a LoRA."""
+    v = result["values"]
+    return f"""## Extracting a LoRA from two checkpoints
+
+{measured_by(result)}
+
+Two checkpoints of {v["gigabytes"][0]:.2f} GB in bfloat16, TinyLlama's sizes, random weights and
+updates of rank 8: {v["modules"]} weights at rank {v["rank"]} in {v["seconds"]:.0f} s and
+{v["peak_gigabytes"]:.2f} GB of resident memory at most. {v["found_of_added"]:.4f} of what was added
+is found; the rest is the rounding of bfloat16.
+"""
+
+
 def answer_time(result: dict[str, Any]) -> str:
     """From dropping a LoRA to its whole answer, before and now."""
     rows = [
