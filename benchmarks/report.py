@@ -10,6 +10,7 @@ from benchmarks import (
     report_faces,
     report_lol,
     report_loras,
+    report_page,
     report_representations,
     report_shapes,
     report_weights,
@@ -37,6 +38,7 @@ SECTIONS = {
     "lora-loading": report_loras.lora_loading,
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
+    "first-steps": report_page.first_steps,
 }
 FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
 
