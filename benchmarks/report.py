@@ -12,6 +12,7 @@ from benchmarks import (
     report_loras,
     report_representations,
     report_shapes,
+    report_visitors,
     report_weights,
 )
 from benchmarks.common import RESULTS, load_result
@@ -37,6 +38,7 @@ SECTIONS = {
     "lora-loading": report_loras.lora_loading,
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
+    "visitors": report_visitors.visitors,
 }
 FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
 

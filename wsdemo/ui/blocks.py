@@ -3,6 +3,8 @@
 import gradio as gr
 
 from wsdemo.domains.registry import families
+from wsdemo.ui import links
+from wsdemo.ui.api.page import Page, name_handlers
 from wsdemo.ui.clusters import clusters_tab
 from wsdemo.ui.fields import fit_tab, sample_tab
 from wsdemo.ui.lora import lora_tab
@@ -17,8 +19,9 @@ nobody; fitted ones are of whom you upload."""
 
 def build_blocks() -> gr.Blocks:
     """Builds the whole app; ``app.py`` launches it."""
-    with gr.Blocks(title="wsdemo", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+    with Page(title="wsdemo", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
         gr.Markdown(HEADING)
+        links.share_button()
         with gr.Tab("Sample"):
             for family in families():
                 with gr.Tab(family[0].many.capitalize()):
@@ -33,4 +36,6 @@ def build_blocks() -> gr.Blocks:
         with gr.Tab("LoRA evaluator"):
             lora_tab.build()
         gr.Markdown(FOOT)
+        name_handlers(blocks)
+        links.wire(blocks)
     return blocks

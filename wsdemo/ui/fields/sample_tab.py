@@ -20,20 +20,19 @@ from wsdemo.domains.instances import (
     previews,
 )
 from wsdemo.domains.models import diffusion_of, examples_of, nearest_training
-from wsdemo.domains.sampling import sample
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_SEED
 from wsdemo.ui.fields import options
+from wsdemo.ui.fields.denoising import denoised
 from wsdemo.ui.fields.show import blank, endpoint, file_bytes, files_of
 from wsdemo.ui.shared.events import (
-    COMPUTE,
     QUICK,
     download_file,
+    drawing,
     guarded,
     guarded_stream,
     stop_button,
-    zero_gpu,
 )
 
 ANY = "any"
@@ -84,7 +83,7 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
     started, shown_at, moment = time.monotonic(), 0.0, None
     wishes = wishes_of(domain, values)
     asked = (int(count), int(seed), int(values["steps"]), values["guidance"], wishes, heat)
-    for moment in sample(domain, *asked):
+    for moment in denoised(domain, asked):
         if moment.step == moment.steps:
             break
         text = f"Step {moment.step} of {moment.steps}: denoising weights."
@@ -215,7 +214,6 @@ def build(family: Sequence[Domain]) -> None:
     def choose(event: gr.SelectData) -> tuple[int, Any]:
         return int(event.index), gr.Row(visible=True)
 
-    @zero_gpu
     @guarded_stream
     def draw_one(values: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
         yield from draw(named(family, values.get("family")), values)
@@ -229,7 +227,7 @@ def build(family: Sequence[Domain]) -> None:
         list(controls.values()),
         [gallery, status, drawn],
         **endpoint(domain, "sample", f"sample_{domain.many}"),
-        **COMPUTE,
+        **drawing(domain.many),
     )
     stop_button(stop, run, status, [gallery, drawn])
     inputs = {"drawn": drawn, "index": chosen, **detail}

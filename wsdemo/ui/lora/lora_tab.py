@@ -2,9 +2,18 @@
 
 import gradio as gr
 
-from wsdemo.ui.lora import convert, hub_row, many, own_predictor, pairing, prediction, report
+from wsdemo.ui.lora import (
+    by_name,
+    convert,
+    hub_row,
+    many,
+    own_predictor,
+    pairing,
+    prediction,
+    report,
+)
 from wsdemo.ui.lora.examples import example_choices, example_file
-from wsdemo.ui.shared.events import QUICK, READING
+from wsdemo.ui.shared.events import HUB, QUICK, READING
 
 INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
 loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured here, without its
@@ -55,4 +64,5 @@ def build() -> None:
         many.build(own)
     with gr.Tab("Your own predictor"):
         chosen = own_predictor.build(own)
+    gr.api(by_name.inspect_hub_lora, api_name="inspect_hub_lora", **HUB)
     chosen.success(prediction.predict, inputs, outputs, api_visibility="private", **READING)
