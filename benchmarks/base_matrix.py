@@ -106,7 +106,7 @@ def page(found: list[Row]) -> str:
         "",
         "Written by `python -m benchmarks.base_matrix`, which exports a LoRA of each base for each"
         " program, reads it back, names its base and compares it with the original."
-        " `tests/lora/test_bases.py` holds the tables to diffusers' own models and converters.",
+        " `tests/lora/bases/` holds the tables to diffusers' own models and converters.",
         "",
         "| base | program | names | read | named | cosine | verdict |",
         "|---|---|---|---|---|---|---|",

@@ -343,3 +343,54 @@ def test_tensors_of_every_container_are_read_as_they_are_stored(tmp_path):
         with opened(tmp_path / name) as container:
             for key, (_, shape) in container.header.tensors.items():
                 assert tuple(container.raw([key])[0].shape) == shape
+
+
+# ---- one of several adapters ---------------------------------------------------------
+
+
+def several_in_one_file(path):
+    tensors = {}
+    for i, name in enumerate(("style", "sub.ject-2")):
+        tensors[f"base_model.model.l.q_proj.lora_A.{name}.weight"] = rand(2, 6, seed=i)
+        tensors[f"base_model.model.l.q_proj.lora_B.{name}.weight"] = rand(5, 2, seed=i + 5)
+    write(path, tensors)
+    (path.parent / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "lora_alpha": 2, "r": 2}'
+    )
+    return tensors
+
+
+def test_one_of_several_adapters_in_a_file_is_chosen_by_its_name(tmp_path):
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = several_in_one_file(path)
+    first = read_lora(path)
+    assert not first.is_exact
+    assert any("style, sub.ject-2" in w and "--adapter" in w for w in first.warnings)
+    for name in ("style", "sub.ject-2"):
+        lora = read_lora(path, adapter=name)
+        A, B = (tensors[f"base_model.model.l.q_proj.lora_{x}.{name}.weight"] for x in "AB")
+        torch.testing.assert_close(lora.modules[0].U @ lora.modules[0].V.T, B @ A)
+        assert lora.is_exact
+    with pytest.raises(WsdemoError, match=r"Found style, sub\.ject-2; not 'other'"):
+        read_lora(path, adapter="other")
+
+
+def test_one_of_several_folders_is_chosen_by_its_name(tmp_path):
+    for name, seed in (("style", 0), ("subject", 3)):
+        write(tmp_path / name / "adapter_model.safetensors", {
+            "base_model.model.l.q.lora_A.weight": rand(2, 6, seed=seed),
+            "base_model.model.l.q.lora_B.weight": rand(5, 2, seed=seed + 1)})  # fmt: skip
+    with pytest.raises(WsdemoError, match="style, subject"):
+        read_lora(tmp_path)
+    norms = {n: float((m := read_lora(tmp_path, adapter=n).modules[0]).U.norm() * m.V.norm())
+             for n in ("style", "subject")}  # fmt: skip
+    assert norms["style"] != norms["subject"]
+    with pytest.raises(WsdemoError, match="No such adapter"):
+        read_lora(tmp_path, adapter="neither")
+    write(tmp_path / "adapter_model.safetensors", {
+        "base_model.model.l.q.lora_A.weight": rand(2, 6, seed=9),
+        "base_model.model.l.q.lora_B.weight": rand(5, 2, seed=8)})  # fmt: skip
+    root = read_lora(tmp_path)
+    assert any("other adapters: style, subject" in w for w in root.warnings)
+    assert read_lora(tmp_path, adapter="default").source == tmp_path / "adapter_model.safetensors"
+    assert read_lora(tmp_path, adapter="subject").source.parent.name == "subject"

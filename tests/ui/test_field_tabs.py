@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import trimesh
+from gradio.data_classes import FileData
 from PIL import Image
 
 from tests.media.shapes import ball
@@ -22,6 +24,7 @@ from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh
 from wsdemo.ui.blocks import build_blocks
 from wsdemo.ui.fields import fit_tab, sample_tab
+from wsdemo.ui.fields.photo import files_input
 
 PHOTO = str(Path(fit_tab.EXAMPLES) / "astronaut.png")
 SKIP = gr.skip()
@@ -151,13 +154,36 @@ def test_a_fit_says_that_it_measures_and_ends_with_everything(mesh):
     assert "PLY and STL keep 7 digits" in last["facts"]  # the ball stood far away
 
 
+def test_files_that_belong_together_are_read_together_and_the_axis_is_chosen(tmp_path):
+    files = trimesh.exchange.gltf.export_gltf(trimesh.Scene(trimesh.creation.box((1, 2, 3))))
+    paths = [tmp_path / str(i) / name for i, name in enumerate(files)]  # uploads lie apart
+    for path, content in zip(paths, files.values(), strict=True):
+        path.parent.mkdir()
+        path.write_bytes(content)
+    given = [str(path) for path in paths]
+    picture, said = fit_tab.look(SHAPES, given, {"up": "z"})
+    assert picture is not None
+    assert "GLTF: 12 faces" in said
+    assert fit_tab.opened(SHAPES, given, {"up": "z"}).facts["z_up"] == 1.0
+    alone = next(path for path in given if path.endswith(".gltf"))
+    with pytest.raises(WsdemoError, match="not here"):
+        fit_tab.look(SHAPES, [alone], {"up": "auto"})
+
+
+def test_a_caller_may_send_one_file_where_several_are_taken(mesh):
+    files = files_input()
+    one = FileData(path=mesh, orig_name=Path(mesh).name).model_dump()
+    for given in (one, [one]):
+        assert files.preprocess(files.data_model(root=given)) == [mesh]
+
+
 def test_endpoints_have_the_names_and_parameters_that_programs_use():
     known = build_blocks().get_api_info()["named_endpoints"]
     assert sorted(known) == [
         "/blend", "/blend_shapes", "/compare_loras", "/decode_instance", "/decode_shape",
         "/edit_face", "/export_lora", "/fit_mesh", "/fit_picture", "/inspect_lora", "/merge_loras",
-        "/place_instance", "/predict_lora", "/predict_many", "/regauge_lora", "/resize_lora",
-        "/sample_faces", "/sample_shapes", "/walk_shapes",
+        "/place_instance", "/predict_from_hub", "/predict_lora", "/predict_many", "/regauge_lora",
+        "/resize_lora", "/sample_faces", "/sample_shapes", "/walk_shapes",
     ]  # fmt: skip
     parameters = {
         name: " ".join(p["parameter_name"] for p in known[name]["parameters"]) for name in known
@@ -165,7 +191,7 @@ def test_endpoints_have_the_names_and_parameters_that_programs_use():
     assert parameters["/sample_faces"] == "count seed steps guidance wanted unwanted temperature"
     assert parameters["/sample_shapes"] == ("family category count seed steps guidance temperature")
     assert parameters["/fit_picture"] == "path x y zoom preset"
-    assert parameters["/fit_mesh"] == "path base preset largest"
+    assert parameters["/fit_mesh"] == "path base preset largest up"
     assert parameters["/decode_instance"] == "path size"
     assert parameters["/decode_shape"] == "path resolution largest"
     assert parameters["/blend"] == parameters["/blend_shapes"] == "a b share"

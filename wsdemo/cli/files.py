@@ -24,17 +24,17 @@ def existing(path: Path) -> Path:
     return path
 
 
-def lora_input(path: Path) -> Path:
-    """The path of an adapter that is there: a file, or the one in a folder.
+def lora_input(path: Path, adapter: str = "") -> tuple[Path, str]:
+    """An adapter that is there: a file or the one in a folder, and its name within the file.
 
     Raises:
         WsdemoError: There is none, or there are several.
     """
     if not path.is_dir():
-        return existing(path)
-    from wsdemo.lora.containers.finding import adapter_file
+        return existing(path), adapter
+    from wsdemo.lora.containers.finding import chosen
 
-    return adapter_file(path)
+    return chosen(path, adapter)
 
 
 def check_output(out: Path, endings: tuple[str, ...], *inputs: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line's verbs that learn on LoRAs: predict, lol train, evaluate, list, examples."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -14,7 +15,7 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError, check_range
 from wsdemo.files import write_whole
 from wsdemo.hub.reference import looks_like_reference
-from wsdemo.limits import MAX_ENSEMBLE
+from wsdemo.limits import MAX_ENSEMBLE, MAX_IMPORTED_FILES
 from wsdemo.lol.data.collection import Collection, load_collection
 from wsdemo.lol.models.memory import affordable
 from wsdemo.lol.models.networks import MODELS
@@ -194,6 +195,21 @@ def run_list(args: argparse.Namespace) -> Result:
             for p in known_predictors(args.predictor, own_token(args.predictor))
         ]
     }
+
+
+def run_import(args: argparse.Namespace) -> Result:
+    """``lol import``: a public collection as a folder of LoRAs with labels.csv."""
+    from wsdemo.hub import client  # huggingface_hub takes a second to import
+    from wsdemo.lol.imports.importing import LABELS, import_collection
+
+    if args.most is not None:
+        check_range("most", args.most, 1, MAX_IMPORTED_FILES)
+    done = import_collection(
+        args.source, args.out, report, client.own_token(), base=args.base, most=args.most,
+        allow_missing=args.allow_missing,
+    )  # fmt: skip
+    facts = dataclasses.asdict(done) | {"labels": str(args.out / LABELS)}
+    return facts | {"seconds": round(done.seconds, 3)}
 
 
 def run_examples(args: argparse.Namespace) -> Result:

@@ -25,7 +25,7 @@ Result = dict[str, Any]
 def run_inspect(args: argparse.Namespace) -> Result:
     """``inspect FILE``: the passport and geometry of a LoRA; with --modules, of each module."""
     started = time.monotonic()
-    lora, geometry = read_and_measure(args.input)
+    lora, geometry = read_and_measure(args.input, adapter=getattr(args, "adapter", ""))
     found = passport(lora, geometry)
     if getattr(args, "modules", False):
         found["modules_detail"] = module_rows(lora, geometry)
@@ -34,7 +34,10 @@ def run_inspect(args: argparse.Namespace) -> Result:
 
 def run_compare(args: argparse.Namespace) -> Result:
     """``compare A B``: how alike two LoRAs are; files or repositories."""
-    first, second = (read_lora(lora_file(str(x))) for x in (args.first, args.second))
+    first, second = (
+        read_lora(lora_file(str(x)), adapter=getattr(args, "adapter", ""))
+        for x in (args.first, args.second)
+    )
     found = compare(first, second)
     return {
         "cosine": found.cosine,
@@ -63,7 +66,7 @@ def _save(lora: Lora, args: argparse.Namespace, out: Path) -> Written:
 
 def run_resize(args: argparse.Namespace, out: Path) -> Result:
     """``resize FILE``: the same update from fewer ranks."""
-    lora = read_lora(args.input)
+    lora = read_lora(args.input, adapter=getattr(args, "adapter", ""))
     is_plain = args.rank is None and args.ratio is None
     energy = args.energy if args.energy is not None else (0.999 if is_plain else 1.0)
     smaller, kept = resize(lora, Size(energy, args.rank, args.ratio))
@@ -82,7 +85,7 @@ def run_resize(args: argparse.Namespace, out: Path) -> Result:
 
 def run_export(args: argparse.Namespace, out: Path) -> Result:
     """``export FILE``: the same LoRA as another program reads it, or some of its modules."""
-    lora = read_lora(args.input)
+    lora = read_lora(args.input, adapter=getattr(args, "adapter", ""))
     chosen = select(lora, args.only, args.without)
     written = _save(chosen, args, out)
     return {
@@ -142,7 +145,7 @@ def run_merge(args: argparse.Namespace, out: Path) -> Result:
 
 def run_regauge(args: argparse.Namespace, out: Path) -> Result:
     """``regauge FILE``: the same update from other factors."""
-    lora = read_lora(args.input)
+    lora = read_lora(args.input, adapter=getattr(args, "adapter", ""))
     turned = regauge(lora, args.seed)
     written = _save(turned, args, out)
     return {

@@ -63,6 +63,10 @@ def add_lora_verbs(verb: Callable[..., argparse.ArgumentParser], run: Any) -> No
     extract.add_argument("--energy", type=float, default=1.0, help=ENERGY)
     extract.add_argument("--dtype", choices=DTYPES[1:], default="float16", help="of the factors")
     extract.add_argument("--out", type=Path, required=True, help=".safetensors file")
+    for sub in (inspect, compare, resize, regauge, export):
+        sub.add_argument(
+            "--adapter", metavar="NAME", default="", help="which of several, in a file or a folder"
+        )
     for sub in (resize, merge, regauge, export):
         _output(sub)
 

@@ -41,7 +41,7 @@ def run_lora(args: argparse.Namespace) -> Result:
     if args.verb == "compare":
         return cli_lora.run_compare(args)
     if args.verb == "merge":
-        files = [lora_input(file) for file, _ in cli_lora.summands(args.inputs)]
+        files = [lora_input(file)[0] for file, _ in cli_lora.summands(args.inputs)]
         return cli_lora.run_merge(args, output(args.out, WEIGHTS, *files))
     if args.verb == "inspect":
         from wsdemo.cli.lol import lora_file
@@ -56,7 +56,7 @@ def run_lora(args: argparse.Namespace) -> Result:
         "regauge": cli_lora.run_regauge,
         "export": cli_lora.run_export,
     }
-    args.input = lora_input(args.input)
+    args.input, args.adapter = lora_input(args.input, args.adapter)
     return runs[args.verb](args, output(args.out, WEIGHTS, args.input))
 
 
@@ -71,7 +71,7 @@ def run_convert(args: argparse.Namespace) -> Result:
     """``convert FILE``: an adapter of another container (pickle, .npz, GGUF) as safetensors."""
     from wsdemo.lora.conversion import convert
 
-    out = output(args.out, WEIGHTS, lora_input(args.input))
+    out = output(args.out, WEIGHTS, lora_input(args.input)[0])
     count = convert(args.input, out)
     return {"file": str(out), "tensors": count, "bytes": out.stat().st_size}
 

@@ -276,6 +276,17 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> s
         "--predictor", required=True, metavar="PATH_OR_REPO", help="what lol train wrote"
     )
     own(sub("list", "List the predictors that are there."))
+    taken = sub("import", "Write a public collection as a folder with labels.csv.", writes)
+    taken.add_argument(
+        "source", metavar="SOURCE",
+        help="owner/name, datasets/owner/name[:subset], owner, collections/owner/slug, or a folder",
+    )  # fmt: skip
+    taken.add_argument("--out", type=Path, required=True, help="folder; what is there is kept")
+    taken.add_argument("--base", default="", help="of several base models, the one to take")
+    taken.add_argument("--most", type=int, default=None, help="LoRAs at the most; default: all")
+    taken.add_argument(
+        "--allow-missing", action="store_true", help="do without files that cannot be fetched"
+    )
     examples = sub("examples", "Write the shipped test LoRAs and their labels.", writes)
     examples.add_argument("--out", type=Path, required=True, help="folder")
     return about

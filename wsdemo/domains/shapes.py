@@ -79,8 +79,8 @@ def pose_facts(pose: Pose) -> dict[str, float]:
     return {**placed, "scale": pose.scale, **({"z_up": 1.0} if pose.up == "z" else {})}
 
 
-def open_solid(_: Domain, path: Path, up: str = "auto") -> Original:
-    """A mesh file, turned upright, normalised and judged."""
+def open_solid(_: Domain, path: Path | Sequence[Path], up: str = "auto") -> Original:
+    """A mesh file, or files that belong together, turned upright, normalised and judged."""
     source = load_mesh(path, up)
     return Original(source, tuple(source.describe()), pose_facts(source.pose))
 
@@ -267,7 +267,7 @@ def nearness(step: Mapping[str, float]) -> float:
 
 UP = Option(
     "up", "Upward axis", "auto", "a mesh's vertical axis; auto: z for STL and 3MF, else y",
-    choices=("auto", "y", "z"), is_of_page=False,
+    choices=("auto", "y", "z"),
 )  # fmt: skip
 
 

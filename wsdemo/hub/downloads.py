@@ -40,7 +40,8 @@ def downloads_folder() -> Path:
 
 def place_of(repository: Repository, candidate: Candidate) -> Path:
     """Where a file is kept: by commit and path, hashed, never by a name from outside."""
-    identity = f"{repository.repo}@{repository.commit}:{candidate.path}"
+    before = "" if repository.kind == "model" else f"{repository.kind}s/"
+    identity = f"{before}{repository.repo}@{repository.commit}:{candidate.path}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
     return downloads_folder() / key / _NAME
 
@@ -128,6 +129,7 @@ def _with_origin(config: bytes | None, repository: Repository, candidate: Candid
         "base_model": repository.base_model,
         "revision": repository.revision,
         "is_restricted": repository.is_restricted,
+        "kind": repository.kind,
     }
     try:
         found = json.loads(config or b"{}")
@@ -151,11 +153,13 @@ def kept_repository(reference: Reference) -> Repository:
             repository = Repository(
                 origin["repo"], origin["commit"], (candidate,), candidate, (),
                 origin["base_model"], origin["revision"], origin["is_restricted"], True,
+                origin.get("kind", "model"),
             )  # fmt: skip
             used = place.parent.stat().st_mtime
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # a download that is not finished, or that another program made
-        if repository.repo == reference.repo and place_of(repository, candidate) == place:
+        is_same = (repository.repo, repository.kind) == (reference.repo, reference.kind)
+        if is_same and place_of(repository, candidate) == place:
             is_meant = reference.path in (None, candidate.path)
             if is_meant and reference.revision in (None, *asked):
                 found.append((used, repository, candidate))

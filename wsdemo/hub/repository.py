@@ -34,6 +34,9 @@ class Repository:
         revision: What was asked for; empty for the main branch.
         is_restricted: Whether it is private or gated.
         is_offline: Whether this is what is kept on this machine, and the Hub was not asked.
+        kind: ``model`` or ``dataset``.
+        licence: What its card says.
+        files: All of its files.
     """
 
     repo: str
@@ -45,6 +48,9 @@ class Repository:
     revision: str = ""
     is_restricted: bool = False
     is_offline: bool = False
+    kind: str = "model"
+    licence: str = ""
+    files: tuple[Candidate, ...] = ()
 
 
 def choose_file(found: tuple[Candidate, ...], reference: Reference) -> Candidate | None:

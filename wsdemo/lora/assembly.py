@@ -316,7 +316,7 @@ def _unquantised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
         if role.startswith("scale of "):
             continue
         if scale is not None:
-            rows = scale.flatten(1)
+            rows = scale.reshape(len(scale), -1)
             if rows.shape[1] not in (1, X.shape[1] if X.dim() > 1 else 1):
                 raise Unusable(f"the scale of its {role} has {rows.shape[1]} numbers")
             X = X * rows.view(len(rows), rows.shape[1], *[1] * (X.dim() - 2))

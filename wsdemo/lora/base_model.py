@@ -1,8 +1,8 @@
 """Which base model a LoRA was made for, from every source that says so.
 
 Strongest first: adapter_config.json, the card of its repository on the Hub,
-modelspec.architecture, the trainer's ss_base_model_version, the keys and shapes themselves. A
-disagreement is shown.
+modelspec.architecture or GGUF's, the trainer's ss_base_model_version, the keys and shapes
+themselves. A disagreement is shown.
 """
 
 import json
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from wsdemo.lora.bases.recognise import Recognised, recognise
+from wsdemo.lora.bases.recognise import Recognised, listed, recognise
+from wsdemo.lora.bases.sizes import fitting, spoken
 from wsdemo.lora.bases.tables import Base, bases
 from wsdemo.lora.modules import BaseModel
 from wsdemo.safetensors_header import Header
@@ -23,6 +24,10 @@ ORIGIN = "wsdemo_origin"
 """Key of adapter_config.json under which a download keeps its repository, commit and card."""
 KEYS = "keys and shapes"
 """The source that a file itself is."""
+SIZES = "layers and dimensions"
+"""The same for models that share their layers' names."""
+GGUF = "general.architecture"
+"""Where llama.cpp's files say what they are for."""
 
 
 @lru_cache(1)
@@ -75,27 +80,49 @@ def decide_base(
         ("adapter_config.json", config.get("base_model_name_or_path")),
         ("card on the Hub", origin.get("base_model") if isinstance(origin, dict) else None),
         ("modelspec.architecture", meta.get("modelspec.architecture")),
+        (GGUF, meta.get("general.architecture")),
         ("ss_base_model_version", meta.get("ss_base_model_version")),
         ("ss_sd_model_name", meta.get("ss_sd_model_name")),
     )
     evidence = [(s, str(v)[:200]) for s, v in sources if isinstance(v, str) and v.strip()]
     found = recognise(names, shapes)
     told = [(source, architecture(text)) for source, text in evidence]
-    said = [(source, family) for source, family in told if family]
-    name, disagreement = _decided(found, said)
+    families = [(source, family) for source, family in told if family]
+    name, disagreement = _decided(found)
+    agreeing = _agreeing(found, families)
+    models = fitting(agreeing[0], names, shapes) if agreeing else ()
+    disagreement = (
+        disagreement or _contradiction(found, families) or _other_size(agreeing, models, evidence)
+    )
+    name = agreeing[0].name if models else name
     if name:
         evidence.append((KEYS, name))
-    disagreement = disagreement or _contradiction(found, said)
+    if models:
+        evidence.append((SIZES, listed(models)))
+    first = evidence[0][1] if evidence else ""
+    if evidence and evidence[0][0] == KEYS and models:
+        first = f"{name} of the size of {listed(models)}"
     return BaseModel(
-        evidence[0][1] if evidence else "",
+        first,
         tuple(evidence),
         disagreement,
-        tuple(b.key for b in _agreeing(found, said)),
+        tuple(b.key for b in agreeing),
         found.sizes_fit,
     )
 
 
-def _decided(found: Recognised, said: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def _other_size(
+    agreeing: Sequence[Base], models: Sequence[str], evidence: Sequence[tuple[str, str]]
+) -> str:
+    """A text that names a model of another size; empty if there is none."""
+    for source, text in evidence:
+        model = spoken(agreeing[0], text) if models else ""
+        if model and model not in models:
+            return f"{source} says {model}, its sizes are those of {listed(models)}"
+    return ""
+
+
+def _decided(found: Recognised) -> tuple[str, str]:
     """What keys and shapes say, in words; and what is wrong with it."""
     if found.mixed:
         first, second = found.mixed
@@ -103,24 +130,29 @@ def _decided(found: Recognised, said: Sequence[tuple[str, str]]) -> tuple[str, s
     return found.name, ""
 
 
-def _agreeing(found: Recognised, said: Sequence[tuple[str, str]]) -> list[Base]:
+def _agreeing(found: Recognised, families: Sequence[tuple[str, str]]) -> list[Base]:
     """Of the bases that keys and shapes allow, those that a text speaks of; all if none is."""
-    for _, family in said:
+    for _, family in families:
         agreeing = [b for b in found.bases if family in (b.family, *b.members)]
         if agreeing:
             return agreeing
     return list(found.bases)
 
 
-def _contradiction(found: Recognised, said: Sequence[tuple[str, str]]) -> str:
+def _contradiction(found: Recognised, families: Sequence[tuple[str, str]]) -> str:
     """The first two sources that cannot both be right; empty if there are none."""
-    if not said:
+    if not families:
         return ""
-    source, family = said[0]
-    for other, own in said[1:]:
-        if own != family:
+    source, family = families[0]
+    for other, own in families[1:]:
+        if own != family and not (other == GGUF and _are_alike(own, family)):
             return f"{source} says {family}, {other} says {own}"
     if found.bases and found.name and family not in found.families:
         names = list(dict.fromkeys(b.family for b in found.bases))
         return f"{source} says {family}, {KEYS} says {' or '.join(names)}"
     return ""
+
+
+def _are_alike(first: str, second: str) -> bool:
+    """Whether two families share their layers' names: llama.cpp calls Mistral ``llama`` too."""
+    return any({first, second} <= {b.family, *b.members} for b in bases())

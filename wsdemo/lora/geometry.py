@@ -208,6 +208,21 @@ def _in_double(X: Tensor) -> Iterator[Tensor]:
         yield part.double()
 
 
+def spectral_entropy(s: Tensor) -> Tensor:
+    """−Σ p log p of p = σ² / Σσ², of (…, k) singular values; 0 of an update of zero."""
+    square = s.square()
+    total = square.sum(-1, keepdim=True)
+    return torch.special.entr(square / total.where(total > 0, 1.0)).sum(-1)
+
+
+def effective_rank(s: Tensor) -> Tensor:
+    """exp of the entropy (Roy and Vetterli 2007): the directions that an update spreads over.
+
+    One of an update of zero.
+    """
+    return spectral_entropy(s).exp()
+
+
 def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> list[ModuleGeometry]:
     """All measures of many modules, together: far faster than one by one.
 
@@ -282,7 +297,9 @@ class Measuring:
         return Geometry(found, sum(m.frobenius**2 for m in found) ** 0.5)
 
 
-def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tuple[Lora, Geometry]:
+def read_and_measure(
+    path: Path, config: Mapping[str, Any] | None = None, adapter: str = ""
+) -> tuple[Lora, Geometry]:
     """Reads and measures a file part by part: a file of 1 GB takes 1 GB of memory in all.
 
     Returns:
@@ -293,7 +310,7 @@ def read_and_measure(path: Path, config: Mapping[str, Any] | None = None) -> tup
     """
     measuring = Measuring()
     with one_thread():
-        lora = read_lora(path, config, measuring.add)
+        lora = read_lora(path, config, measuring.add, adapter)
         return lora, measuring.geometry(lora.modules)
 
 

@@ -1,10 +1,10 @@
 """Keys sorted into modules: which adapter, which module, which role; and what stands beside."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wsdemo.lora.beside import beside
+from wsdemo.lora.containers.finding import no_such_adapter
 from wsdemo.lora.forms.choice import form_of
 from wsdemo.lora.keys import Part, bare_name, split_key
 from wsdemo.safetensors_header import Header
@@ -47,17 +47,28 @@ class Groups:
         return any(form_of(tuple(roles)) for roles in self.modules.values())
 
 
-def group(header: Header) -> Groups:
-    """Sorts the keys of a header."""
+def group(header: Header, chosen: str = "") -> Groups:
+    """Sorts the keys of a header.
+
+    Args:
+        header: Of a file.
+        chosen: The name of one of several adapters; empty for ``default``, else the first.
+
+    Raises:
+        WsdemoError: There is none of this name.
+    """
     found = Groups()
     parts = {key: split_key(key) for key in sorted(header.tensors)}
-    adapter, others = _adapters(parts)
-    if others:
+    adapter, others = _adapters(parts, chosen)
+    if others and chosen:
+        shown = ", ".join(n[:40] for n in sorted(others)[:8])
+        found.notes.append(f"{adapter[:40]!r} was read, as asked; the file also holds {shown}")
+    elif others:
         names = sorted({adapter, *others})
         found.doubts.append(
             f"the file holds {'two' if len(names) == 2 else len(names)} adapters:"
             f" {', '.join(n[:40] for n in names[:8])}; only"
-            f" {adapter[:40]!r} was read"
+            f" {adapter[:40]!r} was read (choose one with --adapter NAME)"
         )
     empty = []
     for key, part in parts.items():
@@ -83,13 +94,15 @@ def group(header: Header) -> Groups:
     return found
 
 
-def _adapters(parts: Mapping[str, Part | None]) -> tuple[str, set[str]]:
+def _adapters(parts: Mapping[str, Part | None], chosen: str) -> tuple[str, set[str]]:
     """The adapter that is read, and the names of the others."""
-    names = Counter(part.adapter for part in parts.values() if part and part.adapter)
+    names = {part.adapter for part in parts.values() if part and part.adapter}
+    if chosen and chosen not in names:
+        raise no_such_adapter(chosen, sorted(names))
     if len(names) < 2:
         return next(iter(names), ""), set()
-    chosen = "default" if "default" in names else min(names)
-    return chosen, set(names) - {chosen}
+    chosen = chosen or ("default" if "default" in names else min(names))
+    return chosen, names - {chosen}
 
 
 _EMPTY = "empty: saved under ZeRO-3 or FSDP without gathering"

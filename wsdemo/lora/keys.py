@@ -57,6 +57,8 @@ _ENDINGS: dict[str, tuple[str, str]] = {
     ".c3a_kernel": ("c3a_kernel", "C3A"),
     ".shira_weight": ("shira_weight", "SHiRA"),
     ".shira_indices": ("shira_indices", "SHiRA"),
+    ".miss_block": ("miss_block", "MiSS"),
+    ".bone_block": ("miss_block", "Bone"),
 } | {
     f".hada_{part}": (f"hada_{part}", "LyCORIS LoHa")
     for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")
@@ -77,6 +79,8 @@ _RULES: tuple[tuple[str, str, str, str], ...] = (
     (r"^(.*)\.(?:lora_|lora\.)?(down|up|mid|A|B|a|b)(?:\.weight)?\.(?:scale_weight|weight_scale|"
      r"weight_scale_inv)$", "{0}", "scale of {1}", ""),
     (r"^(.*)\.lora_(down|up|mid|A|B)(?:\.weight)?[._]scale$", "{0}", "scale of {1}", ""),
+    (r"^(.*)\.(hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2))(?:\.weight)?[._](?:scale_weight|"
+     r"weight_scale|weight_scale_inv|scale)$", "{0}", "scale of {1}", ""),
     (r"^(.*?)(?:\.weight)?::lora::0$", "{0}", "up", "layerdiffuse"),
     (r"^(.*?)(?:\.weight)?::lora::1$", "{0}", "down", "layerdiffuse"),
     (r"^(.*)\.lora_([AB])\.(?P<name>.+)\.weight$", "{0}", "{1}", "PEFT"),
@@ -93,6 +97,8 @@ _RULES: tuple[tuple[str, str, str, str], ...] = (
     (r"^(.*)\.(hira_(?:embedding_)?[AB])\.(?P<name>.+)$", "{0}", "{1}", "HiRA"),
     (r"^(.*)\.(c3a_kernel)\.(?P<name>.+)$", "{0}", "{1}", "C3A"),
     (r"^(.*)\.(shira_weight|shira_indices)\.(?P<name>.+)$", "{0}", "{1}", "SHiRA"),
+    (r"^(.*)\.miss_block\.(?P<name>.+)$", "{0}", "miss_block", "MiSS"),
+    (r"^(.*)\.bone_block\.(?P<name>.+)$", "{0}", "miss_block", "Bone"),
     (r"^(.*):(\d+):(up|down)$", "{0}:{1}", "{2}", "cloneofsimo"),
     (r"^w_([ab])_(\d+)$", "layer{1}", "vit_{0}", "LoRA-ViT / SAM"),
     (r"^(input|output|block\d+\.\d+)\.([AB])$", "{0}", "own_{1}", "wsdemo instance"),

@@ -10,12 +10,14 @@ from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_CONFIG_BYTES
 from wsdemo.lora.assembly import Assembly, Take
 from wsdemo.lora.base_model import decide_base
+from wsdemo.lora.columns import columns
 from wsdemo.lora.containers import finding
 from wsdemo.lora.containers.container import Container
 from wsdemo.lora.forms.choice import form_of
 from wsdemo.lora.grouping import Beside, Groups, group
+from wsdemo.lora.llama_cpp import straightened
 from wsdemo.lora.modules import IgnoredKey, KeptTensor, Lora, LoraModule
-from wsdemo.lora.refused import READ_TYPES, refused_type, what_else
+from wsdemo.lora.refused import READ_TYPES, REPEATED, refused_type, what_else
 from wsdemo.lora.scales import Scales
 from wsdemo.lora.settings import Settings
 from wsdemo.lora.twins import count_once
@@ -30,6 +32,7 @@ def read_lora(
     path: Path,
     config: Mapping[str, Any] | None = None,
     take: Take | None = None,
+    adapter: str = "",
 ) -> Lora:
     """Reads a LoRA: .safetensors, its shards or their index, .npz, GGUF, or a folder with one.
 
@@ -38,21 +41,24 @@ def read_lora(
         config: PEFT's adapter_config.json; default: the one beside the file, if any.
         take: Takes the factors of modules as soon as they are read. Of them only the shapes are
             kept then, on torch's device "meta".
+        adapter: The name of one of several adapters, in the file or in the folder.
 
     Raises:
-        WsdemoError: The file is damaged or beyond limits, holds no LoRA (the message says
-            what it holds), or values that are not finite.
+        WsdemoError: There is no adapter of this name; the file is damaged or beyond limits, holds
+            no LoRA (the message says what it holds), or values that are not finite.
     """
-    file = finding.adapter_file(path)
-    doubts: list[str] = []
+    file, adapter = finding.chosen(path, adapter)
+    doubts = _others_of(path, file)
     if config is None:
-        config, doubts = _config_beside(file)
+        config, damaged = _config_beside(file)
+        doubts += damaged
     with finding.opened(file) as container:
         header = container.header
         _check_texts(header)
         settings = Settings({**container.config, **config}, header.metadata)
-        groups = group(header)
-        _check_kind(header, groups, settings.peft_type)
+        groups = group(header, adapter)
+        settings.columns = columns(groups, header, settings)
+        _check_kind(header, groups, settings.peft_type, bool(settings.columns))
         count_once(groups, header, container.read)
         scales = Scales(settings, header.metadata)
         kind = "multiplicative" if _multiplies(config, header.metadata) else "additive"
@@ -60,6 +66,15 @@ def read_lora(
         found.add(groups.modules)
         told = _Told(groups, found, settings, scales, container, doubts)
         return _lora(told, config, file)
+
+
+def _others_of(path: Path, file: Path) -> list[str]:
+    """Says which other adapters lie in a folder."""
+    others = [name for name in finding.adapters_below(path) if name != file.parent.name]
+    if not others:
+        return []
+    shown = ", ".join(name[:40] for name in others[:8])
+    return [f"The folder holds other adapters: {shown}. Choose one with --adapter NAME."]
 
 
 def _check_texts(header: Header) -> None:
@@ -104,6 +119,7 @@ def judge_header(header: Header) -> str:
 
 _RANK_AXES = {"down": 0, "A": 0, "embedding_A": 0, "mlx_a": 1, "vit_a": 0, "own_A": 0,
               "hada_w1_b": 0, "lokr_w1_b": 0, "lokr_w2_b": 0, "hira_A": 0, "gralora_A": 2,
+              "miss_block": 0,
               "down.0": 0}  # fmt: skip
 """Where a tensor's shape has the rank. A LoKr of whole factors and a difference have none."""
 
@@ -123,10 +139,14 @@ def _config_beside(path: Path) -> tuple[dict[str, Any], list[str]]:
     return (found, []) if isinstance(found, dict) else ({}, doubt)
 
 
-def _check_kind(header: Header, groups: Groups, peft_type: str) -> None:
+def _check_kind(
+    header: Header, groups: Groups, peft_type: str, knows_columns: bool = False
+) -> None:
     """Refuses by name what is no LoRA, or a method whose update is not in its file."""
     keys = list(header.tensors)
-    if groups.has_update and not refused_type(peft_type):
+    is_refused = refused_type(peft_type) and not (peft_type in REPEATED and knows_columns)
+    is_repeated = all("miss_block" in roles for roles in groups.modules.values())
+    if groups.has_update and not is_refused and (knows_columns or not is_repeated):
         return
     what = what_else(keys, peft_type)
     message = "The file holds no tensors."
@@ -164,6 +184,9 @@ class _Told:
         self.beside = sorted([*groups.beside, *found.beside], key=lambda b: b.key)
         self.modules = [found.modules[name] for name in sorted(found.modules)]
         self.doubts = [*groups.doubts, *settings.doubts, *_config_doubts(settings, self.modules)]
+        if container.is_gguf:
+            self.modules, doubt = straightened(self.modules, container.header.metadata)
+            self.doubts += [doubt] if doubt else []
         if not container.is_whole:
             self.doubts.append("parts of the adapter are missing")
         self.warnings = [*damaged, *container.notes, *map(_sentence, self.doubts)]

@@ -23,7 +23,7 @@ METHODS: tuple[tuple[str, str, str, str], ...] = (
     ("FROD", "FRoD", _NEEDS_BASE, r"(^|\.)frod_lambda"),
     ("GLORA", "GLoRA", "whose parts scale the base's weights", r"\.(a1|a2)\.weight$|glora_"),
     ("HRA", "HRA", "which reflects weights", r"\.hra_u(\.|$)"),
-    ("IA3", "IA3", "which rescales activations", r"\.ia3_l(\.|$)"),
+    ("IA3", "IA3", "which rescales activations", r"\.ia3_l(\.|$)|\.on_input$"),
     ("LILY", "Lily", "whose factors a router mixes for each input", r"(^|\.)lily_"),
     ("LN_TUNING", "LN tuning", "which trains whole normalisation layers", r"ln_tuning_layers"),
     ("MISS", "MiSS", "whose block repeats over inputs that the file does not count",
@@ -53,7 +53,9 @@ METHODS: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 """PEFT's methods that are refused, and LyCORIS' of the same names."""
 
-READ_TYPES = frozenset(["LORA", "ADALORA", "LOHA", "LOKR", "HIRA", "GRALORA", "C3A", "SHIRA"])
+REPEATED = frozenset(["MISS", "BONE"])
+"""Methods that are read where the base's table says how many inputs a layer has."""
+READ_TYPES = REPEATED | {"LORA", "ADALORA", "LOHA", "LOKR", "HIRA", "GRALORA", "C3A", "SHIRA"}
 """PEFT's methods that are read."""
 
 OTHERS: tuple[tuple[str, str], ...] = (

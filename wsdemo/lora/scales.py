@@ -25,7 +25,8 @@ _PIPELINE = re.compile(
     r"context_refiner|visual_transformer_blocks)\."
 )
 """Names of diffusion networks, whose programs take a missing α as scale 1."""
-_NO_SCALE = ("diff", "c3a_kernel", "shira_weight", "hira_A", "hira_embedding_A")
+_NO_SCALE = ("diff", "c3a_kernel", "shira_weight", "hira_A", "hira_embedding_A",
+             "miss_block")  # fmt: skip
 """Roles of forms without a scale."""
 
 

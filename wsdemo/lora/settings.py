@@ -57,12 +57,14 @@ class Settings:
     Attributes:
         config: As it stands in adapter_config.json.
         doubts: Why the update may be another than the factors say.
+        columns: Sides of layers that a file's own tensors do not say, by its modules' names.
     """
 
     def __init__(self, config: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         self.config = dict(config)
         self.from_metadata = adapter_metadata(metadata)
         self.doubts: list[str] = []
+        self.columns: Mapping[str, tuple[int, int]] = {}
         self._seconds = PATTERN_SECONDS
         for own in (self.config, *_components(self.from_metadata)):
             self.doubts += [doubt for doubt in _doubts(own) if doubt not in self.doubts]

@@ -59,14 +59,16 @@ _ENDINGS = {
 def same(lora: Lora) -> Content:
     """In the keys of the input: unchanged modules as they are stored, others as pairs.
 
-    A module that is stored in a smaller form than a pair (LoKr, LoHa) stays as it is.
+    A module that is stored in a smaller form than a pair (LoKr, LoHa) stays as it is. A
+    configuration of PEFT is for one method: of its others all modules become pairs, or none.
     """
     content = Content()
     usual = _usual_ending(lora)
     left = []
+    stays = _staying(lora)
     for module in lora.modules:
-        roles = {p.role: k for k in module.keys if (p := split_key(k))}
-        if module.keys and (not module.is_rewritten or not _is_worth_it(module, roles, lora)):
+        roles = _roles(module)
+        if module.name in stays:
             _copy(content, lora, module)
             if module.is_rewritten:
                 left.append(module.name)
@@ -75,12 +77,33 @@ def same(lora: Lora) -> Content:
         content.names[module.name] = prefix
         _put_pair(content, module, roles, prefix, ending, lora)
         content.ranks[module.name] = module.rank
+    if "llama.cpp" in lora.family:
+        content.warnings.append(
+            "llama.cpp reads GGUF alone: export it for PEFT, and convert that with its"
+            " convert_lora_to_gguf.py."
+        )
     if left:
         content.warnings.append(
             f"{len(left)} modules stay as they are stored, which is smaller than any pair or has"
             f" no other form: {left[0]} …"
         )
     return content
+
+
+def _roles(module: LoraModule) -> dict[str, str]:
+    """Role → key of its tensors."""
+    return {p.role: k for k in module.keys if (p := split_key(k))}
+
+
+def _staying(lora: Lora) -> set[str]:
+    """Names of the modules that are copied as they are stored."""
+    stored = [m for m in lora.modules if m.keys]
+    stays = {m.name for m in stored if not m.is_rewritten or not _is_worth_it(m, _roles(m), lora)}
+    is_other = lora.config.get("peft_type", "LORA") != "LORA"
+    if is_other and any(m.is_rewritten for m in lora.modules):
+        return {m.name for m in stored} if any(m.is_rewritten for m in stored
+                                               if m.name in stays) else set()  # fmt: skip
+    return stays
 
 
 def _copy(content: Content, lora: Lora, module: LoraModule) -> None:

@@ -262,14 +262,21 @@ def _is_peft(lora: Lora, content: Content) -> bool:
     return "r" in lora.config or "lora_alpha" in lora.config
 
 
+_COMMON = ("base_model_name_or_path", "revision", "task_type", "inference_mode", "target_modules",
+           "exclude_modules", "modules_to_save", "auto_mapping", "layers_to_transform")  # fmt: skip
+"""Settings that all of PEFT's methods have."""
+
+
 def _config(lora: Lora, content: Content, kept: Mapping[str, Tensor]) -> dict[str, Any]:
     """The input's configuration with new ranks and α; a new one if it had none."""
     old = dict(lora.config) if "peft_type" in lora.config or "r" in lora.config else {}
     for key in ("wsdemo_origin", "init_r", "target_r", "rank_dropout", "layers_pattern"):
         old.pop(key, None)
     is_changed = any(m.is_rewritten for m in lora.modules) or not content.stored
-    if not is_changed:
+    if not is_changed or content.tensors.keys() <= content.stored:
         return old
+    if old.get("peft_type", "LORA") != "LORA":
+        old = {k: v for k, v in old.items() if k in _COMMON}
     own = patterns(content.ranks)
     if isinstance(old.get("target_modules"), list | str):
         own.pop("target_modules")

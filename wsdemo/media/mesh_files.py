@@ -77,6 +77,11 @@ def open_mesh(path: Path | Sequence[Path]) -> tuple[Mesh, MeshReport]:
         raise refuse(
             "Mesh too large", f"Reading it as {source.kind.upper()} takes too much memory.", SIMPLER
         ) from error
+    if len(raw.faces) == 0:
+        rest = "a point cloud" if len(raw.vertices) else "nothing that is read here"
+        raise refuse(
+            "No faces", " ".join([f"The file holds no triangles, but {rest}.", *raw.notes])
+        )
     mesh, report = check_mesh(raw.vertices, raw.faces, source.kind)
     return mesh, replace(report, notes=(*source.notes, *raw.notes, *report.notes))
 

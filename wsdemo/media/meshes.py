@@ -85,7 +85,8 @@ def upright(mesh: Mesh, up: str, kind: str) -> tuple[Mesh, str, tuple[str, ...]]
         axis = "z" if kind in Z_UP else "y"
         if kind not in ("glb", "gltf"):  # whose specification says y
             notes = (
-                f"Taken as {axis}-up, as {kind.upper()} mostly is; --up y or z says otherwise.",
+                f"Taken as {axis}-up, as {kind.upper()} mostly is; --up, or the choice of the"
+                " upward axis, says otherwise.",
             )
     if axis == "z":
         mesh = Mesh(mesh.vertices @ STAND.T, mesh.faces)

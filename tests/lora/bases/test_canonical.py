@@ -120,6 +120,34 @@ def test_a_lokr_stays_one_where_a_pair_would_be_larger(tmp_path):
     assert set(read_lora(out).ranks) == {1}
 
 
+@pytest.mark.parametrize("kind", ["whole", "both low"])
+def test_a_pefts_lokr_keeps_its_configuration_where_it_stays_one(kind, tmp_path):
+    stem = "base_model.model.l.q.lokr_"
+    parts = {"w1": rand(8, 8), "w2": rand(12, 12)}
+    if kind == "both low":
+        parts = {
+            f"{w}_{x}": rand(*s) for w in ("w1", "w2") for x, s in (("a", (9, 2)), ("b", (2, 9)))
+        }
+    path = write(tmp_path / "adapter_model.safetensors", {stem + k: v for k, v in parts.items()})
+    config = {"peft_type": "LOKR", "r": 2, "alpha": 6, "target_modules": ["q"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    lora = read_lora(path)
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / "adapter_model.safetensors"
+    write_lora(resize(lora, 1.0)[0], out)
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text()) == config
+    assert compare(lora, read_lora(out)).ratio == pytest.approx(1, rel=1e-5)
+    (tmp_path / "pair").mkdir()
+    pair = tmp_path / "pair" / "adapter_model.safetensors"
+    write_lora(resize(lora, Size(rank=1))[0], pair)  # of which a pair is smaller
+    if kind == "whole":
+        assert json.loads((tmp_path / "pair" / "adapter_config.json").read_text()) == {
+            "peft_type": "LORA", "base_model_name_or_path": None, "bias": "none",
+            "target_modules": ["q"], "r": 1, "lora_alpha": 1, "rank_pattern": {},
+            "alpha_pattern": {}, "use_rslora": False}  # fmt: skip
+    assert read_lora(pair).is_exact
+
+
 def test_a_bias_follows_the_scale_of_its_module(tmp_path):
     name = "base_model.model.l.fc"
     bias = rand(6, seed=3)

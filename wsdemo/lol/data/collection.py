@@ -24,6 +24,7 @@ from wsdemo.lol.data.labels import (
     unused_columns,
 )
 from wsdemo.lol.data.pairs import Pairs, Signature, pack
+from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
@@ -49,6 +50,7 @@ class Collection:
         ranks: Rank → files, in the training split.
         notes: What was left out, with counts.
         kind: ``additive`` or ``multiplicative``.
+        probes: Of the base, where it has some.
     """
 
     signature: Signature
@@ -58,6 +60,7 @@ class Collection:
     ranks: dict[int, int]
     notes: tuple[str, ...]
     kind: str = "additive"
+    probes: Probes | None = None
 
     @property
     def calibration(self) -> LabelledLoras:

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lol.models.networks import AlignedMlp, LolModel, build_model
 from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.probes import ProbeNet
 from wsdemo.lol.models.shared import SharedGlNet
 from wsdemo.lol.models.spectral import SpectralLinear
 
@@ -78,6 +80,7 @@ def train_model(
     validation: LabelledLoras,
     seed: int,
     budget: Budget | None = None,
+    probes: Probes | None = None,
 ) -> Fitted:
     """Trains a model on labelled LoRAs and keeps its best epoch by the validation loss.
 
@@ -95,7 +98,11 @@ def train_model(
     target, unseen = (target - mean) / std, (unseen - mean) / std
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = build_model(signature, config)
+        model = build_model(signature, config, probes)
+        if isinstance(model, ProbeNet):  # what is read of a LoRA is far smaller than it is
+            train, validation = (
+                replace(part, pairs=model.probes.read(part.pairs)) for part in (train, validation)
+            )
         model.scale.fit(train.pairs)
         if isinstance(model, AlignedMlp | SharedGlNet | SpectralLinear):
             model.fit(train.pairs)

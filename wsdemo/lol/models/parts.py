@@ -31,9 +31,11 @@ class ModelConfig:
     rank: int = 4
     """The rank that models of raw factors are built for; others are padded or cut."""
     left_out: float = 0.1
-    """gl-net-shared: chance of a module to be left out of a LoRA while it is trained."""
+    """gl-net-shared, gradient-probes: chance of a module to be left out of a LoRA in training."""
     least_energy: float = 0.8
     """gl-net-shared: smallest share of ‖U Vᵀ‖² that its directions keep then."""
+    texts: tuple[int, ...] = ()
+    """gradient-probes: of every output, which of the probes' texts it is of; empty: of none."""
 
 
 def mlp(d_in: int, config: ModelConfig) -> nn.Sequential:

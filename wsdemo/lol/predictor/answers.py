@@ -103,7 +103,7 @@ def ask(reading: Reading, predictors: Sequence[Predictor]) -> tuple[Answer, Grou
 def _answered(reading: Reading, predictor: Predictor) -> tuple[Answer, Grounds]:
     not_answered = predictor.unmeasured(reading.lora)
     predictor = predictor.without(not_answered)
-    pairs = pack(reading.whole(), predictor.signature)
+    pairs = predictor.read(pack(reading.whole(), predictor.signature))
     envelope, features = predictor.envelope, measured_features(reading, predictor.signature)
     order = envelope.distances(features)[0].argsort()[:3].tolist()
     answer = Answer(
@@ -168,8 +168,9 @@ def rank_curve(grounds: Grounds, label: str) -> list[float]:
     """Prediction of a label with every update cut to rank 1, 2, … r (best approximation)."""
     whole = pack(grounds.reading.decomposed(), grounds.predictor.signature)
     cuts = (torch.arange(whole.rank) < rank for rank in range(1, whole.rank + 1))
-    parts = [Pairs(tuple((U * cut, V) for U, V in whole.groups)) for cut in cuts]
-    return _curve(grounds.predictor, Pairs.join(parts), label)
+    predictor = grounds.predictor
+    parts = [predictor.read(Pairs(tuple((U * cut, V) for U, V in whole.groups))) for cut in cuts]
+    return _curve(predictor, Pairs.join(parts), label)
 
 
 def _curve(predictor: Predictor, pairs: Pairs, label: str) -> list[float]:

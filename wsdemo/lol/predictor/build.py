@@ -20,6 +20,7 @@ from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.fitting import Budget, Fitted, train_model
 from wsdemo.lol.models.networks import MODELS, LolModel
 from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.probes import PROBED, texts_of
 from wsdemo.lol.predictor.calibration import calibrate, task_metrics
 from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels, always_adapted
 from wsdemo.lol.predictor.provenance import (
@@ -30,7 +31,7 @@ from wsdemo.lol.predictor.provenance import (
 )
 
 INVARIANT = (
-    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp-svd", "mlp-dense", "spectral"
+    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp-svd", "mlp-dense", "spectral", PROBED
 )  # fmt: skip
 """Models whose prediction is the same for every factorisation of an update."""
 USEFUL_AUC, USEFUL_RHO = 0.65, 0.3
@@ -145,10 +146,12 @@ def compare_models(
     common = min(common_rank(collection.ranks), train.pairs.rank)
     for name in models:
         config = model_config(name, len(task.labels), common, len(train.names))
+        if name == PROBED and collection.probes is not None:
+            config = dataclasses.replace(config, texts=texts_of(task.labels, collection.probes))
         fitted = [
             train_model(
                 collection.signature, config, task, train, collection.splits["validation"], seed,
-                training_budget(name, len(train.names)),
+                training_budget(name, len(train.names)), collection.probes,
             )
             for seed in range(seeds)
         ]  # fmt: skip
@@ -269,6 +272,7 @@ def build_predictor(
         Envelope.fit(train.pairs, Pairs.join(held_out), [short_name(n) for n in train.names]),
         card_text(collection, counts, missing, bad, said),
         always_adapted(train.pairs, collection.signature),
+        collection.probes if any(m.config.model == PROBED for m in tasks.values()) else None,
     )  # fmt: skip
 
 

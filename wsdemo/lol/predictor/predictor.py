@@ -12,9 +12,11 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
+from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.networks import LolModel
 from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.probes import PROBED
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reading import Reading
 
@@ -183,9 +185,21 @@ def measured_features(reading: Reading, signature: Signature) -> Tensor:
     modules = by_family_name(reading.lora, signature)
     found = [measured[modules[n].name] if n in modules else None for n in signature.names]
     norms = torch.tensor([m.frobenius if m else 0.0 for m in found], dtype=torch.float64)
-    # A zero update has one "direction": exp of an entropy of 0.
+    # A zero update has one "direction", as effective_rank says; its passport shows 0.
     ranks = [m.effective_rank if m and m.frobenius > 0 else 1.0 for m in found]
     return torch.cat([log_norm(norms), torch.tensor(ranks).double()])[None].float()
+
+
+ABSENT = -100.0
+"""Stands for both features of a module that a LoRA does not change."""
+UNLIKE = 2.0
+"""Distance, in standard deviations, of a module that only one of two LoRAs changes."""
+
+
+def absent_modules(features: Tensor) -> Tensor:
+    """(N, 2 L) bool: features of modules without an update, of what spectrum_features returned."""
+    norms = features[:, : features.shape[1] // 2]
+    return (norms <= float(log_norm(torch.zeros(()))) + 1e-3).repeat(1, 2)
 
 
 @dataclass(frozen=True)
@@ -193,8 +207,8 @@ class Envelope:
     """Where the training LoRAs lie, as standardised spectrum features.
 
     Attributes:
-        features: (N, 2 L) of the training LoRAs.
-        mean, std: (2 L,) of theirs.
+        features: (N, 2 L) of the training LoRAs; ABSENT where one does not change a module.
+        mean, std: (2 L,) of theirs, where they are there.
         threshold: Largest accepted distance to the fifth nearest training LoRA.
         names: Of the training LoRAs.
     """
@@ -209,9 +223,17 @@ class Envelope:
     def fit(cls, train: Pairs, held_out: Pairs, names: Sequence[str]) -> "Envelope":
         """Measures the training LoRAs; the threshold comes from held-out ones."""
         raw = spectrum_features(train)
-        mean, std = raw.mean(0), raw.std(0).clamp(min=0.05)
-        features = ((raw - mean) / std).half().float()
-        return cls(features, mean, std, 0.0, tuple(names)).widened(held_out)
+        there = (~absent_modules(raw)).float()
+        count = there.sum(0)
+        mean = (raw * there).sum(0) / count.clamp(min=1)
+        square = ((raw - mean).square() * there).sum(0) / (count - 1).clamp(min=1)
+        found = cls(raw, mean, square.sqrt().clamp(min=0.05), 0.0, tuple(names))
+        return dataclasses.replace(found, features=found.standardised(raw)).widened(held_out)
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """Spectrum features as they are compared, and kept in half precision."""
+        found = ((features - self.mean) / self.std).half().float()
+        return found.where(~absent_modules(features), ABSENT)
 
     def widened(self, held_out: Pairs) -> "Envelope":
         """The same with a threshold of at least MARGIN times the largest of these distances."""
@@ -220,9 +242,21 @@ class Envelope:
         return dataclasses.replace(self, threshold=own)
 
     def distances(self, features: Tensor) -> Tensor:
-        """(N, M) root-mean-square distance of spectrum features to every training LoRA."""
-        x = (features - self.mean) / self.std
-        return torch.cdist(x, self.features) / x.shape[1] ** 0.5
+        """(N, M) root-mean-square distance of spectrum features to every training LoRA.
+
+        Over the modules that either changes; one that only one of them changes counts as UNLIKE.
+        """
+        x, absent = (features - self.mean) / self.std, absent_modules(features)
+        known = self.features == ABSENT
+        if not absent.any() and not known.any():
+            return torch.cdist(x, self.features) / x.shape[1] ** 0.5
+        there, here = (~absent).to(x), (~known).to(x)
+        x, y = x * there, self.features * here
+        both = there @ here.mT
+        apart = there.sum(1, keepdim=True) + here.sum(1) - 2 * both
+        square = (x.square() @ here.mT) - 2 * (x @ y.mT) + there @ y.square().mT
+        total = square.clamp(min=0) + UNLIKE**2 * apart
+        return (total / (both + apart).clamp(min=1)).sqrt()
 
     def nearest(self, features: Tensor) -> Tensor:
         """(N,) distance of spectrum features to their fifth nearest training LoRA."""
@@ -274,6 +308,7 @@ class Predictor:
         envelope: Of the training LoRAs.
         card: What it was trained on, in sentences.
         required: Modules that all training LoRAs adapt; None: all of its modules.
+        probes: Of the base, which gradient-probes read LoRAs by; None: no model needs any.
     """
 
     name: str
@@ -286,6 +321,16 @@ class Predictor:
     envelope: Envelope
     card: str = ""
     required: tuple[str, ...] | None = None
+    probes: Probes | None = None
+
+    def read(self, pairs: Pairs) -> Pairs:
+        """LoRAs as its models read them: where all do by probes, what those say of them.
+
+        Weaker modules and other strengths may then be made of that.
+        """
+        if self.probes is None or any(m.config.model != PROBED for m in self.tasks.values()):
+            return pairs
+        return self.probes.read(pairs)
 
     def matches(self, lora: Lora) -> bool:
         """Whether a LoRA adapts modules of this family, whatever else is wrong with it."""

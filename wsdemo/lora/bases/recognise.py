@@ -267,8 +267,12 @@ def _name(found: Sequence[Base]) -> str:
     if not 0 < len(families) <= MAX_NAMES:
         return ""
     alone = [b.name if sum(o.family == b.family for o in found) == 1 else b.family for b in found]
-    names = list(dict.fromkeys(alone))
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+    return listed(list(dict.fromkeys(alone)))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as alternatives: ``A``, ``A or B``, ``A, B or C``."""
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def _by_encoders(

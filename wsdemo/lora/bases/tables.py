@@ -10,6 +10,8 @@ A table is a TOML file of this folder:
   A module that no rule mentions keeps its canonical name.
 - ``[spellings]``: program → how it writes a name, first what is written, then what it reads also:
   a prefix and, in braces, a naming. A prefix that ends with ``_`` flattens dots to underscores.
+- ``[sizes]``: of models whose layers have the same names, layers and dimensions; ``[dimensions]``:
+  end of a module's name → what its rows and columns count. They tell such models apart.
 - ``[source]``: where the facts are from; ``model`` and ``config`` build the model in diffusers,
   which a test compares with the table.
 """
@@ -94,6 +96,8 @@ class Base:
         spellings: Of all programs; of each program the first is what is written.
         shapes: Canonical name → shape of the weight; empty where any fits.
         rules: Naming → name → the parts that it stands for.
+        sizes: Model → its layers and dimensions.
+        dimensions: End of a module's name → the dimensions of its rows and columns.
     """
 
     key: str
@@ -109,6 +113,8 @@ class Base:
     spellings: tuple[Spelling, ...]
     shapes: Mapping[str, tuple[int, ...]]
     rules: Mapping[str, Mapping[str, tuple[str, ...]]]
+    sizes: Mapping[str, Mapping[str, int]]
+    dimensions: Mapping[str, Sequence[str]]
 
     @cached_property
     def is_open(self) -> bool:
@@ -341,6 +347,8 @@ def parse_table(key: str, text: str) -> Base:
         tuple(_spellings(found["spellings"])),
         shapes,
         rules,
+        found.get("sizes", {}),
+        found.get("dimensions", {}),
     )
 
 

@@ -30,6 +30,7 @@ class Container:
         config: The adapter's configuration, if the container has one itself.
         notes: What is to be said of it.
         is_whole: Whether no shard is missing.
+        is_gguf: Whether llama.cpp's converter wrote it.
     """
 
     header: Header
@@ -38,6 +39,7 @@ class Container:
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_whole: bool = True
+    is_gguf: bool = False
 
     def path_of(self, key: str) -> Path:
         """The file that holds a tensor."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -64,6 +64,49 @@ def opened_alone(path: Path) -> Iterator[Container]:
             yield Container(header, {path: tensors})
 
 
+def chosen(path: Path, adapter: str) -> tuple[Path, str]:
+    """The file that holds an adapter, and the name that is still to be found in it.
+
+    PEFT saves each adapter but ``default`` into a folder of its own name.
+
+    Args:
+        path: A file or a folder.
+        adapter: The name of one of several; empty for any.
+
+    Raises:
+        WsdemoError: There is none, or there are several.
+    """
+    if not adapter or not path.is_dir():
+        return adapter_file(path), adapter
+    own = path / adapter
+    if Path(adapter).name == adapter and own.is_dir():
+        return adapter_file(own), ""
+    files = [p for p in path.iterdir() if p.is_file() and adapter in (p.name, p.stem)]
+    files = [p for p in files if p.suffix in (".safetensors", ".npz", ".gguf")]
+    if len(files) == 1:
+        return files[0], ""
+    below = adapters_below(path)
+    if adapter == "default" or not below:
+        return adapter_file(path), "" if adapter == "default" else adapter
+    raise no_such_adapter(adapter, below)
+
+
+def no_such_adapter(adapter: str, names: Sequence[str]) -> WsdemoError:
+    """Says which adapters there are instead."""
+    shown = ", ".join(name[:40] for name in names[:8]) or "one without a name"
+    return WsdemoError(
+        "No such adapter", f"Found {shown}; not {adapter[:40]!r}.", "Choose with --adapter NAME."
+    )
+
+
+def adapters_below(path: Path) -> list[str]:
+    """The names of adapters that a folder holds in folders of their own."""
+    if not path.is_dir():
+        return []
+    folders = (p for p in path.iterdir() if p.is_dir())
+    return sorted(p.name for p in folders if any((p / name).is_file() for name in _USUAL))
+
+
 def adapter_file(path: Path) -> Path:
     """The file that a path means: of a folder the adapter in it.
 
@@ -87,6 +130,16 @@ def adapter_file(path: Path) -> Path:
             "Several adapters",
             f"The folder holds {len(firsts)} files: {shown}{' …' if len(firsts) > 6 else ''}.",
             "Name one of them.",
+        )
+    below = adapters_below(path)
+    if len(below) == 1:
+        return adapter_file(path / below[0])
+    if below:
+        shown = ", ".join(name[:60] for name in below[:8])
+        raise WsdemoError(
+            "Several adapters",
+            f"The folder holds {len(below)}: {shown}{' …' if len(below) > 8 else ''}.",
+            "Choose one with --adapter NAME, or give its folder.",
         )
     pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     if pickles:

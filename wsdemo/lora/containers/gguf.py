@@ -174,4 +174,4 @@ def opened(path: Path) -> Iterator[Container]:
         if tokens := values.get("adapter.alora.invocation_tokens"):
             config["alora_invocation_tokens"] = tokens
         full = Header(header.tensors, metadata, header.places)
-        yield Container(full, {path: GgufFile(file, full)}, config=config)
+        yield Container(full, {path: GgufFile(file, full)}, config=config, is_gguf=True)

@@ -122,3 +122,25 @@ def gralora(parts: dict[str, Tensor]) -> Factors:
         U, V = torch.cat([U, b], 1), torch.cat([V, a.T], 1)
     require((whole[0] is None) == (whole[1] is None), "half of its plain pair is missing")
     return Factors(U, V, r + hybrid, (len(U), len(V)), f"{g}x{g} tiles")
+
+
+def miss(n: int, m: int) -> Callable[[Tensor], Factors]:
+    """MiSS and Bone: one block of r columns repeats over all inputs.
+
+    Args:
+        n: Rows of the layer, which the block's may divide.
+        m: Its columns.
+
+    Returns:
+        block (k, r, n / c) → ΔW[i, j] = block[j mod r, i mod (n / c)].
+    """
+
+    def factors(block: Tensor) -> Factors:
+        require(block.dim() == 3 and n % block.shape[2] == 0, f"a block of {sides(block[0])}")
+        k, r, rows = block.shape
+        within((n + m) * r, MAX_MODULE_NUMBERS // 2, "its repeated block")
+        U = block.mT.repeat(1, n // rows, 1)
+        V = torch.eye(r, dtype=block.dtype).repeat(-(-m // r), 1)[:m].expand(k, m, r)
+        return Factors(U, V, r, (n, m), f"a block of {r} columns, repeated")
+
+    return factors

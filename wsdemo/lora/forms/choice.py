@@ -86,11 +86,13 @@ _FORMS = (
     _form(lambda p: dense.shira(p["shira_weight"], p["shira_indices"]),
           "shira_weight shira_indices"),
     _form(lambda p: dense.difference(p["diff"]), "diff"),
+    _stacked(blocks.miss(0, 0), "miss_block"),
 )  # fmt: skip
 """In order: a module that allows several is read by the first; its other tensors are ignored."""
 _PAIR = next(form for form in _FORMS if form.needs == {"A", "B"})
 _KOHYA = next(form for form in _FORMS if form.needs == {"down", "up"})
 _MLX = next(form for form in _FORMS if form.needs == {"mlx_a", "mlx_b"})
+_MISS = next(form for form in _FORMS if form.needs == {"miss_block"})
 _MLX_EMBEDDING = _stacked(pairs.mlx_embedding, "mlx_a", "mlx_b")
 _GGUF_EMBEDDING = _stacked(pairs.gguf_embedding, "A", "B")
 _SEPARATE = _stacked(experts.separate, "A", "B")
@@ -123,6 +125,9 @@ def choose(name: str, stored: Stored, settings: Settings) -> Form | str | None:
         if len(b) == 3 and len(a) in (2, 3):
             return _MLX_SEPARATE if len(a) == 3 else _MLX_FLAT
         return _MLX_EMBEDDING if _EMBEDDING_NAME.search(name) else _MLX
+    if form is _MISS:
+        sides = settings.columns.get(name)
+        return _repeated(*sides) if sides else "its block repeats over inputs that are not known"
     if form is _KOHYA and _are_experts(stored["down"][1], stored["up"][1]):
         return _KOHYA_SEPARATE
     return form
@@ -174,6 +179,11 @@ def _merged(name: str, A: tuple[int, ...], B: tuple[int, ...], settings: Setting
         return _grouped((True,) * 3, "")
     doubt = "which parts of the fused layer it adapts (enable_lora) is not in the file"
     return _grouped((True,) * groups, doubt)
+
+
+@lru_cache(64)
+def _repeated(n: int, m: int) -> Form:
+    return _stacked(blocks.miss(n, m), "miss_block")
 
 
 @lru_cache(64)

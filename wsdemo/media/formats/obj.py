@@ -7,7 +7,8 @@ import numpy as np
 from wsdemo.media.formats.polygons import triangulate
 from wsdemo.media.formats.raw import Raw, refuse
 
-_CONTINUED = re.compile(r"\\[ \t]*\n")
+_CONTINUED = re.compile(r"^([ \t]*(?:[vV]|[fF]|fo|p|l)[ \t].*?)\\[ \t]*(?:\n|\Z)", re.MULTILINE)
+"""A line of numbers that goes on in the next one; names of files and comments may end like it."""
 FREEFORM = {"curv", "curv2", "surf", "vp", "cstype"}
 
 
@@ -27,8 +28,8 @@ def read_obj(data: bytes) -> Raw:
         WsdemoError: A line is malformed, or a face names a vertex that is not there.
     """
     text = plain_text(data)
-    if "\\" in text:
-        text = _CONTINUED.sub(lambda found: " ", text)
+    while "\\" in text and _CONTINUED.search(text):
+        text = _CONTINUED.sub(r"\1 ", text)
     vertices: list[float] = []
     corners: list[int] = []
     counts: list[int] = []
@@ -39,7 +40,7 @@ def read_obj(data: bytes) -> Raw:
         words = line.split()
         if not words:
             continue
-        kind = words[0]
+        kind = words[0].lower()
         try:
             if kind == "v":
                 x, y, z = words[1:4]

@@ -117,7 +117,10 @@ class Archive:
                 "Export it as GLB, PLY or STL, which are binary.",
             )
         if b"\0" in content and content[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-            raise refuse("Mesh unreadable", "The XML of the 3MF file is not UTF-8.")
+            what = "is not UTF-8"
+            if any(entry.endswith("keystore.xml") for entry in self._entries):
+                what = "is encrypted (Secure Content)"
+            raise refuse("Mesh unreadable", f"The XML of the 3MF file {what}.")
         self._parsed[name] = Elements(_parse(content, name))
         return self._parsed[name]
 

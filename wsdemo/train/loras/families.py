@@ -36,6 +36,7 @@ from wsdemo.lol.data.collection import Collection, load_collection, read_labels
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lol.models.networks import MODELS
+from wsdemo.lol.models.probes import PROBED
 from wsdemo.lol.predictor.build import Row, build_predictor, compare_models, recalibrated
 from wsdemo.lol.predictor.calibration import task_metrics
 from wsdemo.lol.predictor.files import load_predictor, save_predictor
@@ -201,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--recalibrate", action="store_true", help="train nothing: calibrate and measure again"
     )
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, PROBED], help="default: all")
     args = parser.parse_args(arguments)
     start(args)
     is_field = args.family in FIELDS
@@ -212,6 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     collection = (face_fields if is_field else readers[args.family])(args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
+    models = args.models or [*MODELS, *([PROBED] if collection.probes is not None else [])]
     if not args.toy:
         check_calibration(collection)
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
@@ -221,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         recalibrate(path, collection, ranks)
         return
     compare = partial(compare_model, collection, args.seeds)
-    pairs = list(itertools.product(collection.tasks, args.models))
+    pairs = list(itertools.product(collection.tasks, models))
     tasks, names = [task for task, _ in pairs], [model for _, model in pairs]
     if args.workers > 1:
         prepare_worker()

@@ -18,7 +18,7 @@ from wsdemo.fields.instance import Instance
 from wsdemo.maps.place import place
 from wsdemo.maps.weight_map import weight_map
 from wsdemo.ui.fields import files_section, options
-from wsdemo.ui.fields.photo import Photo
+from wsdemo.ui.fields.photo import Photo, files_input
 from wsdemo.ui.fields.sample_tab import named
 from wsdemo.ui.fields.show import (
     describe,
@@ -41,6 +41,7 @@ from wsdemo.ui.shared.events import (
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIDE = 320
+Dropped = str | Sequence[str] | None
 OUTPUTS = (
     "preview", "curve", "status", "compare", "facts", "file", "canonical", "off", "files",
     "fitted", "last", "trail", "now",
@@ -72,19 +73,26 @@ def outputs(**values: Any) -> tuple[Any, ...]:
     return tuple(values.get(name, gr.skip()) for name in OUTPUTS)
 
 
-def opened(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> Original:
-    """What a visitor dropped."""
-    if path is None:
+def dropped(path: Dropped) -> list[Path]:
+    """What a visitor dropped: nothing, a file, or several that belong together."""
+    return [Path(one) for one in ([path] if isinstance(path, str) else path or [])]
+
+
+def opened(domain: Domain, path: Dropped, framing: Mapping[str, Any]) -> Original:
+    """What a visitor dropped, read."""
+    paths = dropped(path)
+    if not paths:
         raise WsdemoError(
             f"No {domain.original}", "There is nothing to fit yet.",
             f"Drop or pick a {domain.original}.",
         )  # fmt: skip
-    return domain.open(domain, Path(path), **domain.chosen(domain.page_framing, framing))
+    given = paths if len(paths) > 1 else paths[0]
+    return domain.open(domain, given, **domain.chosen(domain.page_framing, framing))
 
 
-def look(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> tuple[Any, str]:
+def look(domain: Domain, path: Dropped, framing: Mapping[str, Any]) -> tuple[Any, str]:
     """What the field will see of the dropped original, and how it was read."""
-    if path is None:
+    if not dropped(path):
         return None, ""
     original = opened(domain, path, framing)
     return picture_of(domain, domain.look(original)), "  \n".join(original.notes)
@@ -115,10 +123,10 @@ def _fit(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]
         raise WsdemoError(
             "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(domain.presets)}."
         )
-    framing = {option.name: values[option.name] for option in domain.page_framing}
+    framing = {option.name: values.get(option.name) for option in domain.page_framing}
     detail = {option.name: values[option.name] for option in domain.detail if option.is_of_fits}
     original = opened(domain, path, framing)
-    size = Path(path).stat().st_size
+    size = sum(one.stat().st_size for one in dropped(path))
     chosen = replace(domain.presets[preset], detail=detail)
     curve: list[tuple[float, float]] = []
     trail: list[tuple[float, float]] = []
@@ -182,6 +190,11 @@ def large(picture: Image.Image) -> Image.Image:
     return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
 
 
+def is_cropped(domain: Domain) -> bool:
+    """Whether originals are pictures, framed by sliders; else files, that may come several."""
+    return any(option.bounds is not None for option in domain.page_framing)
+
+
 def on_map(domain: Domain, instance: Instance) -> list[tuple[float, float]]:
     """Where weights lie on the domain's map; nothing without a map of their representation."""
     if domain.name not in mapped_names():
@@ -205,7 +218,7 @@ def build(family: Sequence[Domain]) -> tuple[gr.State, gr.State]:
         with gr.Column(scale=2, min_width=300):
             inputs, seen, report, changes = _inputs(family)
             with gr.Row():
-                go = gr.Button("Fit" if domain.page_framing else f"Fit the {domain.original}",
+                go = gr.Button("Fit" if is_cropped(domain) else f"Fit the {domain.original}",
                                variant="primary")  # fmt: skip
                 stop = gr.Button("Stop")
         with gr.Column(scale=3, min_width=400):
@@ -257,42 +270,48 @@ def _inputs(family: Sequence[Domain]) -> tuple[dict[str, Any], Any, Any, list[An
     """What is chosen before a fit, by name, in the order of the endpoint's parameters; where the
     field's view of it is shown; and the events that change that view."""
     domain = family[0]
-    if domain.page_framing:
+    if is_cropped(domain):
         path: Any = Photo(
             elem_id=domain.original, type="filepath", label=domain.original.capitalize(),
             sources=["upload", "webcam", "clipboard"], height=260,
         )  # fmt: skip
     else:
         kinds = ", ".join(ending.removeprefix(".").upper() for ending in domain.reads)
-        path = gr.File(
-            label=f"{domain.original.capitalize()} ({kinds})", file_types=list(domain.reads),
+        path = files_input(
+            label=f"{domain.original.capitalize()} ({kinds}), with the files that belong to it",
             height=120, elem_id=domain.original,
         )  # fmt: skip
     shipped = sorted(p for p in EXAMPLES.iterdir() if p.suffix in domain.reads)
     examples = None
     if shipped:
-        examples = gr.Examples([[str(p)] for p in shipped], path, label="Or one of these")
+        offered = [[str(p)] if is_cropped(domain) else [[str(p)]] for p in shipped]
+        examples = gr.Examples(offered, path, label="Or one of these")
     seen = gr.Image(
         label="What the field will see", interactive=False, height=240, format="png",
         elem_id="crop", buttons=[],
     )  # fmt: skip
     report = gr.Markdown()
-    inputs = {"path": path, **options.controls(domain.page_framing)}
-    changes = [component.change for name, component in inputs.items() if name != "path"]
-    if domain.page_framing:
+    inputs = {"path": path}
+    framing = options.controls(domain.page_framing) if is_cropped(domain) else {}
+    inputs |= framing
+    if is_cropped(domain):
         # Not photo.change: one photo in another's place changes twice, and errs twice if it is bad.
-        changes.append(path.input)
+        changes = [path.input]
         if examples is not None:
             changes.append(examples.load_input_event.then)
     else:
         cleared = path.change(lambda: (None, ""), None, [seen, report], api_visibility="private")
-        changes.append(cleared.then)
+        changes = [cleared.then]
     if len(family) > 1:
         titles = [d.title for d in family]
         inputs["base"] = gr.Radio(titles, value=titles[0], label="Base field")
     presets = list(domain.presets)
     inputs["preset"] = gr.Radio(presets, value=presets[0], label="Preset")
     inputs |= options.controls([option for option in domain.detail if option.is_of_fits])
+    if not is_cropped(domain):  # last, as programs name the parameters before it in order
+        framing = options.controls(domain.page_framing)
+        inputs |= framing
+    changes += [component.change for component in framing.values()]
     return inputs, seen, report, changes
 
 

@@ -57,6 +57,16 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 .wd-network thead th { position: sticky; top: 0; background: var(--block-background-fill); }
 .wd-network td { min-width: 52px; text-align: center; padding: 2px 4px; border: 1px solid #e2e8f0;
   font-variant-numeric: tabular-nums; }
+.wd-progress { width: 100%; height: 12px; accent-color: #4f46e5; }
+.wd-map { display: block; width: 100%; max-width: 720px; margin: 0 auto; }
+.wd-map circle { cursor: default; }
+.wd-map circle:hover, .wd-map circle:focus { stroke: currentColor; stroke-width: 3; }
+.wd-legend { display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none !important;
+  padding: 0 !important; margin: 8px 0 !important; }
+.wd-legend li { overflow-wrap: anywhere; }
+.wd-legend span { display: inline-block; width: 12px; height: 12px; border-radius: 6px;
+  margin-right: 6px; }
+.wd-groups li { overflow-wrap: anywhere; }
 .wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
 @media (max-width: 600px) {
   #faces .grid-container { grid-template-columns: repeat(2, 1fr) !important; }

@@ -1,0 +1,308 @@
+"""What diffusers makes of each base's LoRAs in each spelling: asked of its own loaders.
+
+    python -m benchmarks.diffusers_reads          # writes wsdemo/lora/bases/readers/diffusers.toml
+    python -m benchmarks.diffusers_reads flux1    # prints one base
+
+A model of the base's architecture with two blocks of each kind, whose weights take no memory, gets
+a LoRA of one module a kind from ``load_lora_weights`` of its pipeline's loader. A module is read if
+the factors that the library then applies are the ones in the file, to 1e-5.
+"""
+
+import argparse
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.loaders import lora_pipeline
+from torch import Tensor, nn
+
+from wsdemo.lora.bases.canonical import spelled_for
+from wsdemo.lora.bases.readers import loader_of
+from wsdemo.lora.bases.tables import Base, Spelling, all_tables, bases, numberless
+from wsdemo.lora.modules import LoraModule
+
+OUT = Path("wsdemo/lora/bases/readers/diffusers.toml")
+CLOSE = 1e-5
+ENDINGS = {
+    "A B": (".lora_A.weight", ".lora_B.weight"),
+    "A B alpha": (".lora_A.weight", ".lora_B.weight"),
+    "down up": (".lora_down.weight", ".lora_up.weight"),
+    "down up alpha": (".lora_down.weight", ".lora_up.weight"),
+    "lokr": (".lokr_w1", ".lokr_w2"),
+    "lokr alpha": (".lokr_w1", ".lokr_w2"),
+}  # fmt: skip
+"""Which tensors a module has → how their keys end."""
+_DEPTHS = ("num_layers", "num_single_layers", "num_visual_blocks", "num_text_blocks",
+           "num_refiner_layers", "n_layers", "n_refiner_layers", "num_mmdit_layers",
+           "num_single_dit_layers")  # fmt: skip
+
+
+def _weightless(model: nn.Module) -> nn.Module:
+    """The same model on the processor, each weight one zero repeated."""
+    for module in model.modules():
+        for name, own in list(module._parameters.items()):
+            if own is not None:
+                zero = torch.zeros(1).expand(own.shape)
+                module._parameters[name] = nn.Parameter(zero, requires_grad=False)
+        for name, own in list(module._buffers.items()):
+            if own is not None:
+                module._buffers[name] = torch.zeros(1, dtype=own.dtype).expand(own.shape)
+    return model
+
+
+def build(base: Base) -> nn.Module:
+    """A model of the base's architecture and width, two blocks deep."""
+    kind = getattr(diffusers, base.source["model"])
+    config = dict(base.source["config"])
+    known = inspect.signature(kind.__init__).parameters
+    for name in _DEPTHS:
+        if name in known and isinstance(known[name].default, int):
+            config[name] = min(2, config.get(name, known[name].default))
+    with torch.device("meta"):
+        return _weightless(kind(**config))
+
+
+def loader(base: Base, model: nn.Module) -> Callable[[dict[str, Tensor]], None]:
+    """The pipeline's ``load_lora_weights``; the model's own where its pipeline has none."""
+    name = base.source.get("loader")
+    if not name:
+        return lambda tensors: model.load_lora_adapter(tensors, prefix=base.component)  # type: ignore[operator]
+    mixin = getattr(lora_pipeline, name)
+    parts = dict.fromkeys(
+        ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer_2", "connectors",
+         "text_conditioner", "hf_device_map")
+    )  # fmt: skip
+    own: Any = type("Pipeline", (mixin,), parts | {"components": {base.component: model}})()
+    setattr(own, base.component, model)
+    return lambda tensors: own.load_lora_weights(tensors)
+
+
+def one_a_kind(base: Base, model: nn.Module, seed: int = 0) -> dict[str, LoraModule]:
+    """A LoRA of rank 2 on the first module of each kind that the model has, by canonical names."""
+    generator = torch.Generator().manual_seed(seed)
+    there = dict(model.named_modules())
+    names: dict[str, str] = {}
+    for name in base.shapes:
+        if name in there:
+            names.setdefault(numberless(name), name)
+    found = {}
+    for name in names.values():
+        shape = base.shapes[name]
+        U = torch.randn(shape[0], 2, generator=generator)
+        V = torch.randn(math.prod(shape[1:]), 2, generator=generator)
+        found[name] = LoraModule(name, U, V, 1.0, 2, shape, is_rewritten=True)
+    return found
+
+
+def tensors_of(modules: Mapping[str, LoraModule], form: str) -> dict[str, Tensor]:
+    """Spelled name → module, as tensors in one form; with α it is half the rank."""
+    down, up = ENDINGS[form]
+    found = {}
+    for name, module in modules.items():
+        sides = module.shape[2:]
+        if form.startswith("lokr"):
+            found[name + down], found[name + up] = _kronecker(module)
+        else:
+            found[name + down] = module.V.T.reshape(module.rank, *module.shape[1:]).clone()
+            found[name + up] = module.U.reshape(len(module.U), module.rank, *[1] * len(sides))
+        if form.endswith("alpha"):
+            found[name + up] = found[name + up] * (1 if form.startswith("lokr") else 2)
+            found[f"{name}.alpha"] = torch.tensor(module.rank / 2)
+    return found
+
+
+def _kronecker(module: LoraModule) -> tuple[Tensor, Tensor]:
+    """w1 (2, 2), w2 (n/2, m/2, kernel): of a module's own numbers."""
+    n, m = module.shape[0] // 2 or 1, module.shape[1] // 2 or 1
+    w2 = (module.U[:n] @ module.V[:m].T).reshape(n, m, *[1] * len(module.shape[2:]))
+    return module.U[:2] @ module.V[:2].T, w2
+
+
+def applied(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """What the library applies: module → U (n, r) and V (m, r); of LoKr its two factors."""
+    found = {}
+    for name, module in model.named_modules():
+        for adapter, scale in getattr(module, "scaling", {}).items():
+            if adapter in getattr(module, "lora_A", {}):
+                A, B = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+                found[name] = (scale * B.detach().flatten(1), A.detach().flatten(1).T)
+            elif adapter in getattr(module, "lokr_w1", {}):
+                w1, w2 = module.lokr_w1[adapter], module.lokr_w2[adapter]
+                found[name] = (scale * w1.detach(), w2.detach())
+    return found
+
+
+def apart(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
+    """‖U Vᵀ − X Yᵀ‖ / ‖U Vᵀ‖, by the small products alone."""
+    (U, V), (X, Y) = ([t.double() for t in pair] for pair in (first, second))
+    if len(U) != len(X) or len(V) != len(Y):
+        return math.inf
+
+    def square(P: Tensor, Q: Tensor) -> Tensor:
+        return (P.T @ P * (Q.T @ Q)).sum()
+
+    both = square(torch.cat([U, -X], 1), torch.cat([V, Y], 1)).clamp(min=0)
+    return float((both / square(U, V)).sqrt())
+
+
+@dataclass
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        error: What the loader raised; empty if it loaded.
+        read: Canonical modules that have the right update.
+        wrong: Those that have another one.
+        lost: Those that have none.
+    """
+
+    error: str = ""
+    read: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.read) and not self.lost and not self.wrong
+
+
+def tried(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, form: str) -> Outcome:
+    """Loads modules in one spelling and form into a fresh model."""
+    model = build(base)
+    named, left = spelled_for(modules, base, spelling)
+    try:
+        loader(base, model)(tensors_of(named, form))
+    except Exception as error:  # the library's own, of any kind
+        return Outcome(f"{type(error).__name__}: {str(error)[:120]}")
+    there, found = applied(model), Outcome()
+    for name, module in modules.items():
+        if name in left:
+            continue
+        own = (module.U, module.V)
+        if form.startswith("lokr"):
+            w1, w2 = _kronecker(module)
+            own = (w1, w2)
+        if name not in there:
+            found.lost.append(name)
+        elif form.startswith("lokr"):
+            is_same = all(a.shape == b.shape for a, b in zip(own, there[name], strict=True))
+            ratio = (
+                float(there[name][0].norm() * there[name][1].norm() / own[0].norm() / own[1].norm())
+                if is_same
+                else 0.0
+            )
+            (found.read if abs(ratio - 1) < CLOSE else found.wrong).append(name)
+        else:
+            is_same = apart(own, there[name]) < CLOSE
+            (found.read if is_same else found.wrong).append(name)
+    return found
+
+
+def rule(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, form: str
+         ) -> dict[str, Any] | None:  # fmt: skip
+    """What is read in one spelling and form; None if nothing is."""
+    found = tried(base, modules, spelling, form)
+    refused: list[str] = []
+    if found.error:
+        inside = {n: m for n, m in modules.items() if numberless(n) != n}
+        found, chosen = tried(base, inside, spelling, form), inside
+        if found.error:
+            chosen = {n: m for n, m in inside.items() if "norm" not in n and "mod" not in n}
+            found = tried(base, chosen, spelling, form)
+        if found.error or not found.read:
+            return None
+        for name, module in modules.items():
+            if name in chosen:
+                continue
+            more = tried(base, chosen | {name: module}, spelling, form)
+            if more.error:
+                refused.append(name)
+            elif name in more.lost:
+                found.lost.append(name)
+            elif name in more.wrong:
+                found.wrong.append(name)
+    if not found.read:
+        return None
+    kept = {n: m for n, m in modules.items() if n in found.read}
+    less = dict(list(kept.items())[:-1])
+    is_whole = len(less) > 1 and bool(tried(base, less, spelling, form).error)
+    texts = {"lost": found.lost, "wrong": found.wrong, "refused": refused}
+    return {k: sorted(map(numberless, v)) for k, v in texts.items() if v} | (
+        {"whole": True} if is_whole else {}
+    )
+
+
+def rules(base: Base) -> Iterable[tuple[str, list[str], dict[str, Any]]]:
+    """Spelling, forms, and what is read of it, of one base."""
+    modules = one_a_kind(base, build(base))
+    attention = {n: m for n, m in modules.items() if "attn" in n or "attention" in n}
+    seen: dict[tuple[str, str], Spelling] = {}
+    for spelling in base.spellings:
+        seen.setdefault((spelling.prefix, spelling.naming), spelling)
+    for (prefix, naming), spelling in seen.items():
+        same: dict[str, list[str]] = {}
+        is_fused = any(len(p) > 1 for p in base.namings[naming].values())
+        for form in ENDINGS:
+            is_lokr = form.startswith("lokr")
+            if (spelling.is_flat and form.startswith("A B")) or (is_lokr and is_fused):
+                continue  # nobody writes it, or its factors are those of the fused module
+            found = rule(base, attention if is_lokr else modules, spelling, form)
+            if found is not None:
+                same.setdefault(json.dumps(found), []).append(form)
+        for text, forms in same.items():
+            yield f"{prefix}{{{naming}}}", forms, json.loads(text)
+
+
+def representatives() -> list[Base]:
+    """One base a loader and architecture: the one with the most kinds of modules."""
+    found: dict[str, Base] = {}
+    for base in bases():
+        if "model" in base.source:
+            kinds = len(set(map(numberless, base.shapes)))
+            other = found.get(loader_of(base))
+            if other is None or len(set(map(numberless, other.shapes))) < kinds:
+                found[loader_of(base)] = base
+    return list(found.values())
+
+
+def page(found: Mapping[str, list[tuple[str, list[str], dict[str, Any]]]]) -> str:
+    """The file of facts."""
+    lines = [
+        f"# What diffusers {diffusers.__version__} reads, asked of its own loaders: written by",
+        "# python -m benchmarks.diffusers_reads. Names are canonical, # for their numbers.",
+        "# lost: no update; wrong: another one; refused: the whole file is, if they are in it;",
+        "# whole: it is too, if a module of a block is missing.",
+        f'version = "{diffusers.__version__}"',
+    ]
+    for key, own in found.items():
+        for spelling, forms, texts in own:
+            lines += ["", f'[["{key}"]]', f'spelling = "{spelling}"']
+            lines.append(f"forms = {json.dumps(forms)}")
+            lines += [f"{k} = {json.dumps(v)}" for k, v in texts.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Prints one base, or writes the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("base", nargs="?")
+    args = parser.parse_args()
+    diffusers.utils.logging.set_verbosity(50)
+    chosen = [all_tables()[args.base]] if args.base else representatives()
+    found = {}
+    for base in chosen:
+        key = loader_of(base)
+        found[key] = list(rules(base))
+        print(page({key: found[key]}).partition("\n\n")[2], flush=True)
+    if not args.base:
+        OUT.write_text(page(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

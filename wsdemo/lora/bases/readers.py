@@ -1,0 +1,65 @@
+"""What diffusers reads of each base, spelling and form: facts that were asked of its own loaders.
+
+``readers/diffusers.toml`` is written by ``benchmarks.diffusers_reads``, and held to the library by
+``tests/lora/bases/test_diffusers_reads.py``.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+from wsdemo.lora.bases.tables import Base
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One spelling and the forms of tensors that are read in it.
+
+    Attributes:
+        prefix: How names begin.
+        naming: Which names follow.
+        forms: Which tensors a module has: ``A B``, ``down up alpha`` …
+        lost: Kinds of canonical modules that get no update, # for their numbers.
+        refused: Kinds with which the whole file is refused.
+        is_whole: Whether a file is refused that has a block in part only.
+    """
+
+    prefix: str
+    naming: str
+    forms: frozenset[str]
+    lost: frozenset[str]
+    refused: frozenset[str]
+    is_whole: bool
+
+
+@lru_cache(1)
+def _facts() -> tuple[str, dict[str, tuple[Rule, ...]]]:
+    text = resources.files(__package__).joinpath("readers", "diffusers.toml").read_text("utf-8")
+    found = tomllib.loads(text)
+    version = found.pop("version")
+    rules = {key: tuple(map(_rule, own)) for key, own in found.items()}
+    return version, rules
+
+
+def _rule(own: dict[str, list[str]]) -> Rule:
+    prefix, _, naming = str(own["spelling"]).removesuffix("}").partition("{")
+    lost = frozenset(own.get("lost", [])) | frozenset(own.get("wrong", []))
+    forms, refused = frozenset(own["forms"]), frozenset(own.get("refused", []))
+    return Rule(prefix, naming, forms, lost, refused, bool(own.get("whole")))
+
+
+def version() -> str:
+    """Of the diffusers that was asked."""
+    return _facts()[0]
+
+
+def loader_of(base: Base) -> str:
+    """Loader and architecture: bases that have the same are read alike. Empty if it has neither."""
+    model = base.source.get("model")
+    return f"{base.source.get('loader', '')} {model}".strip() if model else ""
+
+
+def rules(base: Base) -> tuple[Rule, ...]:
+    """What is read of a base, by its spellings."""
+    return _facts()[1].get(loader_of(base), ())

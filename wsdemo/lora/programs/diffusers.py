@@ -1,0 +1,124 @@
+"""diffusers: by what its own loaders were seen to read (``bases/readers.py``)."""
+
+from collections.abc import Sequence
+
+from wsdemo.lora.bases.readers import Rule, rules, version
+from wsdemo.lora.bases.recognise import encoder_of
+from wsdemo.lora.bases.spelled import spelled
+from wsdemo.lora.bases.tables import Base, all_tables, numberless
+from wsdemo.lora.modules import Lora, LoraModule
+from wsdemo.lora.programs.view import WRAPPED, Loads, judged, refused, roles
+
+_ENCODERS = {
+    "StableDiffusionLoraLoaderMixin": 1, "StableDiffusionXLLoraLoaderMixin": 2,
+    "SD3LoraLoaderMixin": 2, "FluxLoraLoaderMixin": 1,
+}  # fmt: skip
+"""Of how many text encoders a loader takes the update."""
+_OWN = ("transformer.", "transformer_2.", "unet.", "prior.")
+"""Its own prefixes, whose keys it does not convert."""
+_LAX = "FluxLoraLoaderMixin"
+"""The loader that takes a file with keys that have no ``lora`` in them."""
+
+
+def form(module: LoraModule) -> str:
+    """Which tensors a module has, as the facts name it; empty for those of no known form."""
+    own = roles(module)
+    alpha = " alpha" if "alpha" in own else ""
+    own -= {"alpha", "magnitude"}
+    for pair, name in (({"A", "B"}, "A B"), ({"down", "up"}, "down up")):
+        if own == pair:
+            return name + alpha
+    is_lokr = bool(own) and all(role.startswith("lokr_") and role != "lokr_t2" for role in own)
+    return f"lokr{alpha}" if is_lokr else ""
+
+
+def in_diffusers(lora: Lora, base: Base | None) -> Loads:
+    """What diffusers makes of a file."""
+    if base is None:
+        return Loads(None, (), None, "the base is not known, so its names are not", version())
+    own = rules(base)
+    lost, present = [], set()
+    for module in lora.modules:
+        name = spelled(module.name)
+        if not name.part.startswith("model"):
+            if not _reads_encoder(module, base):
+                lost.append(module)
+            continue
+        kinds = _kinds(module, base)
+        rule = _rule(module, base, own)
+        if rule is None:
+            lost.append(module)
+            continue
+        if kinds & rule.refused:
+            return refused(lora, f"it refuses a file that has {module.name[:80]}", version())
+        if kinds & rule.lost:
+            lost.append(module)
+        if rule.is_whole:
+            present |= {p.module for p in base.find(name.flat).pieces}  # type: ignore[union-attr]
+    part = _partial(base, present)
+    if part:
+        return refused(lora, f"it refuses a file without {part}, which has that block", version())
+    odd = [t.key for t in lora.kept if "lora" not in t.key and "dora_scale" not in t.key]
+    loader = base.source.get("loader", "")
+    if odd and loader and loader != _LAX and spelled(lora.modules[0].name).prefix in _OWN:
+        return refused(lora, f"it refuses a file with a key such as {odd[0][:80]}", version())
+    return judged(lora, lost, _dropped(lora, odd), lambda m: _strength(lora, m), version())
+
+
+def _kinds(module: LoraModule, base: Base) -> set[str]:
+    entry = base.find(spelled(module.name).flat)
+    return {numberless(p.module) for p in entry.pieces} if entry else set()
+
+
+def _rule(module: LoraModule, base: Base, own: Sequence[Rule]) -> Rule | None:
+    name = spelled(module.name)
+    entry, tensors = base.find(name.flat), form(module)
+    if entry is None:
+        return None
+    is_wrapped = bool(module.keys) and module.keys[0].startswith(WRAPPED)
+    prefix = WRAPPED + name.prefix if is_wrapped else name.prefix
+    if not module.keys:
+        tensors = "A B"
+    for rule in own:
+        if rule.prefix == prefix and rule.naming in entry.namings and tensors in rule.forms:
+            return rule
+    return None
+
+
+def _partial(base: Base, present: set[str]) -> str:
+    """A module that is missing of a block that is there; empty if none is."""
+    blocks = {_block(name) for name in present} - {""}
+    return next((n for n in base.shapes if _block(n) in blocks and n not in present), "")
+
+
+def _block(name: str) -> str:
+    parts = name.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+    return ".".join(parts[: at + 1]) if at else ""
+
+
+def _reads_encoder(module: LoraModule, base: Base) -> bool:
+    name = spelled(module.name)
+    encoder = encoder_of(base, name.part)
+    if encoder is None or all_tables()[encoder].find(name.flat) is None:
+        return False
+    number = 1 + base.encoders.index(encoder)
+    if name.prefix.startswith("lora_") and base.source.get("loader") == "SD3LoraLoaderMixin":
+        return False
+    return number <= _ENCODERS.get(base.source.get("loader", ""), 0) and form(module) != ""
+
+
+def _dropped(lora: Lora, odd: Sequence[str]) -> list[str]:
+    """Tensors that are left out without the module: DoRA's magnitudes as kohya's programs write
+    them, and what has no place."""
+    scales = [k for m in lora.modules for k in m.keys if k.endswith((".dora_scale", ".magnitude"))]
+    return [*scales, *odd]
+
+
+def _strength(lora: Lora, module: LoraModule) -> float:
+    """adapter_config.json is not read: without α in the file or its texts the scale is 1."""
+    own = roles(module)
+    is_configured = "A" in own and "alpha" not in own
+    if not is_configured or "lora_adapter_metadata" in lora.metadata or module.scale == 0:
+        return 1.0
+    return 1.0 / module.scale
