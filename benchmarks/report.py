@@ -13,6 +13,7 @@ from benchmarks import (
     report_page,
     report_representations,
     report_shapes,
+    report_visitors,
     report_weights,
 )
 from benchmarks.common import RESULTS, load_result
@@ -39,6 +40,7 @@ SECTIONS = {
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
     "first-steps": report_page.first_steps,
+    "visitors": report_visitors.visitors,
 }
 FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
 

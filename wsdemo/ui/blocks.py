@@ -7,6 +7,8 @@ import gradio as gr
 
 from wsdemo.domains.instances import open_instance
 from wsdemo.domains.registry import families
+from wsdemo.ui import links
+from wsdemo.ui.api.page import Page, name_handlers
 from wsdemo.ui.clusters import clusters_tab
 from wsdemo.ui.fields import files_section, fit_tab, sample_tab
 from wsdemo.ui.lora import lora_tab
@@ -23,8 +25,9 @@ nobody; fitted ones are of whom you upload."""
 def build_blocks() -> gr.Blocks:
     """Builds the whole app; ``app.py`` launches it."""
     hand = Hand()
-    with gr.Blocks(title="wsdemo", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+    with Page(title="wsdemo", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
         gr.Markdown(HEADING)
+        links.share_button()
         with gr.Tabs() as page:
             hand.tabs["page"] = page
             with gr.Tab("Sample", id="sample"), gr.Tabs() as samples:
@@ -40,6 +43,8 @@ def build_blocks() -> gr.Blocks:
                 lora_tab.build(hand)
         gr.Markdown(FOOT)
         hand.wire()
+        name_handlers(blocks)
+        links.wire(blocks)
     return blocks
 
 

@@ -13,22 +13,21 @@ from PIL import Image
 from wsdemo.domains.domain import Domain, Shown
 from wsdemo.domains.instances import drawn_instance, previews
 from wsdemo.domains.models import diffusion_of, examples_of
-from wsdemo.domains.sampling import sample
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_SEED
 from wsdemo.ui.fields import closely, options
 from wsdemo.ui.fields.closely import Drawn, named
+from wsdemo.ui.fields.denoising import denoised
 from wsdemo.ui.fields.show import blank, endpoint
 from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import (
-    COMPUTE,
     QUICK,
     READING,
+    drawing,
     guarded,
     guarded_stream,
     stop_button,
-    zero_gpu,
 )
 from wsdemo.ui.shared.hand import Hand
 
@@ -79,7 +78,7 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
     started, shown_at, moment = time.monotonic(), 0.0, None
     wishes = wishes_of(domain, values)
     asked = (int(count), int(seed), int(values["steps"]), values["guidance"], wishes, heat)
-    for moment in sample(domain, *asked):
+    for moment in denoised(domain, asked):
         if moment.step == moment.steps:
             break
         text = f"Step {moment.step} of {moment.steps}: denoising weights."
@@ -137,7 +136,6 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
         if not domain.viewer:
             close = closely.build(domain, hand, opening)
 
-    @zero_gpu
     @guarded_stream
     def draw_one(values: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
         yield from draw(named(family, values.get("family")), values)
@@ -157,7 +155,7 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
         list(controls.values()),
         [gallery, status, drawn],
         **endpoint(domain, "sample", f"sample_{domain.many}"),
-        **COMPUTE,
+        **drawing(domain.many),
     )
     stopped = stop_button(stop, run, status, [gallery, drawn])
     inputs = {"drawn": drawn, "index": chosen, **close.detail}

@@ -5,10 +5,19 @@ from typing import Any
 
 import gradio as gr
 
-from wsdemo.ui.lora import convert, hub_row, many, own_predictor, pairing, prediction, report
+from wsdemo.ui.lora import (
+    by_name,
+    convert,
+    hub_row,
+    many,
+    own_predictor,
+    pairing,
+    prediction,
+    report,
+)
 from wsdemo.ui.lora.examples import example_choices, example_file
 from wsdemo.ui.opening.kept import kept
-from wsdemo.ui.shared.events import QUICK, READING
+from wsdemo.ui.shared.events import HUB, QUICK, READING
 from wsdemo.ui.shared.hand import Hand, Taker, opened
 
 INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
@@ -69,4 +78,5 @@ def build(hand: Hand) -> None:
         lambda path, _: opened(page="lora", lora="report") | {"file": path},
         [], {"page": hand.tabs["page"], "lora": tabs, "file": file},
     ))  # fmt: skip
+    gr.api(by_name.inspect_hub_lora, api_name="inspect_hub_lora", **HUB)
     chosen.success(prediction.predict, inputs, outputs, api_visibility="private", **READING)

@@ -85,7 +85,7 @@ def predict_reading(reading: Reading, own: Own = ()) -> tuple[Any, ...]:
 
 
 @guarded
-def predict(path: str | None, config: str | None, own: Own) -> tuple[Any, ...]:
+def predict(path: str | None, config: str | None = None, own: Own = ()) -> tuple[Any, ...]:
     """All that the section shows of a dropped file."""
     if path is None:
         return "", *_nothing()
