@@ -12,8 +12,10 @@ from benchmarks import (
     report_house,
     report_lol,
     report_loras,
+    report_page,
     report_representations,
     report_shapes,
+    report_visitors,
     report_weights,
 )
 from benchmarks.common import RESULTS, load_result
@@ -48,6 +50,8 @@ SECTIONS = {
     "lora-extraction": report_loras.lora_extraction,
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
+    "first-steps": report_page.first_steps,
+    "visitors": report_visitors.visitors,
 }
 FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
 

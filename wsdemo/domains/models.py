@@ -16,14 +16,14 @@ from wsdemo.fields.fit import warm_start
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
 
 
-def diffusion_of(domain: Domain) -> WeightDiffusion:
-    """The weight diffusion model of a domain."""
-    return _diffusion(domain.checkpoint("diffusion"), domain.checkpoint("base"))
+def diffusion_of(domain: Domain, device: str = "cpu") -> WeightDiffusion:
+    """The weight diffusion model of a domain, its network and prior on a device."""
+    return _diffusion(domain.checkpoint("diffusion"), domain.checkpoint("base"), device)
 
 
 @cache
-def _diffusion(path: Path, base: Path) -> WeightDiffusion:
-    return load_diffusion(path, base_at(base)[0])[0]
+def _diffusion(path: Path, base: Path, device: str) -> WeightDiffusion:
+    return load_diffusion(path, base_at(base)[0], device)[0]
 
 
 @cache
