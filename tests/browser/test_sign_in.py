@@ -16,7 +16,8 @@ import sys
 import pytest
 from safetensors.torch import save
 
-from tests.browser.visitor import NEEDS_CHROMIUM, ROOT, wait_for_app
+from benchmarks.browsing import ROOT, wait_for_app
+from tests.browser.visitor import NEEDS_CHROMIUM
 from tests.hub.loopback import Hub
 from tests.lora.files import families
 

@@ -70,10 +70,10 @@ def combine(
 def build() -> None:
     """Lays out the sub-tab."""
     with gr.Row():
-        first = gr.File(label="First", file_types=[".safetensors"], height=110)
-        second = gr.File(label="Second", file_types=[".safetensors"], height=110)
-    against = gr.Button("Compare")
-    with gr.Row():
+        first = gr.File(label="First", file_types=[".safetensors"], height=150)
+        second = gr.File(label="Second", file_types=[".safetensors"], height=150)
+    with gr.Row(visible=False) as actions:  # once both are there
+        against = gr.Button("Compare")
         one = gr.Slider(-2, 2, 1, step=0.05, label="First times")
         other = gr.Slider(-2, 2, 1, step=0.05, label="Second times")
         style = gr.Radio([("kohya", "kohya"), ("PEFT", "peft")], value="kohya", label="Written for")
@@ -87,6 +87,11 @@ def build() -> None:
         max_height=360,
         visible=False,
     )
+    for slot in (first, second):
+        slot.change(
+            lambda a, b: gr.Row(visible=a is not None and b is not None), [first, second], actions,
+            api_visibility="private", show_progress="hidden", queue=False,
+        )  # fmt: skip
     together.click(
         combine, [first, second, one, other, style], [merged, verdict], api_name="merge_loras",
         **READING,

@@ -174,25 +174,26 @@ def inspect(path: str | None, config: str | None = None) -> tuple[Any, ...]:
     )
 
 
-def build_facts(file: gr.File, config: gr.File, card: gr.HTML) -> None:
+def build_facts(file: gr.File, config: gr.File, card: gr.HTML, opening: Mapping[str, Any]) -> None:
     """Lays out what lies below the answer and wires it, and the card, to the dropped file."""
     gr.Markdown("## Where in the network it acts")
-    network = gr.HTML(elem_id="network")
+    network = gr.HTML(opening.get("network"), elem_id="network")
     with gr.Accordion("Passport: all that the file says, and how it was read", open=True):
-        words = gr.Markdown(elem_id="passport")
+        words = gr.Markdown(opening.get("words"), elem_id="passport")
     with gr.Accordion("Geometry of every module", open=False):
         rows = gr.Dataframe(
+            opening.get("rows"),
             headers=MEASURED,
             column_widths=WIDTHS,
             label="Geometry of every module",
             interactive=False,
             max_height=420,
             elem_id="geometry",
-            visible=False,  # a table without rows is no table to a screen reader
+            visible=bool(opening),  # a table without rows is no table to a screen reader
         )
         with gr.Row():
-            csv = gr.DownloadButton("Download as CSV")
-            facts = gr.DownloadButton("Download as JSON")
+            csv = gr.DownloadButton("Download as CSV", value=opening.get("csv"))
+            facts = gr.DownloadButton("Download as JSON", value=opening.get("json"))
     outputs = [card, words, network, rows, csv, facts]
     file.change(inspect, [file, config], outputs, api_name="inspect_lora", **READING)
     config.change(inspect, [file, config], outputs, api_visibility="private", **READING)
