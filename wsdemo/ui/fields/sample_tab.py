@@ -122,7 +122,7 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
     opening = kept(f"sample-{domain.many}")
     shipped = domain.name, examples_of(domain)[0].numpy(), domain.temperature
     tiles = opening["tiles"] if opening else examples(domain)[1]
-    drawn, chosen = gr.State(shipped), gr.State(0 if opening else None)
+    drawn, chosen = gr.State(shipped), gr.State(opening.get("index"))
     gr.Markdown(domain.intro_sample)
     with gr.Row(equal_height=False):
         if domain.viewer:  # a shape to turn around comes first, the tiles after it
@@ -189,7 +189,7 @@ def _tiles(domain: Domain, pictures: list[Any]) -> tuple[gr.Gallery, gr.Markdown
         elem_classes="wd-turning" if domain.turntable else "",
         object_fit="cover",
         columns=4,
-        height=340,
+        height=290,
         format="png",
         allow_preview=False,
         interactive=False,
