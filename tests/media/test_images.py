@@ -147,7 +147,7 @@ BAD = {
     "thin": (encode(Image.new("RGB", (500, 3))), "Picture too small"),
     "20,000 a side": (png_header(20_000, 20_000), "Picture too large"),
     "bomb": (png_header(2**31 - 1, 2**31 - 1), "Picture too large|Picture unreadable"),
-    "pixels missing": (png_header(300, 300), "Picture unreadable"),
+    "pixels missing": (png_header(300, 300), "Picture cut off"),
     "too many bytes": (b"\xff\xd8" + bytes(MAX_PICTURE_BYTES), "Picture too large"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "Not a picture"),
 }

@@ -43,7 +43,7 @@ from wsdemo.media.mesh_files import (
     open_mesh,
     precision_note,
 )
-from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points, upright
+from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points
 from wsdemo.media.render import choose_renderer, render, turntable
 from wsdemo.media.sdf import GRID, grid_points, sample_sdf
 from wsdemo.media.surface import (
@@ -54,6 +54,7 @@ from wsdemo.media.surface import (
     largest_component,
     sparse_grid,
 )
+from wsdemo.media.upright import upright
 
 PREVIEW = 64
 """Cells a side of a preview."""
@@ -230,7 +231,7 @@ def render_mesh(path: Path, out: Path, options: Detail) -> dict[str, Any]:
     check_range("azimuth", options["azimuth"], -360, 360)
     check_range("elevation", options["elevation"], -90, 90)
     raw, report = open_mesh(path)
-    turned, axis, said = upright(raw, options["up"], report.kind)
+    turned, axis, axis_notes = upright(raw, options["up"], report.kind)
     mesh = normalise(turned)[0]
     camera = all_seeing(mesh, Camera(options["azimuth"], options["elevation"]))
     chosen, reason = choose_renderer(options["renderer"])
@@ -239,7 +240,7 @@ def render_mesh(path: Path, out: Path, options: Detail) -> dict[str, Any]:
         Image.fromarray(pixels).save(file, format="PNG")
     return {
         "renderer": chosen, "reason": reason, "faces": report.faces, "up": axis,
-        "notes": [*report.notes, *said],
+        "notes": [*report.notes, *axis_notes],
     }  # fmt: skip
 
 

@@ -114,9 +114,9 @@ def _the_mesh(names: Sequence[str]) -> int:
     if not meshes:
         foreign = next((i for i, e in enumerate(endings) if f".{e}" not in BUFFERS), 0)
         kind_of(names[foreign] if names else "", b"")
-    found = ", ".join(names[i] for i in meshes)[:120]
+    listed = ", ".join(names[i] for i in meshes)[:120]
     raise refuse(
-        "Several meshes", f"Found {len(meshes)}: {found}; expected one.", "Give one of them."
+        "Several meshes", f"Found {len(meshes)}: {listed}; expected one.", "Give one of them."
     )
 
 

@@ -204,8 +204,8 @@ def _upright_rgb(picture: Image.Image, notes: list[str]) -> tuple[Image.Image, l
             picture = picture.convert("LA").getchannel("L")
         else:
             picture = picture.convert("RGBA" if picture.mode == "RGBA" else "RGB")
-    colours, said = to_srgb(picture, profile)
-    notes += said
+    colours, colour_notes = to_srgb(picture, profile)
+    notes += colour_notes
     if layer is not None and layer.getextrema() != (255, 255):
         page = Image.new("RGB", colours.size, "white")
         page.paste(colours, mask=layer)

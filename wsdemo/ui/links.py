@@ -93,7 +93,10 @@ def asked_values(controls: Mapping[str, Any], query: Mapping[str, str]) -> dict[
 
 def wire(page: gr.Blocks) -> None:
     """Makes a page whose tabs are all there follow links; call it last, inside of the page."""
+    page.fill_expected_parents()  # rows of tabs that gradio would only add at the page's end
     tabs = tabs_of(page)
+    for name, tab in tabs.items():
+        tab.id = tab.id or name  # only a tab with an id can be selected from here
     rows = list(dict.fromkeys(t.parent for t in tabs.values() if isinstance(t.parent, gr.Tabs)))
     drawing = {
         slug(name.removeprefix(DRAWING)): fn

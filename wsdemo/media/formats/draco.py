@@ -41,10 +41,10 @@ class DracoMesh:
 
     def numbers(self, number: int) -> NDArray[np.float64]:
         """(V, width) values of an attribute by its number in the packed mesh."""
-        found = self._mesh.get_attribute_by_unique_id(number)
-        if found is None:
+        attribute = self._mesh.get_attribute_by_unique_id(number)
+        if attribute is None:
             raise _damaged(f"attribute {number} is not there")
-        values = np.asarray(found["data"], dtype=np.float64)
+        values = np.asarray(attribute["data"], dtype=np.float64)
         return values.reshape(len(values), -1)
 
 

@@ -282,8 +282,8 @@ def _primitive(
 
 
 def _instancing(node: Tree) -> dict[str, int]:
-    found = node.get("extensions", {}).get(INSTANCING, {}).get("attributes", {})
-    return {k: v for k, v in found.items() if k in ("TRANSLATION", "ROTATION", "SCALE")}
+    attributes = node.get("extensions", {}).get(INSTANCING, {}).get("attributes", {})
+    return {k: v for k, v in attributes.items() if k in ("TRANSLATION", "ROTATION", "SCALE")}
 
 
 def _copies(file: Gltf, node: Tree) -> Floats:

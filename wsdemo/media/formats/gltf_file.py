@@ -62,10 +62,10 @@ class Gltf:
 
     def list_of(self, key: str) -> list[Any]:
         """One of the description's lists; empty if it is not there."""
-        found = self.tree.get(key, [])
-        if not isinstance(found, list):
+        entries = self.tree.get(key, [])
+        if not isinstance(entries, list):
             raise refuse("Mesh unreadable", f"Its glTF description is malformed: {key} is no list.")
-        return found
+        return entries
 
     def buffer(self, index: int) -> bytes:
         """The content of a buffer."""
@@ -164,14 +164,14 @@ def _chunks(data: bytes) -> tuple[bytes, bytes]:
         raise refuse("Mesh unreadable", f"It is glTF {version}; expected 2.", "Export it as GLB 2.")
     if length > len(data):
         raise cut_off(f"a GLB that says {length:,} bytes has {len(data):,}")
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     place = 12
     while place + 8 <= length:
         size, name = struct.unpack("<I4s", data[place : place + 8])
         if place + 8 + size > length:
             raise cut_off(f"a part of the GLB says {size:,} bytes, {length - place - 8:,} are left")
-        found.setdefault(name, data[place + 8 : place + 8 + size])
+        chunks.setdefault(name, data[place + 8 : place + 8 + size])
         place += 8 + size
-    if b"JSON" not in found:
+    if b"JSON" not in chunks:
         raise refuse("Mesh unreadable", "The GLB holds no description.")
-    return found[b"JSON"], found.get(b"BIN\0", b"")
+    return chunks[b"JSON"], chunks.get(b"BIN\0", b"")

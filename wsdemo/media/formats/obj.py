@@ -7,8 +7,11 @@ import numpy as np
 from wsdemo.media.formats.polygons import triangulate
 from wsdemo.media.formats.raw import Raw, refuse
 
-_CONTINUED = re.compile(r"^([ \t]*(?:[vV]|[fF]|fo|p|l)[ \t].*?)\\[ \t]*(?:\n|\Z)", re.MULTILINE)
-"""A line of numbers that goes on in the next one; names of files and comments may end like it."""
+_LINE_END = r"\\[ \t]*\n"
+_CONTINUED = re.compile(
+    rf"^[ \t]*(?:v|f|fo|p|l)[ \t](?:[^\n]*{_LINE_END})+", re.MULTILINE | re.IGNORECASE
+)
+"""A line of numbers that goes on in the next ones; names of files and comments may end like it."""
 FREEFORM = {"curv", "curv2", "surf", "vp", "cstype"}
 
 
@@ -28,8 +31,9 @@ def read_obj(data: bytes) -> Raw:
         WsdemoError: A line is malformed, or a face names a vertex that is not there.
     """
     text = plain_text(data)
-    while "\\" in text and _CONTINUED.search(text):
-        text = _CONTINUED.sub(r"\1 ", text)
+    if "\\" in text:
+        text = re.sub(r"\\\s*\Z", "", text)
+        text = _CONTINUED.sub(lambda line: re.sub(_LINE_END, " ", line.group()), text)
     vertices: list[float] = []
     corners: list[int] = []
     counts: list[int] = []

@@ -64,10 +64,10 @@ def _counts(lines: list[str]) -> tuple[int, int, list[str]]:
     except (ValueError, IndexError):
         numbers = numbers if len(numbers) == 2 else []
     if len(numbers) < 2 or min(numbers[:2]) < 0:
-        found = lines[0][:40] if lines else ""
+        first = lines[0][:40] if lines else ""
         raise refuse(
             "Mesh unreadable",
-            f"Found {found!r} where OFF has its counts of vertices, faces and edges.",
+            f"Found {first!r} where OFF has its counts of vertices, faces and edges.",
         )
     return numbers[0], numbers[1], lines[place:]
 

@@ -64,6 +64,8 @@ def read_ply(data: bytes) -> Raw:
             raw = triangulate(vertices, *lists)
             parts.append((vertices, raw.faces))
             notes += raw.notes
+    if not parts:
+        return Raw(vertices, np.zeros((0, 3), np.int64), notes)
     if len(parts) == 1:
         return Raw(*parts[0], notes)
     return joined(parts, notes)
@@ -195,8 +197,8 @@ def _points(element: Element, table: Table) -> Floats:
     if not {"x", "y", "z"} <= set(names):
         if not element.count:
             return np.zeros((0, 3))
-        found = ", ".join(name for name, _, _ in element.columns)[:80]
-        raise refuse("Mesh unreadable", f"Its vertices have {found}; expected x, y and z.")
+        columns = ", ".join(name for name, _, _ in element.columns)[:80]
+        raise refuse("Mesh unreadable", f"Its vertices have {columns}; expected x, y and z.")
     return np.stack([table[names[axis]].astype(np.float64) for axis in "xyz"], 1)
 
 

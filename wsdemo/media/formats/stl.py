@@ -55,15 +55,15 @@ def _binary(data: bytes, count: int) -> Floats:
     """(3 count, 3) corners."""
     check_size(count)
     record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])
-    found = np.frombuffer(data, record, count, HEAD)["corners"]
-    return found.reshape(-1, 3).astype(np.float64)
+    corners = np.frombuffer(data, record, count, HEAD)["corners"]
+    return corners.reshape(-1, 3).astype(np.float64)
 
 
 def _text(data: bytes) -> Raw:
-    found = _VERTEX.findall(data)
-    check_size(len(found) // 3)
+    vertices = _VERTEX.findall(data)
+    check_size(len(vertices) // 3)
     try:
-        corners = np.array([[float(x) for x in row] for row in found]).reshape(-1, 3)
+        corners = np.array([[float(x) for x in row] for row in vertices]).reshape(-1, 3)
     except ValueError as error:
         raise refuse(
             "Mesh unreadable", f"A vertex of the text STL is no number: {str(error)[:60]}."
@@ -72,14 +72,14 @@ def _text(data: bytes) -> Raw:
     facets = len(re.findall(rb"\bendfacet\b", words))
     notes: tuple[str, ...] = ()
     if not re.search(rb"\bend\s*solid\b", words[-4096:]):
-        if len(found) < 3 * facets or facets == 0 or not words.rstrip().endswith(b"endfacet"):
+        if len(vertices) < 3 * facets or facets == 0 or not words.rstrip().endswith(b"endfacet"):
             raise cut_off(f"a text STL whose {facets + 1:,}. facet does not end")
         notes = ("The last line, 'endsolid', is missing.",)
     sides = np.array([len(_VERTEX.findall(loop)) for loop in re.split(rb"\bendloop\b", words)])
     if (sides[:-1] == 3).all() and sides[-1] == 0:
         return _soup(corners, notes)
     if sides[-1]:
-        raise refuse("Mesh unreadable", f"Its {len(found):,} vertices do not make loops.")
+        raise refuse("Mesh unreadable", f"Its {len(vertices):,} vertices do not make loops.")
     polygons = triangulate(corners, np.arange(len(corners)), sides[:-1], notes)
     return replace(polygons, notes=(*polygons.notes, "Facets of more than three corners were cut."))
 
