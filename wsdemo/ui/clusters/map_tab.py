@@ -78,7 +78,7 @@ def _controls(parts: Parts, at_first: str, domain: Domain) -> None:
             colours, value=usual, label="Colour", visible=not labels.are_exclusive,
             elem_id="map-colour", min_width=160,
         )  # fmt: skip
-        parts["pictures"] = gr.Checkbox(False, label="Show pictures", min_width=160)
+    parts["pictures"] = gr.Checkbox(False, label="Show pictures on the map")
 
 
 def _point(parts: Parts, opening: Mapping[str, Any], hand: Hand, at_first: str) -> None:

@@ -36,10 +36,11 @@ def record_sample(part: str) -> dict[str, Any]:
     """The gallery, and one of it shown large with its mesh as GLB alone, as others are large."""
     (family,) = [f for f in families() if f[0].many == part]
     drawn, pictures = sample_tab.examples(family[0])
-    first = {option.name: option.first for option in family[0].detail}
+    first = {option.name: option.first for option in family[0].detail} | dict(family[0].quick)
     shown, around, near, words, file, files = closely.inspect(family, drawn, SAMPLE[part], first)
     domain, weights, heat = family[0], drawn[1], drawn[2]
     if domain.turntable is not None:
+        words += f"\n\nIn less detail here, so that it opens fast: select a {domain.one}."
         instances = sample_tab.drawn_instances(domain, torch.from_numpy(weights), heat)
         pictures = [sample_tab.thumbnail(domain, one) for one in previews(instances)]
     return {

@@ -39,7 +39,7 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 .status { min-height: 1.6em; }
 /* A label stands above the icon of an upload, not on it. */
 button[aria-dropeffect] { padding-top: 30px !important; }
-.wd-facts table { width: 100%; border-collapse: collapse; }
+.wd-facts table { width: 100%; border-collapse: collapse; border: none !important; }
 .wd-facts thead { display: none; }
 .wd-facts td { border: none !important; padding: 4px 8px !important; word-break: normal !important;
   border-bottom: 1px solid var(--border-color-primary) !important; }
