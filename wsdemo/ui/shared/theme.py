@@ -84,9 +84,9 @@ button[aria-dropeffect] { padding-top: 30px !important; }
 .wd-groups li { overflow-wrap: anywhere; }
 .wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
 @media (max-width: 600px) {
-  #faces .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
-  #map-walk .grid-container, #map-walks .grid-container {
-    grid-template-columns: repeat(3, 1fr) !important; }
+  .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
+  #faces .grid-container, #varied .grid-container {
+    grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
 }
 """
 
