@@ -17,7 +17,7 @@ from wsdemo.domains.registry import families, mapped_names
 from wsdemo.maps.weight_map import OWN, editable_maps, weight_map
 from wsdemo.runtime import choose_threads, tune_allocator
 from wsdemo.ui.clusters import edit_tab, map_walk, points, vary_tab
-from wsdemo.ui.fields import closely, fit_tab, sample_tab
+from wsdemo.ui.fields import closely, fit_layout, fit_tab, sample_tab
 from wsdemo.ui.fields.show import files_of
 from wsdemo.ui.lora import examples, prediction, report
 from wsdemo.ui.opening.kept import FOLDER, keep
@@ -25,7 +25,7 @@ from wsdemo.ui.shared.events import download_file
 
 FITTED = {"photo": ("astronaut.png", 0), "mesh": ("airplane.glb", 0)}
 """The shipped original that is fitted, and which of the presets fits it."""
-SAMPLE = {"faces": 0, "shapes": 0}
+SAMPLE = {"faces": 3, "shapes": 2}
 """Which of the shipped samples is shown large."""
 SEED = 1
 POINT, WALK = 5, (2, 11)
@@ -36,14 +36,16 @@ def record_sample(part: str) -> dict[str, Any]:
     """The gallery, and one of it shown large with its mesh as GLB alone, as others are large."""
     (family,) = [f for f in families() if f[0].many == part]
     drawn, pictures = sample_tab.examples(family[0])
-    first = {option.name: option.first for option in family[0].detail}
+    first = {option.name: option.first for option in family[0].detail} | dict(family[0].quick)
     shown, around, near, words, file, files = closely.inspect(family, drawn, SAMPLE[part], first)
     domain, weights, heat = family[0], drawn[1], drawn[2]
     if domain.turntable is not None:
+        words += f"\n\nIn less detail here, so that it opens fast: select a {domain.one}."
         instances = sample_tab.drawn_instances(domain, torch.from_numpy(weights), heat)
         pictures = [sample_tab.thumbnail(domain, one) for one in previews(instances)]
     return {
-        "tiles": pictures, "shown": _path(shown), "around": around, "nearest": near,
+        "tiles": pictures, "index": SAMPLE[part], "shown": _path(shown), "around": around,
+        "nearest": near,
         "words": words, "file": Path(file),
         "files": [Path(f) for f in files if domain.viewer and f.endswith(domain.viewer)],
     }  # fmt: skip
@@ -53,7 +55,7 @@ def record_fit(part: str) -> dict[str, Any]:
     """A fit to its end."""
     (family,) = [f for f in families() if f[0].original == part]
     domain, (name, preset) = family[0], FITTED[part]
-    path = fit_tab.EXAMPLES / name
+    path = fit_layout.EXAMPLES / name
     framing = {option.name: option.first for option in domain.page_framing}
     detail = {option.name: option.first for option in domain.detail if option.is_of_fits}
     chosen = list(domain.presets)[preset]
@@ -128,7 +130,7 @@ def record_lora() -> dict[str, Any]:
     card, words, network, _, csv, facts = report.inspect(path, None)
     verdict, true, label, evidence, doses, _, index, _ = prediction.predict(path, None, ())
     return {
-        "example": example[1], "card": card, "words": words,
+        "example": example[1], "file": Path(path), "card": card, "words": words,
         "network": network, "rows": report.table(report.reading_of(path))[report.MEASURED],
         "csv": Path(csv), "json": Path(facts), "verdict": verdict, "true": true,
         "labels": label.choices, "label": label.value, "evidence": evidence, "doses": doses,
