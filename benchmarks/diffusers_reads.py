@@ -65,7 +65,8 @@ def build(base: Base) -> nn.Module:
         if name in known and isinstance(known[name].default, int):
             config[name] = min(2, config.get(name, known[name].default))
     with torch.device("meta"):
-        return _weightless(kind(**config))
+        model = kind(**config)
+    return _weightless(model)
 
 
 def loader(base: Base, model: nn.Module) -> Callable[[dict[str, Tensor]], None]:
@@ -131,9 +132,13 @@ def applied(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
         for adapter, scale in getattr(module, "scaling", {}).items():
             if adapter in getattr(module, "lora_A", {}):
                 A, B = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+                if A.is_meta or B.is_meta:  # made for it, and never filled
+                    continue
                 found[name] = (scale * B.detach().flatten(1), A.detach().flatten(1).T)
             elif adapter in getattr(module, "lokr_w1", {}):
                 w1, w2 = module.lokr_w1[adapter], module.lokr_w2[adapter]
+                if w1.is_meta or w2.is_meta:
+                    continue
                 found[name] = (scale * w1.detach(), w2.detach())
     return found
 
@@ -204,29 +209,53 @@ def tried(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, for
     return found
 
 
+def smaller(modules: Mapping[str, LoraModule]) -> Iterable[dict[str, LoraModule]]:
+    """Fewer and fewer kinds of modules: those in blocks, without modulations, attention alone."""
+    inside = {n: m for n, m in modules.items() if numberless(n) != n}
+    yield inside
+    yield {n: m for n, m in inside.items() if "norm" not in n and "mod" not in n}
+    yield {n: m for n, m in inside.items() if "attn" in n or "attention" in n}
+
+
+def _add(
+    base: Base,
+    spelling: Spelling,
+    form: str,
+    chosen: dict[str, LoraModule],
+    rest: dict[str, LoraModule],
+    found: Outcome,
+    refused: list[str],
+) -> None:
+    """Tries further kinds beside those that are read: all, then halves of those that do not go."""
+    if not rest:
+        return
+    more = tried(base, chosen | rest, spelling, form)
+    if not more.error:
+        found.read += [n for n in more.read if n in rest]
+        found.lost += [n for n in more.lost if n in rest]
+        found.wrong += [n for n in more.wrong if n in rest]
+    elif len(rest) == 1:
+        refused += rest
+    else:
+        names = list(rest)
+        for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+            _add(base, spelling, form, chosen, {n: rest[n] for n in half}, found, refused)
+
+
 def rule(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, form: str
          ) -> dict[str, Any] | None:  # fmt: skip
     """What is read in one spelling and form; None if nothing is."""
     found = tried(base, modules, spelling, form)
     refused: list[str] = []
     if found.error:
-        inside = {n: m for n, m in modules.items() if numberless(n) != n}
-        found, chosen = tried(base, inside, spelling, form), inside
-        if found.error:
-            chosen = {n: m for n, m in inside.items() if "norm" not in n and "mod" not in n}
+        for chosen in smaller(modules):
             found = tried(base, chosen, spelling, form)
+            if not found.error:
+                break
         if found.error or not found.read:
             return None
-        for name, module in modules.items():
-            if name in chosen:
-                continue
-            more = tried(base, chosen | {name: module}, spelling, form)
-            if more.error:
-                refused.append(name)
-            elif name in more.lost:
-                found.lost.append(name)
-            elif name in more.wrong:
-                found.wrong.append(name)
+        rest = {n: m for n, m in modules.items() if n not in chosen}
+        _add(base, spelling, form, chosen, rest, found, refused)
     if not found.read:
         return None
     kept = {n: m for n, m in modules.items() if n in found.read}
@@ -236,6 +265,12 @@ def rule(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, form
     return {k: sorted(map(numberless, v)) for k, v in texts.items() if v} | (
         {"whole": True} if is_whole else {}
     )
+
+
+def _knows_lokr(base: Base) -> bool:
+    """Whether the loader of a base speaks of LoKr at all; the models' own does."""
+    name = base.source.get("loader")
+    return not name or "lokr" in inspect.getsource(getattr(lora_pipeline, name).lora_state_dict)
 
 
 def rules(base: Base) -> Iterable[tuple[str, list[str], dict[str, Any]]]:
@@ -252,6 +287,8 @@ def rules(base: Base) -> Iterable[tuple[str, list[str], dict[str, Any]]]:
             is_lokr = form.startswith("lokr")
             if (spelling.is_flat and form.startswith("A B")) or (is_lokr and is_fused):
                 continue  # nobody writes it, or its factors are those of the fused module
+            if is_lokr and not _knows_lokr(base):
+                continue
             found = rule(base, attention if is_lokr else modules, spelling, form)
             if found is not None:
                 same.setdefault(json.dumps(found), []).append(form)

@@ -9,10 +9,13 @@ from functools import partial
 from benchmarks import (
     report_cases,
     report_faces,
+    report_house,
     report_lol,
     report_loras,
+    report_page,
     report_representations,
     report_shapes,
+    report_visitors,
     report_weights,
 )
 from benchmarks.common import RESULTS, load_result
@@ -40,9 +43,15 @@ SECTIONS = {
     "connectivity": report_weights.connectivity,
     "map-speed": report_weights.map_speed,
     "loras": report_loras.loras,
+    "lora-kinds": report_loras.lora_kinds,
     "lora-loading": report_loras.lora_loading,
+    "answer-time": report_loras.answer_time,
+    "house": report_house.house,
+    "lora-extraction": report_loras.lora_extraction,
     "lol": report_lol.lol,
     "lol-cost": report_lol.lol_cost,
+    "first-steps": report_page.first_steps,
+    "visitors": report_visitors.visitors,
 }
 FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
 

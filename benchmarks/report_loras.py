@@ -91,3 +91,56 @@ def loading_aims(peft: float, diffusers: float, ready: float, raw: float) -> str
 
 
 LARGE = "SDXL's 986 modules at rank 144, random values"
+
+
+def lora_kinds(result: dict[str, Any]) -> str:
+    """Kinds of files, read by an older checkout and now."""
+    v = result["values"]
+    rows = [[kind, v["before"].get(kind, "–"), word] for kind, word in v["after"].items()]
+    right = {when: sum(w == "right" for w in v[when].values()) for when in ("before", "after")}
+    return f"""## Kinds of LoRA files, before and now
+
+{measured_by(result)}
+
+Files made by the benchmark, one a kind, with the ΔW that the program that writes it means by it,
+to 1e-4. OLD is a checkout of 739b511, before bases and forms were tables.
+Right there: {right["before"]} of {len(rows)}; now: {right["after"]}.
+
+{table(["kind", "before", "now"], rows)}
+"""
+
+
+def lora_extraction(result: dict[str, Any]) -> str:
+    """Time and memory of extracting a LoRA."""
+    v = result["values"]
+    return f"""## Extracting a LoRA from two checkpoints
+
+{measured_by(result)}
+
+Two checkpoints of {v["gigabytes"][0]:.2f} GB in bfloat16, TinyLlama's sizes, random weights and
+updates of rank 8: {v["modules"]} weights at rank {v["rank"]} in {v["seconds"]:.0f} s and
+{v["peak_gigabytes"]:.2f} GB of resident memory at most. {v["found_of_added"]:.4f} of what was added
+is found; the rest is the rounding of bfloat16.
+"""
+
+
+def answer_time(result: dict[str, Any]) -> str:
+    """From dropping a LoRA to its whole answer, before and now."""
+    rows = [
+        [name, *(f"{1000 * r[when][what]:.0f} ms" for what in ("processor", "clock")
+                 for when in ("before", "now")),
+         f"{r['now']['processor'] / r['before']['processor']:.2f}"]
+        for name, r in result["values"]["rows"].items()
+    ]  # fmt: skip
+    head = ["file", "processor before", "now", "clock before", "now", "now / before"]
+    return f"""## From dropping a LoRA to its whole answer
+
+{measured_by(result)}
+
+All that the page computes for a dropped file: card, passport, network, table, and where a predictor
+knows the family the prediction, evidence, dose curves and model-index. *Before*: the tree in which
+each part read and factored the file for itself. Medians of {result["values"]["answers"]} answers,
+both trees in turn in one run, one thread; the clock's figures also hold what else the machine did.
+
+{table(head, rows)}
+"""

@@ -41,7 +41,7 @@ def test_dropped_files_are_rows_groups_a_map_and_files_to_take_away(page, droppe
     upload(page, "lora-batch", dropped)
     page.get_by_text("5 of 6 read").wait_for(timeout=90_000)
     groups = page.locator("#many-groups")
-    assert "the same update, in other factors" in groups.inner_text()
+    assert "The same update, in other factors" in groups.inner_text()
     assert {"a.safetensors", "again.safetensors"} <= set(groups.inner_text().split("\n"))
     assert page.locator("#many-map circle").count() == 5
     page.locator("#many-map circle").first.focus()
@@ -71,4 +71,4 @@ def test_an_owner_and_a_name_that_is_not_there_are_rows(page):
     expect(table).to_contain_text("acme/lora:a.safetensors")
     expect(table).to_contain_text("nobody/nothing")
     expect(table).to_contain_text("No such repository")
-    assert "the same file" in page.locator("#many-groups").inner_text()
+    assert "The same file" in page.locator("#many-groups").inner_text()

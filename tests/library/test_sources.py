@@ -46,7 +46,7 @@ def test_a_hub_that_stops_in_the_middle_costs_what_it_did_not_send(loopback, tmp
     done = build("hf://acme/many", tmp_path / "lib", print)
     assert (done.read, done.failed) == (3, 2)
     told = {row["file"][-14:]: row["error"] for row in find(tmp_path / "lib", "error <> ''")}
-    assert "cut off" in told["v1.safetensors"]
+    assert "Download cut off" in told["v1.safetensors"]
     assert "hash" in told["v2.safetensors"]
     loopback.fault.clear()
     again = build("hf://acme/many", tmp_path / "lib", print)

@@ -10,6 +10,7 @@ from wsdemo.lora.bases.sizes import fitting
 from wsdemo.lora.bases.tables import all_tables
 from wsdemo.lora.comparison import compare
 from wsdemo.lora.export import export
+from wsdemo.lora.loads import loads_in
 from wsdemo.lora.reader import read_lora
 
 TABLES = all_tables()
@@ -159,3 +160,19 @@ def test_a_text_of_another_size_is_a_contradiction(tmp_path):
 def test_names_that_many_architectures_share_are_told_apart_by_the_file():
     found = recognise(["blk.0.attn_qkv", "blk.1.attn_qkv"], {})
     assert len(found.bases) > 3
+
+
+def test_llama_cpp_reads_its_own_file_and_what_its_converter_takes(tmp_path):
+    """The converter stops at whole weights, which it has no place for."""
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
+    path, tensors = adapter(tmp_path / "peft", "SmolLM2 135M", config)
+    gguf_of(tmp_path / "x.gguf", tensors, 64, "llama", 4.0)
+    for file in (path, tmp_path / "x.gguf"):
+        found = loads_in(read_lora(file))["llama.cpp"]
+        assert (found.ok, found.strength, found.lost) == (True, 1.0, ())
+    assert loads_in(read_lora(tmp_path / "x.gguf"))["peft"].ok is False
+    head = {"base_model.model.lm_head.weight": rand(4, 4)}
+    write(path, tensors | head)
+    found = loads_in(read_lora(path))["llama.cpp"]
+    assert (found.ok, found.strength) == (False, None)
+    assert "lm_head" in found.why

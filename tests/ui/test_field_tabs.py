@@ -23,7 +23,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.fields import fit_tab, sample_tab
+from wsdemo.ui.fields import closely, fit_tab, sample_tab
 from wsdemo.ui.fields.photo import files_input
 
 PHOTO = str(Path(fit_tab.EXAMPLES) / "astronaut.png")
@@ -80,14 +80,24 @@ def test_stopping_leaves_weights_that_belong_to_the_pictures(monkeypatch):
 def test_a_chosen_face_comes_with_its_picture_its_file_and_its_neighbour():
     drawn, pictures = sample_tab.examples(FACES)
     assert len(pictures) == len(drawn[1])
-    shown, around, near, words, file, _ = sample_tab.inspect([FACES], drawn, 1, {"size": 128})
+    shown, around, near, words, file, _ = closely.inspect([FACES], drawn, 1, {"size": 128})
     assert shown.size == (128, 128)
     assert around is None
-    assert near.size == (sample_tab.THUMBNAIL, sample_tab.THUMBNAIL)
+    assert near.size == (closely.SIDE, closely.SIDE)
     assert "Nearest training face in weight space" in words
     assert np.array_equal(open_instance(Path(file)).weights.numpy(), drawn[1][1])
     with pytest.raises(WsdemoError, match="no such face"):
-        sample_tab.inspect([FACES], drawn, 99, {})
+        closely.inspect([FACES], drawn, 99, {})
+
+
+def test_the_nearest_training_face_can_be_shown_instead():
+    drawn, _ = sample_tab.examples(FACES)
+    _, _, near = closely.chosen_one([FACES], drawn, 1)
+    shown, _, beside, words, file, _ = closely.neighbour([FACES], drawn, 1, {"size": 64})
+    assert shown.size == (64, 64)
+    assert is_skip(beside)  # it is already there
+    assert near.name in words
+    assert torch.allclose(open_instance(Path(file)).weights, near.weights, atol=1e-3)
 
 
 def test_a_fit_first_clears_what_an_older_one_left():

@@ -235,7 +235,7 @@ def add_map_verbs(verb: Any, existing: Any, given: Sequence[str]) -> None:
 def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> str:
     """Adds predict, and lol train, evaluate, list, examples; returns what lol does."""
 
-    def own(parser: argparse.ArgumentParser) -> None:
+    def predictor_option(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--predictor",
             action="append",
@@ -250,7 +250,7 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> s
     predict = verb("predict", later("lol", "run_predict"),
                    "Predict a LoRA's labels from its weights.")  # fmt: skip
     predict.add_argument("input", metavar="FILE_OR_REPO", help=".safetensors, or owner/name")
-    own(predict)
+    predictor_option(predict)
     about = "Train and judge predictors of LoRAs."
     lol = verbs.add_parser("lol", help=about, description=about)
     inner = lol.add_subparsers(dest="lol_verb", required=True, parser_class=make_parser)
@@ -275,7 +275,7 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> s
     evaluate.add_argument(
         "--predictor", required=True, metavar="PATH_OR_REPO", help="what lol train wrote"
     )
-    own(sub("list", "List the predictors that are there."))
+    predictor_option(sub("list", "List the predictors that are there."))
     taken = sub("import", "Write a public collection as a folder with labels.csv.", writes)
     taken.add_argument(
         "source", metavar="SOURCE",

@@ -77,8 +77,8 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     if constants.HF_HUB_OFFLINE:
         return kept_repository(reference)
     repository = look_at(reference, token)
-    found, names = repository.candidates, [f.path for f in repository.files]
-    if not found:
+    candidates, names = repository.candidates, [f.path for f in repository.files]
+    if not candidates:
         pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         raise WsdemoError(
             "No safetensors file",
@@ -88,7 +88,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
             if pickles
             else "Choose another repository.",
         )
-    return replace(repository, chosen=choose_file(found, reference))
+    return replace(repository, chosen=choose_file(candidates, reference))
 
 
 def look_at(reference: Reference, token: str | None = None) -> Repository:
@@ -188,24 +188,33 @@ def _opened(
         ) as response,
     ):
         if response.status_code >= 400:  # its body, of any length, is not read: the headers say why
-            said = {k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")}
+            reasons = {
+                k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")
+            }
             code = response.status_code
-            hf_raise_for_status(httpx2.Response(code, headers=said, request=response.request))
+            hf_raise_for_status(httpx2.Response(code, headers=reasons, request=response.request))
         yield response
 
 
 def _received(response: httpx2.Response, what: str, seconds: float) -> Iterator[bytes]:
     """A body as it arrives; the clock is looked at with every piece, however small."""
     started, done = time.monotonic(), 0
-    for chunk in response.iter_bytes():
-        done += len(chunk)
-        yield chunk
-        if time.monotonic() - started > seconds:
-            raise WsdemoError(
-                "The Hub is too slow",
-                f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
-                "Try again later, or download the file and drop it.",
-            )
+    try:
+        for chunk in response.iter_bytes():
+            done += len(chunk)
+            yield chunk
+            if time.monotonic() - started > seconds:
+                raise WsdemoError(
+                    "The Hub is too slow",
+                    f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
+                    "Try again later, or download the file and drop it.",
+                )
+    except httpx2.RemoteProtocolError as error:
+        raise WsdemoError(
+            "Download cut off",
+            f"{what[:80]}: the Hub closed the connection after {done:,} bytes.",
+            "Try again.",
+        ) from error
 
 
 def _fetch(

@@ -53,20 +53,20 @@ class Repository:
     files: tuple[Candidate, ...] = ()
 
 
-def choose_file(found: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
+def choose_file(candidates: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
     """The named file, else a usual name, else the only one; None: ask."""
-    by_path = {c.path: c for c in found}
+    by_path = {c.path: c for c in candidates}
     if reference.path is not None:
         if reference.path not in by_path:
             raise WsdemoError(
                 "No such file",
                 f"{reference.repo} has no safetensors file {reference.path[:80]!r}; it has"
-                f" {len(found)}, such as {found[0].path[:80]}.",
+                f" {len(candidates)}, such as {candidates[0].path[:80]}.",
                 "Leave out the path to choose from a list.",
             )
         return by_path[reference.path]
     for name in USUAL:
         if name in by_path:
             return by_path[name]
-    root = [c for c in found if "/" not in c.path] or list(found)
+    root = [c for c in candidates if "/" not in c.path] or list(candidates)
     return root[0] if len(root) == 1 else None

@@ -66,7 +66,7 @@ def facts_of(reading: Reading, predictors: Sequence[Predictor] = ()) -> Row:
     """What a row says of a LoRA that was read."""
     lora, geometry = reading.lora, reading.geometry
     modules = geometry.modules
-    sketched, largest = fingerprint(reading.whole())
+    sketched, largest = fingerprint(reading)
     answer = ask(reading, predictors)[0] if predictors else None
     return {
         "family": lora.family,

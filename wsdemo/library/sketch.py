@@ -23,6 +23,7 @@ from torch import Tensor
 from wsdemo.lora.bases.canonical import by_table, candidates
 from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.names import by_canonical_name
+from wsdemo.lora.reading import Reading
 from wsdemo.runtime import one_thread
 
 DIMENSION = 1024
@@ -43,15 +44,23 @@ def sketch(lora: Lora) -> NDArray[np.float32]:
         return _sketch(canonical_modules(lora))
 
 
-def fingerprint(lora: Lora) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def fingerprint(reading: Reading) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(sketch, largest): the sketch, and the largest singular value of every module.
 
     The latter, (modules,) float32 in the order of the canonical names, is what a cut to lower rank
     leaves as it was, module by module.
     """
+    lora = reading.whole()
+    measured = {
+        id(module.U): geometry.spectral
+        for module, geometry in zip(lora.modules, reading.geometry.modules, strict=True)
+    }
     with one_thread():
         modules = canonical_modules(lora)
-        largest = [_spectral_norm(modules[name]) for name in sorted(modules)]
+        largest = [  # what a table has split or joined was not measured as it is
+            measured[id(module.U)] if id(module.U) in measured else _spectral_norm(module)
+            for _, module in sorted(modules.items())
+        ]
         return _sketch(modules), np.array(largest, np.float32)
 
 

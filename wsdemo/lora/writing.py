@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 from wsdemo.lora.arithmetic import check_additive
+from wsdemo.lora.base_model import ORIGIN
 from wsdemo.lora.kept import read_kept
 from wsdemo.lora.modules import KeptTensor, Lora
-from wsdemo.lora.styles import STYLES, Content, patterns, pipeline_texts
+from wsdemo.lora.styles import STYLES, Content, patterns, pipeline_texts, usual_rank
 from wsdemo.safetensors_header import TYPES
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -70,7 +72,7 @@ def write_lora(lora: Lora, path: Path, style: str = "same", dtype: str = "same")
 def write_content(lora: Lora, content: Content, path: Path, style: str, dtype: str) -> Written:
     """Writes what a style made of a LoRA, with all that stands beside its modules."""
     beside = path.parent / "adapter_config.json"
-    has_config = bool(content.ranks) and (style == "peft" or _is_peft(lora, content))
+    has_config = bool(content.ranks) and (style == "peft" or _is_peft(lora) or _is_mlx(lora, style))
     if has_config and beside.exists() and not path.exists():
         raise WsdemoError(
             "File exists",
@@ -86,7 +88,8 @@ def write_content(lora: Lora, content: Content, path: Path, style: str, dtype: s
     metadata = _metadata(lora, content)
     _write(path, {k: t.contiguous() for k, t in tensors.items()}, metadata)
     if has_config:
-        config = _config(lora, content, kept)
+        is_mlx = _is_mlx(lora, style)
+        config = _mlx_config(lora, content) if is_mlx else _config(lora, content, kept)
         write_whole(beside, json.dumps(config, indent=1) + "\n")
     name = next((n for n, t in DTYPES.items() if t == asked), str(asked).removeprefix("torch."))
     return Written(path.stat().st_size, name, tuple(content.warnings))
@@ -254,12 +257,27 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) 
         ) from error
 
 
-# ---- PEFT's configuration -----------------------------------------------------------
+# ---- the configuration beside it ------------------------------------------------------
 
 
-def _is_peft(lora: Lora, content: Content) -> bool:
+def _is_peft(lora: Lora) -> bool:
     """Whether the input is an adapter with a configuration that the new file needs too."""
     return "r" in lora.config or "lora_alpha" in lora.config
+
+
+def _is_mlx(lora: Lora, style: str) -> bool:
+    """Whether the scale stands in MLX's configuration, which is kept."""
+    return style == "same" and isinstance(lora.config.get("lora_parameters"), dict)
+
+
+def _mlx_config(lora: Lora, content: Content) -> dict[str, Any]:
+    """MLX's configuration, whose factors keep its scale, with the new rank."""
+    old = {k: v for k, v in lora.config.items() if k != ORIGIN}
+    rank = usual_rank(list(content.ranks.values()))
+    is_new = not content.tensors.keys() <= content.stored
+    if is_new and "alpha" not in old["lora_parameters"]:
+        old["lora_parameters"] = {**old["lora_parameters"], "rank": rank}
+    return old
 
 
 _COMMON = ("base_model_name_or_path", "revision", "task_type", "inference_mode", "target_modules",
@@ -270,25 +288,39 @@ _COMMON = ("base_model_name_or_path", "revision", "task_type", "inference_mode",
 def _config(lora: Lora, content: Content, kept: Mapping[str, Tensor]) -> dict[str, Any]:
     """The input's configuration with new ranks and α; a new one if it had none."""
     old = dict(lora.config) if "peft_type" in lora.config or "r" in lora.config else {}
-    for key in ("wsdemo_origin", "init_r", "target_r", "rank_dropout", "layers_pattern"):
+    for key in (ORIGIN, "init_r", "target_r", "rank_dropout", "layers_pattern"):
         old.pop(key, None)
     is_changed = any(m.is_rewritten for m in lora.modules) or not content.stored
     if not is_changed or content.tensors.keys() <= content.stored:
         return old
+    if content.stored:
+        return _in_part(lora, content, old)
     if old.get("peft_type", "LORA") != "LORA":
         old = {k: v for k, v in old.items() if k in _COMMON}
-    own = patterns(content.ranks)
+    new = patterns(content.ranks)
     if isinstance(old.get("target_modules"), list | str):
-        own.pop("target_modules")
+        new.pop("target_modules")
     config = {
         "peft_type": "LORA",
         "base_model_name_or_path": None,
         "bias": "none",
         **old,
-        **own,
+        **new,
     }
     config["peft_type"] = "LORA"
     config["use_rslora"] = False
     if any(key.endswith(".lora_B.bias") for key in kept):
         config["lora_bias"] = True
     return config
+
+
+def _in_part(lora: Lora, content: Content, old: dict[str, Any]) -> dict[str, Any]:
+    """The input's configuration, with scale 1 for the modules that were rewritten."""
+    ranks = {m.name: m.rank for m in lora.modules if not m.keys or m.keys[0] not in content.stored}
+    is_root = bool(old.get("use_rslora"))
+    exact = {f"^{name.replace('.', chr(92) + '.')}": r for name, r in ranks.items()}
+    alphas = {key: math.sqrt(r) if is_root else r for key, r in exact.items()}
+    return old | {
+        "rank_pattern": exact | dict(old.get("rank_pattern") or {}),
+        "alpha_pattern": alphas | dict(old.get("alpha_pattern") or {}),
+    }

@@ -52,7 +52,8 @@ def test_model_j_of_stable_diffusion(loopback, tmp_path):
 
 
 def test_collections_of_w2t_with_tables_splits_and_configurations(loopback, tmp_path):
-    done = import_collection(layouts.w2t(loopback), tmp_path, quiet)
+    repo = layouts.w2t(loopback)
+    done = import_collection(repo.removeprefix("datasets/"), tmp_path, quiet)
     rows = table(tmp_path)
     file = "checkpoints/lora_00001/adapter_model.safetensors"
     assert rows[file] | {"smiling": "1", "young": "0", "split": "train"} == rows[file]
@@ -171,6 +172,20 @@ def test_labels_that_contradict_are_refused_with_counts(loopback, tmp_path):
         import_collection(repo, tmp_path, quiet)
     assert caught.value.title == "Labels contradict"
     assert downloads(loopback) == 0
+
+
+def test_equal_files_are_taken_once_and_must_have_equal_labels(loopback, tmp_path):
+    repo = layouts.model_j(loopback)
+    files = loopback.files[repo]
+    weights, card = "pytorch_lora_weights.safetensors", "README.md"
+    for name in (weights, card):
+        files[f"train/model_idx_0007/{name}"] = files[f"train/model_idx_0001/{name}"]
+    done = import_collection(repo, tmp_path / "a", quiet)
+    assert done.files == 5
+    assert any("byte for byte" in note for note in done.notes)
+    files[f"train/model_idx_0007/{card}"] = files[f"train/model_idx_0002/{card}"]
+    with pytest.raises(WsdemoError, match="Labels contradict"):
+        import_collection(repo, tmp_path / "b", quiet)
 
 
 def test_two_bases_are_refused_before_anything_large_is_fetched(loopback, tmp_path):

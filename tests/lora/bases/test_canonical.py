@@ -148,6 +148,49 @@ def test_a_pefts_lokr_keeps_its_configuration_where_it_stays_one(kind, tmp_path)
     assert read_lora(pair).is_exact
 
 
+@pytest.mark.parametrize("is_root", [False, True])
+def test_experts_keep_their_scale_where_the_attention_beside_them_is_resized(is_root, tmp_path):
+    """Experts that share one pair stay as they are stored, and so does the α that they need."""
+    stem = "base_model.model.model.layers.0."
+    tensors = {
+        f"{stem}mlp.experts.lora_A.weight": rand(6, 8),
+        f"{stem}mlp.experts.lora_B.weight": rand(5, 6),
+        f"{stem}self_attn.q_proj.lora_A.weight": rand(2, 8),
+        f"{stem}self_attn.q_proj.lora_B.weight": rand(9, 2),
+    }  # fmt: skip
+    path = write(tmp_path / "adapter_model.safetensors", tensors)
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "use_rslora": is_root,
+              "target_modules": ["q_proj"], "target_parameters": ["mlp.experts.down_proj"],
+              "alpha_pattern": {"q_proj": 6}}  # fmt: skip
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    lora = read_lora(path)
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / "adapter_model.safetensors"
+    write_lora(resize(lora, 1.0)[0], out)
+    again = read_lora(out)
+    assert [m.name for m in again.modules] == [m.name for m in lora.modules]
+    for old, new in zip(lora.modules, again.modules, strict=True):
+        torch.testing.assert_close(new.U @ new.V.T, old.U @ old.V.T, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_stacked", [False, True])
+def test_an_mlx_adapter_keeps_its_configuration_with_the_scale(is_stacked, tmp_path):
+    name = "model.layers.0." + ("mlp.switch_mlp.up_proj" if is_stacked else "self_attn.q_proj")
+    a, b = (rand(3, 4, 6), rand(3, 5, 4)) if is_stacked else (rand(6, 4), rand(4, 5))
+    path = write(tmp_path / "adapters.safetensors", {f"{name}.lora_a": a, f"{name}.lora_b": b})
+    config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 20.0}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    lora = read_lora(path)
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / "adapters.safetensors"
+    write_lora(resize(lora, Size(rank=3))[0], out)
+    again = read_lora(out)
+    assert again.is_exact
+    assert compare(lora, again).ratio == pytest.approx(1, abs=0.2)
+    told = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert told["lora_parameters"] == {"rank": 4 if is_stacked else 3, "scale": 20.0}
+
+
 def test_a_bias_follows_the_scale_of_its_module(tmp_path):
     name = "base_model.model.l.fc"
     bias = rand(6, seed=3)

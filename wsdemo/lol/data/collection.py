@@ -142,10 +142,10 @@ def check_splits(rows: Sequence[Mapping[str, str]]) -> None:
     known = (*SPLITS, CALIBRATION)
     unknown = Counter(split for row in rows if (split := split_of(row)) not in known)
     if unknown:
-        found = ", ".join(f"{name[:20]!r} ({n} LoRAs)" for name, n in unknown.most_common(5))
+        listed = ", ".join(f"{name[:20]!r} ({n} LoRAs)" for name, n in unknown.most_common(5))
         raise WsdemoError(
             "Unknown split",
-            f"The column 'split' holds {found}; expected {', '.join(known)}.",
+            f"The column 'split' holds {listed}; expected {', '.join(known)}.",
             "Correct these cells, or leave them empty to split by name.",
         )
     groups: dict[str, set[str]] = {}
@@ -191,11 +191,11 @@ def labelled(
     rank: int | None = None,
 ) -> LabelledLoras:
     """Some of a table's LoRAs as a batch: whole, or canonical of a rank in half precision."""
-    found = [pack(loras[i], signature) for i in index]
+    packed = [pack(loras[i], signature) for i in index]
     if rank is not None:
-        found = [canonical(pairs, rank).to(torch.float16) for pairs in found]
+        packed = [canonical(pairs, rank).to(torch.float16) for pairs in packed]
     return LabelledLoras(
-        Pairs.join(found),
+        Pairs.join(packed),
         {c: torch.tensor([v[i] for i in index]) for c, v in table.values.items()},
         tuple(table.rows[i]["file"] for i in index),
     )

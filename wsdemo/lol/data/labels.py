@@ -43,18 +43,18 @@ class Table:
 
 def table_of(folder: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]) -> Table:
     """The rows whose files are in a folder, and some of their columns as numbers."""
-    found = [row for row in rows if (folder / row["file"]).is_file()]
+    there = [row for row in rows if (folder / row["file"]).is_file()]
     notes = []
-    if len(found) < len(rows):
-        notes.append(f"{len(rows) - len(found)} labelled files are not in the folder")
+    if len(there) < len(rows):
+        notes.append(f"{len(rows) - len(there)} labelled files are not in the folder")
     named = {Path(row["file"]).as_posix() for row in rows}
     present = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*.safetensors"))]
     extra = [p for p in present if p not in named]
     if extra:
         notes.append(f"{len(extra)} files have no labels, such as {extra[0][:60]}")
-    read = {c: numeric(found, c) for c in columns}
+    read = {c: numeric(there, c) for c in columns}
     values = {c: numbers for c, (numbers, texts) in read.items() if not texts}
-    return Table(found, values, {c: t for c, (_, t) in read.items() if t}, notes)
+    return Table(there, values, {c: t for c, (_, t) in read.items() if t}, notes)
 
 
 def check_columns(table: Table, tasks: Sequence[Task]) -> None:

@@ -1,8 +1,8 @@
 """What an import knows of a collection before it fetches anything large."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wsdemo.errors import WsdemoError
@@ -76,7 +76,7 @@ def safe_name(text: str) -> str:
 
 
 def joined(
-    told: list[tuple[str, Mapping[str, str]]], file: str, faults: list[str]
+    told: Sequence[tuple[str, Mapping[str, str]]], file: str, faults: list[str]
 ) -> dict[str, str]:
     """What several sources say of one LoRA; where two contradict, that is added to ``faults``.
 
@@ -96,6 +96,41 @@ def joined(
                 )
             found.setdefault(column, (source, text))
     return {column: text for column, (_, text) in found.items()}
+
+
+def distinct(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
+    """Each file once, at a place of its own.
+
+    Of files that the Hub says are the same, byte for byte, the first is kept, and ``notes`` counts
+    the others.
+
+    Raises:
+        WsdemoError: Equal files have different labels.
+    """
+    by_hash: dict[str, Entry] = {}
+    places: set[str] = set()
+    found: list[Entry] = []
+    faults: list[str] = []
+    again = 0
+    for entry in entries:
+        sha256 = entry.candidate.sha256 if entry.candidate is not None else None
+        first = by_hash.setdefault(sha256, entry) if sha256 else entry
+        if first is not entry:
+            again += 1
+            joined(
+                [(first.file, first.labels), (entry.file, entry.labels)], "the same file", faults
+            )
+            continue
+        stem, dot, ending = entry.file.rpartition(".")
+        file, number = entry.file, 2
+        while file.lower() in places:  # as disks that ignore case see it
+            file, number = f"{stem}-{number}{dot}{ending}", number + 1
+        places.add(file.lower())
+        found.append(entry if file == entry.file else replace(entry, file=file))
+    refuse_contradictions(faults, len(entries))
+    if again:
+        notes.append(f"{again} files are the same as others, byte for byte, and are left out")
+    return found
 
 
 def _equal(a: str, b: str) -> bool:

@@ -23,7 +23,7 @@ from wsdemo.hub.reference import Reference, parse_reference
 from wsdemo.hub.repository import CONFIG, Repository
 from wsdemo.limits import MAX_IMPORTED_FILES
 from wsdemo.lol.imports.bundles import is_bundle, list_bundle
-from wsdemo.lol.imports.entry import Entry, Listing, Say
+from wsdemo.lol.imports.entry import Entry, Listing, Say, distinct
 from wsdemo.lol.imports.headers import list_folder
 from wsdemo.lol.imports.owners import list_owner
 from wsdemo.lol.imports.tables import list_tables
@@ -106,6 +106,7 @@ def _import(
     listing = _listed(source, out, say, token)
     for licence, count in listing.licences.items():
         say(f"licence of {count:,}: {licence}")
+    listing.entries = distinct(listing.entries, listing.notes)
     _of_one_base(listing, base)
     _drawn(listing, most)
     say(f"{listing.layout}: {len(listing.entries):,} LoRAs,"
@@ -137,7 +138,7 @@ def _listed(source: str, out: Path, say: Say, token: str | None) -> Listing:
     if name.startswith(COLLECTIONS) or ("/" not in name and name):
         return list_owner(name, token, say)
     reference = parse_reference(name)
-    repository = client.look_at(replace(reference, path=None), token)
+    repository = _looked_at(replace(reference, path=None), token, say)
     if shards_of(repository):
         return _list_parquet(repository, reference, out, say, token)
     if is_bundle(repository):
@@ -157,6 +158,21 @@ def _listed(source: str, out: Path, say: Say, token: str | None) -> Listing:
         f"Was a data set meant? Then name it datasets/{reference.repo}."
         if reference.kind == "model" else "Give a collection as wsdemo lol import --help lists.",
     )  # fmt: skip
+
+
+def _looked_at(reference: Reference, token: str | None, say: Say) -> Repository:
+    """A repository of models or, where there is none of that name, of data."""
+    try:
+        return client.look_at(reference, token)
+    except WsdemoError as error:
+        if reference.kind != "model":
+            raise
+        try:
+            found = client.look_at(replace(reference, kind="dataset"), token)
+        except WsdemoError:
+            raise error from None
+    say(f"{reference.repo} is a data set")
+    return found
 
 
 def _list_parquet(

@@ -150,8 +150,8 @@ def train_model(
 @torch.no_grad()
 def _loss(model: LolModel, kind: str, pairs: Pairs, target: Tensor) -> float:
     total, labels = 0.0, 0
-    for part, own in zip(pairs.chunks(64), target.split(64), strict=True):
-        known = int(own.isfinite().sum())
-        total += float(task_loss(kind, model(part), own)) * known
+    for part, labelled in zip(pairs.chunks(64), target.split(64), strict=True):
+        known = int(labelled.isfinite().sum())
+        total += float(task_loss(kind, model(part), labelled)) * known
         labels += known
     return total / labels

@@ -64,10 +64,10 @@ class InputScale(nn.Module):
         """Measures the training LoRAs."""
         norms: list[list[Tensor]] = [[] for _ in pairs.groups]
         for part in pairs.chunks():
-            for own, (U, V) in zip(norms, part.groups, strict=True):
+            for norms_of_group, (U, V) in zip(norms, part.groups, strict=True):
                 # ‖U Vᵀ‖² = tr(UᵀU VᵀV): never multiplied out.
                 square = ((U.mT @ U) * (V.mT @ V)).sum((-1, -2)).clamp(min=0)
-                own.append(square.sqrt())
+                norms_of_group.append(square.sqrt())
         for i in range(len(pairs.groups)):
             mean = torch.cat(norms[i]).mean(0)
             floor = mean.max().clamp(min=1e-12) * 1e-3

@@ -202,11 +202,11 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
     first = row.fitted[0]
     models: list[LolModel] = [f.model for f in row.fitted]
     half = torch.zeros(len(task.labels))
-    found = TaskModels(task, row.config, models, first.mean, first.std, half, 1.0)
+    ensemble = TaskModels(task, row.config, models, first.mean, first.std, half, 1.0)
     if baseline is not None:
-        found.baseline, found.baseline_config = baseline.fitted[0].model, baseline.config
-    calibrate(found, collection, row.model)
-    return found
+        ensemble.baseline, ensemble.baseline_config = baseline.fitted[0].model, baseline.config
+    calibrate(ensemble, collection, row.model)
+    return ensemble
 
 
 def build_predictor(
@@ -240,12 +240,12 @@ def build_predictor(
         WsdemoError: No task is worth answering.
     """
     trained = {*collection.ranks, *ranks}
-    tasks, silent, said = {}, [], []
+    tasks, silent, notes = {}, [], []
     for i, task in enumerate(collection.tasks):
-        own = list(rows[task.name])
-        row = best_row(own, most_parameters)
+        compared = list(rows[task.name])
+        row = best_row(compared, most_parameters)
         is_kept = keep_baseline and i == 0 and row.model != "mlp"
-        raw = next((r for r in own if r.model == "mlp"), None) if is_kept else None
+        raw = next((r for r in compared if r.model == "mlp"), None) if is_kept else None
         models = calibrated(collection, task, row, raw)
         if ranks_by_task is not None:
             models.ranks = tuple(sorted({*trained, *ranks_by_task.get(task.name, ())}))
@@ -254,7 +254,7 @@ def build_predictor(
             silent.append(task.name)
         if is_good or (len(collection.tasks) == 1 and not only_useful):
             tasks[task.name] = models
-            said.append(caveat(task, row, most_parameters))
+            notes.append(caveat(task, row, most_parameters))
     if not tasks:
         raise WsdemoError(
             "Nothing was learnt",
@@ -270,7 +270,7 @@ def build_predictor(
     return Predictor(
         name, title, collection.base, kind, collection.signature, tuple(sorted(trained)), tasks,
         Envelope.fit(train.pairs, Pairs.join(held_out), [short_name(n) for n in train.names]),
-        card_text(collection, counts, missing, bad, said),
+        card_text(collection, counts, missing, bad, notes),
         always_adapted(train.pairs, collection.signature),
         collection.probes if any(m.config.model == PROBED for m in tasks.values()) else None,
     )  # fmt: skip
@@ -278,7 +278,7 @@ def build_predictor(
 
 def card_text(
     collection: Collection, counts: Mapping[str, int], missing: Sequence[str],
-    bad: Sequence[str] = (), said: Sequence[str] = (),
+    bad: Sequence[str] = (), notes: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """What a predictor's card says of its LoRAs, and of tasks ``missing`` or answered badly."""
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -287,7 +287,7 @@ def card_text(
         not_answered(missing),
         answered_badly(bad),
         f"Intervals and probabilities are {calibration_sentence(collection)}.",
-        *(f"{text}." for text in (*said, *collection.notes) if text),
+        *(f"{text}." for text in (*notes, *collection.notes) if text),
     ]
     return " ".join(text for text in card if text)
 

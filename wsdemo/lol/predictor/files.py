@@ -89,7 +89,7 @@ def seen_names(path: Path) -> frozenset[str]:
     """
     _, meta = load_checkpoint(path / "predictor.safetensors" if path.is_dir() else path)
     lists = [meta.get(key) for key in ("names", "chosen_by")]
-    return frozenset(str(name) for own in lists if isinstance(own, list) for name in own)
+    return frozenset(str(name) for listed in lists if isinstance(listed, list) for name in listed)
 
 
 def without_nan(value: Any) -> Any:
@@ -223,11 +223,11 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
         baseline = config_from(ModelConfig, entry["baseline"]) if entry["baseline"] else None
         configs = [config] * int(entry["count"]) + ([baseline] if baseline else [])
         models = []
-        for i, own in enumerate(configs):
-            _check_config(own, len(task.labels), len(signature))
-            _check_texts(own, len(task.labels), probes)
+        for i, network in enumerate(configs):
+            _check_config(network, len(task.labels), len(signature))
+            _check_texts(network, len(task.labels), probes)
             with torch.device("meta"):  # nothing is allocated that the file does not hold
-                model = build_model(signature, own, probes)
+                model = build_model(signature, network, probes)
             prefix = f"{t}.{i}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             model.load_state_dict(unpack(state), assign=True)

@@ -17,6 +17,7 @@ from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.networks import LolModel
 from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.models.probes import PROBED
+from wsdemo.lora.geometry import effective_rank
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reading import Reading
 
@@ -134,13 +135,13 @@ class TaskModels:
     def predictions(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
         """Of a batch of one."""
         row = (self.baseline_outputs if is_baseline else self.outputs)(pairs)[0]
-        found = []
+        predictions = []
         for i, name in enumerate(self.task.labels):
             value = float(row[i])
             if self.task.kind == "binary":
                 p = 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
                 yes, held_out = float(p > 0.5), self.held_out(name)
-                found.append(Prediction(name, yes, None, p, "", self.task.name, held_out))
+                predictions.append(Prediction(name, yes, None, p, "", self.task.name, held_out))
                 continue
             half = float(self.half_width[i])
             ends = [value - half, value + half]
@@ -148,10 +149,10 @@ class TaskModels:
             if self.task.logarithm:
                 value, *ends = (2 ** max(-60.0, min(60.0, v)) for v in (value, *ends))
             unit, task = self.task.unit, self.task.name
-            own = (ends[0], ends[1])
+            interval = (ends[0], ends[1])
             held_out = self.held_out(name)
-            found.append(Prediction(name, value, own, None, unit, task, held_out, place))
-        return found
+            predictions.append(Prediction(name, value, interval, None, unit, task, held_out, place))
+        return predictions
 
 
 # ---- the envelope ---------------------------------------------------------------------
@@ -165,12 +166,8 @@ def spectrum_features(pairs: Pairs) -> Tensor:
 def _spectrum_features(values: Sequence[Tensor]) -> Tensor:
     norms, ranks = [], []
     for s in values:
-        square = s.square()
-        total = square.sum(-1)
-        share = square / total.clamp(min=1e-30)[..., None]
-        entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)
-        norms.append(log_norm(total.sqrt()))
-        ranks.append(entropy.exp())
+        norms.append(log_norm(s.square().sum(-1).sqrt()))
+        ranks.append(effective_rank(s))
     return torch.cat([*norms, *ranks], dim=1).float()
 
 
@@ -183,10 +180,10 @@ def measured_features(reading: Reading, signature: Signature) -> Tensor:
     """(1, 2 L): ``spectrum_features`` of a LoRA by what was already measured of it."""
     measured = {m.name: m for m in reading.geometry.modules}
     modules = by_family_name(reading.lora, signature)
-    found = [measured[modules[n].name] if n in modules else None for n in signature.names]
-    norms = torch.tensor([m.frobenius if m else 0.0 for m in found], dtype=torch.float64)
+    rows = [measured[modules[n].name] if n in modules else None for n in signature.names]
+    norms = torch.tensor([m.frobenius if m else 0.0 for m in rows], dtype=torch.float64)
     # A zero update has one "direction", as effective_rank says; its passport shows 0.
-    ranks = [m.effective_rank if m and m.frobenius > 0 else 1.0 for m in found]
+    ranks = [m.effective_rank if m and m.frobenius > 0 else 1.0 for m in rows]
     return torch.cat([log_norm(norms), torch.tensor(ranks).double()])[None].float()
 
 
@@ -238,8 +235,8 @@ class Envelope:
     def widened(self, held_out: Pairs) -> "Envelope":
         """The same with a threshold of at least MARGIN times the largest of these distances."""
         nearest = self.nearest(spectrum_features(held_out))
-        own = max(self.threshold, MARGIN * float(nearest.max()))
-        return dataclasses.replace(self, threshold=own)
+        threshold = max(self.threshold, MARGIN * float(nearest.max()))
+        return dataclasses.replace(self, threshold=threshold)
 
     def distances(self, features: Tensor) -> Tensor:
         """(N, M) root-mean-square distance of spectrum features to every training LoRA.
@@ -334,8 +331,8 @@ class Predictor:
 
     def matches(self, lora: Lora) -> bool:
         """Whether a LoRA adapts modules of this family, whatever else is wrong with it."""
-        own, modules = self.signature.shapes, by_family_name(lora, self.signature)
-        return lora.kind == self.kind and all(own.get(k) == sides(m) for k, m in modules.items())
+        shapes, modules = self.signature.shapes, by_family_name(lora, self.signature)
+        return lora.kind == self.kind and all(shapes.get(k) == sides(m) for k, m in modules.items())
 
     def task_of(self, label: str) -> tuple[TaskModels, int]:
         """The task that predicts a label, and the label's place in it.
@@ -353,12 +350,12 @@ class Predictor:
 
     def unmeasured(self, lora: Lora) -> dict[str, str]:
         """Task → why it is not answered for a LoRA of these ranks; empty if all tasks are."""
-        found = {}
+        reasons = {}
         for name, models in self.tasks.items():
             known = models.ranks or self.ranks
             if odd := odd_ranks(lora, known):
-                found[name] = f"its rank is {odd[0]}, measured on {_listed(known)}"
-        return found
+                reasons[name] = f"its rank is {odd[0]}, measured on {_listed(known)}"
+        return reasons
 
     def without(self, tasks: Collection[str]) -> "Predictor":
         """The same without some tasks."""
@@ -421,8 +418,8 @@ class Predictor:
 
     def predict(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
         """All labels of a batch of one."""
-        found = []
+        predictions = []
         for models in self.tasks.values():
             if not is_baseline or models.baseline is not None:
-                found += models.predictions(pairs, is_baseline)
-        return found
+                predictions += models.predictions(pairs, is_baseline)
+        return predictions

@@ -92,19 +92,15 @@ def _misfits(module: LoraModule, settings: Settings) -> bool:
 
 
 def _keeps(own: KeptTensor, settings: Settings) -> bool:
-    """Whether a tensor beside the updates has a place."""
-    if own.what == "mark":
-        return True
+    """Whether a tensor beside the updates has a place.
+
+    Whole weights have: PEFT puts them into the model, whether they are configured or not.
+    """
     if own.what == "bias" and ".lora_" in own.key:
         return bool(settings.config.get("lora_bias"))
-    if own.what == "bias" and settings.config.get("bias") in ("all", "lora_only"):
-        return True
-    saved = settings.config.get("modules_to_save")
-    bare = own.key.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
-    parts = bare.split(".")
-    if isinstance(saved, list) and any(str(name) in parts for name in saved):
-        return True
-    return own.what == "tokens" and bool(settings.config.get("trainable_token_indices"))
+    if own.what == "tokens":
+        return bool(settings.config.get("trainable_token_indices"))
+    return own.what in ("mark", "head", "norm", "embedding", "bias")
 
 
 # ---- programs that read PEFT's adapters ----------------------------------------------

@@ -62,15 +62,15 @@ def unseen_figures(predictor: Predictor, runs: Path) -> dict[str, Any]:
     loras, _ = load_unseen(folder, folder / "unseen.csv", predictor, (), RANK)
     nearest = predictor.envelope.nearest(spectrum_features(loras.pairs))
     within = (nearest <= predictor.envelope.threshold).float().mean()
-    found: dict[str, Any] = {"loras": len(loras.names), "within": float(within)}
+    figures: dict[str, Any] = {"loras": len(loras.names), "within": float(within)}
     for name, models in predictor.tasks.items():
         if models.task.kind != "regression":
             continue
         out, true = models.outputs(loras.pairs), loras.targets(models.task)
         held = ((out - true).abs() <= models.half_width).double().mean(0)
         rows = regression_rows(out, true, torch.ones_like(models.std))
-        found[name] = {
+        figures[name] = {
             label: {"spearman_rho": row["spearman_rho"], "r2": row["r2"], "coverage": float(c)}
             for label, row, c in zip(models.task.labels, rows, held, strict=True)
         }
-    return found
+    return figures

@@ -16,7 +16,7 @@ from torch import Tensor
 from wsdemo.lol.data.probes import save_probes
 from wsdemo.lora.names import canonical_names
 from wsdemo.train.loop import log, recipe_parser, start
-from wsdemo.train.loras.smollm2_loras import load_base, token_losses
+from wsdemo.train.loras.smollm2_bench import load_base, token_losses
 from wsdemo.train.loras.smollm2_passages import NO_WORD, Passages, read_passages
 from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES
 from wsdemo.train.loras.smollm_toy import write_toy_model

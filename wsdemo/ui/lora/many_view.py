@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,15 +24,17 @@ NOT_READ = "not read"
 EVERYTHING = "all"
 SHOWS = (EVERYTHING, "read", NOT_READ, "predicted", "in a group")
 SENTENCES = {
-    "same file": "the same file",
-    "same update": "the same update, in other factors, names or precision",
-    "rescaled": "the same update at another strength",
-    "shrunk": "cut to lower rank from the first",
-    "merge": "the first is a merge of the others",
+    "same file": "The same file",
+    "same update": "The same update, in other factors, names or precision",
+    "rescaled": "The same update at another strength",
+    "shrunk": "Cut to lower rank from the first",
+    "merge": "The first is a merge of the others",
 }
 COLOURS = ("#4f46e5", "#b45309", "#047857", "#be123c", "#0369a1", "#7e22ce", "#4d7c0f", "#475569")
 """Of the bases on the map, the commonest first; each is 3 to 1 and more on white and on slate."""
 MOST_ALIKE = 20
+RADIUS = 7
+"""Of a dot, of a map 600 wide."""
 
 
 # ---- the table ---------------------------------------------------------------------------
@@ -169,6 +172,7 @@ def map_html(rows: Sequence[Row], groups: Sequence[Group]) -> str:
         file: (20 + 560 * (x - min(xs)) / spread, 20 + 560 * (y - min(ys)) / spread)
         for file, x, y in points
     }
+    _apart(at, groups)
     of_file = {str(row["file"]): row for row in rows}
     order = bases(rows)
     colours = {base: COLOURS[min(i, len(COLOURS) - 1)] for i, base in enumerate(order)}
@@ -196,6 +200,19 @@ def map_html(rows: Sequence[Row], groups: Sequence[Group]) -> str:
     )
 
 
+def _apart(at: dict[str, tuple[float, float]], groups: Sequence[Group]) -> None:
+    """Moves points that lie on the first of their group around it, so that each can be seen."""
+    for group in groups:
+        files = [file for file in group.files if file in at]
+        for number, file in enumerate(files[1:]):
+            (x, y), (x0, y0) = at[file], at[files[0]]
+            if math.hypot(x - x0, y - y0) < 2 * RADIUS:
+                angle = 2 * math.pi * number / max(1, len(files) - 1)
+                reach = 2.4 * RADIUS
+                moved = x0 + reach * math.cos(angle), y0 + reach * math.sin(angle)
+                at[file] = min(max(moved[0], 12.0), 588.0), max(moved[1], 12.0)
+
+
 def _line(a: tuple[float, float], b: tuple[float, float]) -> str:
     return (
         f"<line x1='{a[0]:.1f}' y1='{a[1]:.1f}' x2='{b[0]:.1f}' y2='{b[1]:.1f}'"
@@ -209,7 +226,7 @@ def _dot(place: tuple[float, float], row: Row, colours: Mapping[str, str], group
     told = html.escape(told + (f"; {group}" if group else ""), quote=True)
     fill = colours.get(str(row["base"])[:80], COLOURS[-1])
     return (
-        f"<circle cx='{place[0]:.1f}' cy='{place[1]:.1f}' r='7' fill='{fill}' stroke='white'"
+        f"<circle cx='{place[0]:.1f}' cy='{place[1]:.1f}' r='{RADIUS}' fill='{fill}' stroke='white'"
         f" tabindex='0' role='img' aria-label='{told}'><title>{told}</title></circle>"
     )
 

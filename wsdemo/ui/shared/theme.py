@@ -37,6 +37,15 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
   width: 100%; height: 100%; object-fit: contain;
 }
 .status { min-height: 1.6em; }
+.wd-actions { gap: 6px !important; }
+.wd-actions button, .wd-actions a { flex: 1 1 auto !important; }
+/* A strip of views is one view until it is pointed at, then it turns. */
+.wd-turning img { object-position: 0 0; }
+.wd-turning button:hover img, .wd-turning button:focus-visible img {
+  animation: wd-turn 2.4s steps(6, jump-none) infinite; }
+@keyframes wd-turn { from { object-position: 0 0; } to { object-position: 100% 0; } }
+@media (prefers-reduced-motion: reduce) { .wd-turning img { animation: none !important; } }
+.wd-no-webgl .wd-viewer, body:not(.wd-no-webgl) .wd-still { display: none !important; }
 .wd-answer table { width: 100%; border-collapse: collapse; }
 .wd-answer th, .wd-answer td { padding: 3px 8px; text-align: left; vertical-align: middle;
   border: none !important; border-bottom: 1px solid #e2e8f0 !important; }
@@ -74,7 +83,8 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 """
 
 # What gradio leaves out for screen readers and keyboards: names of empty pictures and example
-# buttons, and focus for tables that scroll.
+# buttons, and focus for tables that scroll. And whether the viewer of shapes can draw here: where
+# it cannot, CSS shows the picture from all around in its place.
 JS = """() => {
   const name = () => {
     document.querySelectorAll(".empty[aria-label]:not([role])").forEach(
@@ -85,5 +95,8 @@ JS = """() => {
       (t) => t.setAttribute("tabindex", "0"));
   };
   name();
+  const canvas = document.createElement("canvas");
+  if (!canvas.getContext("webgl2") && !canvas.getContext("webgl"))
+    document.body.classList.add("wd-no-webgl");
   new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
 }"""
