@@ -305,7 +305,7 @@ def rule(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, form
     less = dict(list(kept.items())[:-1])
     is_whole = len(less) > 1 and bool(tried(base, less, spelling, form).error)
     texts = {"lost": found.lost, "wrong": found.wrong, "refused": refused}
-    return {k: sorted(map(numberless, v)) for k, v in texts.items() if v} | (
+    return {k: sorted(set(map(numberless, v))) for k, v in texts.items() if v} | (
         {"whole": True} if is_whole else {}
     )
 
