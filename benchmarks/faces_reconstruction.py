@@ -45,7 +45,7 @@ def reconstruct(
     adapter = Adapter(shipped_base("faces-base")[0], config)
     features = adapter.features(pixel_grid(64, 64))
     if config.kind == "mlp":
-        adapter.start = warm_start(adapter, pixel_grid(64, 64))
+        adapter.start = warm_start(adapter, pixel_grid(64, 64), scaled(200, 4))
     fitting = FitConfig(steps=STEPS, points=POINTS, learning_rate=rate)
     shown = []
     for batch in images.split(16):

@@ -122,3 +122,25 @@ updates of rank 8: {v["modules"]} weights at rank {v["rank"]} in {v["seconds"]:.
 {v["peak_gigabytes"]:.2f} GB of resident memory at most. {v["found_of_added"]:.4f} of what was added
 is found; the rest is the rounding of bfloat16.
 """
+
+
+def answer_time(result: dict[str, Any]) -> str:
+    """From dropping a LoRA to its whole answer, before and now."""
+    rows = [
+        [name, *(f"{1000 * r[when][what]:.0f} ms" for what in ("processor", "clock")
+                 for when in ("before", "now")),
+         f"{r['now']['processor'] / r['before']['processor']:.2f}"]
+        for name, r in result["values"]["rows"].items()
+    ]  # fmt: skip
+    head = ["file", "processor before", "now", "clock before", "now", "now / before"]
+    return f"""## From dropping a LoRA to its whole answer
+
+{measured_by(result)}
+
+All that the page computes for a dropped file: card, passport, network, table, and where a predictor
+knows the family the prediction, evidence, dose curves and model-index. *Before*: the tree in which
+each part read and factored the file for itself. Medians of {result["values"]["answers"]} answers,
+both trees in turn in one run, one thread; the clock's figures also hold what else the machine did.
+
+{table(head, rows)}
+"""

@@ -1,6 +1,7 @@
 """The shape of the package: who may import whom, and what lies where."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ LAYERS = {
     "generate": 2, "analysis": 2,
     "lol": 3, "domains": 3, "library": 3,
     "maps": 4,
-    "train": 5, "ui": 5, "cli": 5,
+    "train": 5, "ui": 5, "cli": 5, "earlier": 5,
 }  # fmt: skip
 """A module imports its own layer or a lower one; rooms and top-level modules alike."""
 APART = {"train", "ui", "cli"}
@@ -49,6 +50,15 @@ def test_dependencies_point_one_way(path):
         if parts[0] == "wsdemo" and len(parts) > 1 and parts[1] in LAYERS:
             assert LAYERS[parts[1]] <= LAYERS[top], f"{path.name} imports {name}"
             assert parts[1] == top or not {top, parts[1]} <= APART, f"{path.name} imports {name}"
+
+
+def test_scripts_find_modules_that_moved_and_nothing_here_needs_them():
+    moved = {p.stem for p in (PACKAGE / "earlier").glob("*.py")} - {"__init__"}
+    for name in moved:
+        module = importlib.import_module(f"wsdemo.{name}")
+        assert all(hasattr(module, public) for public in module.__all__)
+    names = {f"wsdemo.{name}" for name in (*moved, "earlier")}
+    assert not any(imports(path) & names for path in MODULES)
 
 
 def test_every_module_has_its_layer():

@@ -7,3 +7,4 @@ shared base field, and generates such weights with a diffusion model.
 """
 
 __version__ = "0.1.0"
+__path__ += [f"{__path__[0]}/earlier"]  # modules that have moved, by their names of before

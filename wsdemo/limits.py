@@ -55,6 +55,14 @@ MAX_ENSEMBLE = 32
 """Tasks of a predictor, and models of a task."""
 MAX_BATCH = 200
 """LoRAs of one batch drop: each takes about a second."""
+MAX_BATCH_BYTES = 8 * 2**30
+"""Of one batch from the Hub: 200 LoRAs of 40 MB."""
+MAX_CARD_BYTES = 2**20
+"""A model card; those with a picture inside have some hundred kB."""
+MAX_IMPORTED_FILES = 100_000
+"""LoRAs of one imported collection: the largest published ones have 65,000."""
+MAX_CLASSES = 1024
+"""Of a column of labels: those of ImageNet are 1,000."""
 MAX_LABELS_BYTES = 64 * 2**20
 """A table of labels: 100,000 LoRAs with 40 labels take about 20 MB."""
 MAX_LISTING_BYTES = 2**25

@@ -3,17 +3,11 @@
 Fixtures of the scope *package*: the app starts once for all modules here.
 """
 
-import contextlib
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 from PIL import Image
 from safetensors.torch import save
 
-from tests.browser.visitor import CHROMIUM, FLAGS, ROOT, wait_for_app
+from benchmarks.browsing import CHROMIUM, FLAGS, served
 from tests.hub.loopback import Hub
 from tests.lora.files import families
 from tests.media.shapes import torus
@@ -33,18 +27,8 @@ def loopback():
 @pytest.fixture(scope="package")
 def address(loopback):
     """The app in a process of its own, as `make demo` starts it."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "PORT": str(port), "WSDEMO_OPEN_BROWSER": "0", "HF_ENDPOINT": loopback.address,
-    }  # fmt: skip
-    process = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=environment)
-    url = f"http://127.0.0.1:{port}/"
-    wait_for_app(process, url)
-    yield url
-    process.terminate()
-    process.wait(timeout=20)
+    with served({"HF_ENDPOINT": loopback.address}) as url:
+        yield url
 
 
 @pytest.fixture(scope="package")

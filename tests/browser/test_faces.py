@@ -4,9 +4,9 @@ import re
 
 from PIL import Image
 
+from benchmarks.browsing import ROOT
 from tests.browser.visitor import (
     NEEDS_CHROMIUM,
-    ROOT,
     open_fit,
     sources,
     status_text,
@@ -48,8 +48,9 @@ def test_a_photo_becomes_weights_while_one_watches(page, photo):
     assert float(re.search(r"Done: ([\d.]+) dB", text).group(1)) > 20
     page.get_by_text("mlora-asym, rank 8").wait_for()
     page.get_by_role("tab", name="Clusters").click()
+    page.get_by_role("button", name="Your own instance on the map").click()
     page.locator("#map-mine").click()
-    page.get_by_text("and the way it went there in").wait_for(timeout=30_000)
+    page.get_by_text("is the way it went there in").wait_for(timeout=30_000)
     page.locator("#map-point img").wait_for(timeout=30_000)
 
 
@@ -141,6 +142,7 @@ def test_a_foreign_safetensors_file_is_refused_by_name(page, tmp_path):
     foreign = tmp_path / "foreign.safetensors"
     save_file({"lora_A": torch.zeros(2, 2)}, foreign)
     page.get_by_role("tab", name="Fit").click()
+    page.get_by_role("tab", name="Open faces").click()
     upload(page, "instance", foreign)
     page.get_by_text("Not an instance of this app").first.wait_for(timeout=30_000)
 

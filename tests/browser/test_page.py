@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tests.browser.visitor import NEEDS_CHROMIUM, ROOT, sources
+from benchmarks.browsing import ROOT
+from tests.browser.visitor import NEEDS_CHROMIUM, sources
 
 pytestmark = NEEDS_CHROMIUM
 

@@ -16,7 +16,8 @@ import sys
 import pytest
 from safetensors.torch import save
 
-from tests.browser.visitor import NEEDS_CHROMIUM, ROOT, wait_for_app
+from benchmarks.browsing import ROOT, wait_for_app
+from tests.browser.visitor import NEEDS_CHROMIUM
 from tests.hub.loopback import Hub
 from tests.lora.files import families
 
@@ -102,7 +103,7 @@ def is_refused(page):
     refusal.first.wait_for(state="detached")
     page.locator("#hub-fetch:disabled").evaluate("b => { b.disabled = false; b.click() }")
     refusal.first.wait_for(timeout=30_000)
-    return page.get_by_text("Size of the update").count() == 0
+    return page.locator("#passport").get_by_text("acme/gated").count() == 0
 
 
 def tokens(requests):
@@ -117,17 +118,17 @@ def test_a_signed_in_visitor_reads_a_gated_lora_and_nobody_else_does(browser, sp
     page, other = visitor(browser, space), visitor(browser, space)
     page.get_by_role("button", name="Sign in with Hugging Face").click()
     page.get_by_role("link", name="Cancel").click()
-    page.wait_for_url(space.address)  # back on the page, as before
+    page.wait_for_url(space.address + "?tab=lora-evaluator")  # back on the page, as before
     open_tab(page)
     page.get_by_role("button", name="Sign in with Hugging Face").click()
     page.get_by_role("link", name="Authorize").click()
+    page.wait_for_url(space.address + "?tab=lora-evaluator")  # and to the tab
     open_tab(page)
     page.get_by_role("button", name="Logout (visitor)").wait_for()
     look(page)
     page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=30_000)
     page.locator("#hub-fetch").click()
-    page.get_by_text("Size of the update").wait_for(timeout=30_000)
-    assert "acme/gated" in page.locator("#passport").inner_text()
+    page.locator("#passport").get_by_text("acme/gated").first.wait_for(timeout=30_000)
     asked = len(space.hub.requests)
 
     look(other)
@@ -151,3 +152,20 @@ def test_a_signed_in_visitor_reads_a_gated_lora_and_nobody_else_does(browser, sp
     assert len(said) > 100_000
     for secret in (space.provider.token, space.provider.secret, OWNER):
         assert secret.encode() not in said
+
+
+def test_who_signs_in_comes_back_to_the_lora_that_was_asked_for(browser, space):
+    space.hub.files["acme/gated"].pop("b.safetensors")
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 1000}, ignore_https_errors=True
+    )
+    page = context.new_page()
+    page.goto(space.address + "?lora=acme/gated")  # as its card would link to it
+    refusal = page.locator("#hub-status").get_by_text("Access must be granted first")
+    refusal.wait_for(timeout=60_000)
+    page.get_by_text("Private or gated repository").click()
+    page.get_by_role("button", name="Sign in with Hugging Face").click()
+    page.get_by_role("link", name="Authorize").click()
+    page.locator("#passport").get_by_text("acme/gated").first.wait_for(timeout=60_000)
+    assert page.url == space.address + "?lora=acme/gated"
+    context.close()

@@ -1,22 +1,14 @@
 """What the tests in a real browser share: Chromium, and what a visitor does again and again."""
 
-import contextlib
 import os
 import re
-import shutil
-import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from benchmarks.browsing import CHROMIUM
+
 MUST_RUN = os.environ.get("CI") == "true"
-ROOT = Path(__file__).resolve().parent.parent.parent
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 NEEDS_CHROMIUM = [
     pytest.mark.browser,
     pytest.mark.skipif(
@@ -25,16 +17,6 @@ NEEDS_CHROMIUM = [
     ),
 ]
 """The ``pytestmark`` of every module here."""
-
-
-def wait_for_app(process: subprocess.Popen, address: str) -> None:
-    """Waits until an app answers; pytest's time limit ends it if it never does."""
-    while True:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            raise AssertionError(f"the app ended while starting: {process.wait(timeout=0.2)}")
 
 
 def status_text(page) -> str:
@@ -71,8 +53,10 @@ def upload_over(page, path: Path) -> None:
 
 def open_fit(page, photo: Path) -> None:
     page.get_by_role("tab", name="Fit").click()
-    upload(page, "photo", photo)
-    page.locator("#crop img").wait_for(timeout=30_000)
+    page.locator("#crop img").wait_for(timeout=30_000)  # the tab opens on another photo
+    before = page.locator("#crop img").get_attribute("src")
+    upload_over(page, photo)
+    page.locator(f"#crop img:not([src='{before}'])").wait_for(timeout=30_000)
 
 
 def open_shapes(page) -> None:

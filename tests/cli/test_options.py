@@ -64,6 +64,21 @@ def test_an_option_that_changes_nothing_is_refused(given, flag, inputs, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("given", [
+    "--rank 0", "--rank 999", "--seconds 0", "--steps 0", "--seed -1", "--target-psnr -3",
+    "--start carried",
+])  # fmt: skip
+def test_what_is_out_of_range_is_said_before_the_original_is_read(given, tmp_path, capsys):
+    damaged = tmp_path / "cut.ply"
+    damaged.write_bytes(mesh_bytes(box(), "ply")[:-9])
+    words = ["fit", str(damaged), "--out", str(tmp_path / "new" / "x.safetensors"), "--json"]
+    assert main([*words, *given.split()]) == 2
+    assert "cut off" not in json.loads(capsys.readouterr().out)["error"]["title"]
+    assert main(words) == 2
+    assert "cut off" in json.loads(capsys.readouterr().out)["error"]["title"]
+    assert not (tmp_path / "new").exists()
+
+
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Verb → its parser, with what the domains add."""
     found: dict[str, argparse.ArgumentParser] = {}

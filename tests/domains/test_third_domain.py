@@ -45,8 +45,8 @@ from wsdemo.train.population import population_parser, run_population
 from wsdemo.train.release import load_model, save_neighbours
 from wsdemo.train.weight_diffusion import diffusion_parser, train_diffusion
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.clusters import clusters_tab, map_view, map_walk
-from wsdemo.ui.fields import files_section, fit_tab, sample_tab
+from wsdemo.ui.clusters import map_changes, map_view, map_walk, points, vary_tab
+from wsdemo.ui.fields import closely, files_section, fit_tab, sample_tab
 
 # ---- the domain ----------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ def test_the_tabs_draw_fit_and_compare_it(signals, row):
     *_, (pictures, status, drawn) = sample_tab.draw(signals, values)
     assert len(pictures) == len(drawn[1]) == 2
     assert status.startswith("2 signals, seed 3")
-    shown, _, _, words, file, _ = sample_tab.inspect([signals], drawn, 0, {"points": 128})
+    shown, _, _, words, file, _ = closely.inspect([signals], drawn, 0, {"points": 128})
     assert isinstance(shown, Image.Image)
     assert "Nearest training signal" in words
     drawn_again = open_instance(Path(file), "row")
@@ -310,16 +310,16 @@ def test_the_tabs_draw_fit_and_compare_it(signals, row):
 def test_the_tab_of_maps_walks_varies_and_takes_a_fit_over(signals, row):
     *_, last = fit_tab.fit(signals, {"path": str(row), "preset": "Quick"})
     fitted = dict(zip(fit_tab.OUTPUTS, last, strict=True))
-    taken = clusters_tab.own_fit(fitted["last"], fitted["trail"], "faces", "Male", False)
-    assert taken[0] == "signals"
+    taken = map_changes.placed_in(fitted["last"], fitted["trail"], "faces", "Male", False)
+    assert taken["name"] == "signals"
     tiles, curve, _ = map_walk.walk("signals", 0, 1)
     assert len(tiles) == map_walk.STEPS
     assert "Difference to the nearer end" in curve
-    varied, _ = map_walk.variations("signals", 0, 0.5, 1)
+    varied, _, _ = vary_tab.variations(fitted["last"], 0.5, 1)
     assert len(varied.value) == map_walk.NEAR
     rows, _ = map_walk.walk_side_by_side("signals", 0, 1)
     assert len(rows) == map_walk.STEPS  # one representation
-    assert "kind" in clusters_tab.table("signals", OWN, "PCA", "Male")
+    assert "kind" in points.table("signals", OWN, "PCA", "Male")
 
 
 def test_the_page_gets_its_tabs_and_endpoints(signals):

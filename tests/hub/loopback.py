@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -22,12 +22,15 @@ class Hub:
         readers: Repository → tokens that may read it; others do not even see one that is not gated.
         fault: Path or "api" → how to fail: a status, "gated", "slow", "drip", "cut", "wrong",
             "redirect", "no-range", "html", or the address of another Hub that has the file.
+        collections: ``owner/slug`` → its items, (type, name).
+        page: Models of an owner that are listed at once.
         go_on: What "slow" and "drip" wait for: before they answer, or after some bytes.
         requests: (path, headers by their name in small letters) of every request.
     """
 
     def __init__(self):
         self.files, self.card, self.fault, self.requests = {}, {}, {}, []
+        self.collections, self.page = {}, 2
         self.private, self.gated, self.readers = set(), set(), {}
         self.go_on = threading.Event()
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -89,13 +92,46 @@ class _Handler(BaseHTTPRequestHandler):
         return readers is None or said.removeprefix("Bearer ") in readers
 
     def _answer(self):
-        api = re.fullmatch(r"/api/models/([^/]+/[^/]+?)(/revision/([^?]+))?(\?.*)?", self.path)
+        api = re.fullmatch(
+            r"/api/(models|datasets)/([^/]+/[^/]+?)(/revision/([^?]+))?(\?.*)?", self.path
+        )
         if api:
-            return self._api(api[1], api[3])
-        got = re.fullmatch(rf"(/elsewhere)?/([^/]+/[^/]+)/resolve/{COMMIT}/(.+)", self.path)
+            return self._api("datasets/" * (api[1] == "datasets") + api[2], api[4])
+        address = urlsplit(self.path)
+        if address.path in ("/api/models", "/api/datasets"):
+            kind = address.path.rpartition("/")[2]
+            return self._owner(kind, dict(parse_qsl(address.query)))
+        if address.path.startswith("/api/collections/"):
+            return self._collection(address.path.removeprefix("/api/collections/"))
+        got = re.fullmatch(
+            rf"(/elsewhere)?/((?:datasets/)?[^/]+/[^/]+)/resolve/{COMMIT}/(.+)", self.path
+        )
         if got:
             return self._file(got[2], unquote(got[3]), bool(got[1]))
         return self._send(404, b"{}")
+
+    def _owner(self, kind, asked):
+        """Models or data sets of an owner, some at a time; the next by a link, as the Hub does."""
+        if "api" in self.hub.fault and self._fail(self.hub.fault["api"]):
+            return None
+        start = ("datasets/" if kind == "datasets" else "") + asked["author"] + "/"
+        found = [repo for repo in self.hub.files if repo.startswith(start)]
+        first = int(asked.get("cursor", 0))
+        last = first + min(self.hub.page, int(asked["limit"]))
+        headers = {"Content-Type": "application/json"}
+        if last < len(found):
+            link = f"{self.hub.address}/api/{kind}?{urlencode({**asked, 'cursor': last})}"
+            headers["Link"] = f'<{link}>; rel="next"'
+        names = [repo.removeprefix("datasets/") for repo in found[first:last]]
+        body = [{"id": name, "private": False} for name in names]
+        return self._send(200, json.dumps(body).encode(), headers)
+
+    def _collection(self, slug):
+        if slug not in self.hub.collections:
+            return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        items = [{"type": kind, "id": name} for kind, name in self.hub.collections[slug]]
+        body = json.dumps({"slug": slug, "title": "x", "items": items}).encode()
+        return self._send(200, body, {"Content-Type": "application/json"})
 
     def _api(self, repo, revision):
         if "api" in self.hub.fault and self._fail(self.hub.fault["api"]):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
 from wsdemo.library import build as building
-from wsdemo.library import table
+from wsdemo.library import members, table
 from wsdemo.library.build import build
 from wsdemo.library.duplicates import duplicates
 from wsdemo.library.query import find, like, positions, sketches
@@ -125,18 +125,18 @@ def test_a_build_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
     for i in range(5):
         lora(root / f"{i}.safetensors", i, names=NAMES[:2])
     monkeypatch.setattr(building, "ROWS_A_PART", 2)
-    original = building.row_of
+    original = members.row_of
 
-    def dies(path, name):
+    def dies(path, name, predictors):
         if name.startswith("4"):
             raise KeyboardInterrupt
-        return original(path, name)
+        return original(path, name, predictors)
 
-    monkeypatch.setattr(building, "row_of", dies)
+    monkeypatch.setattr(members, "row_of", dies)
     with pytest.raises(KeyboardInterrupt):
         build(root, out, print)
     assert len(find(out, "true")) == 4
-    monkeypatch.setattr(building, "row_of", original)
+    monkeypatch.setattr(members, "row_of", original)
     assert build(root, out, print).read == 1
     assert len(find(out, "true")) == 5
 

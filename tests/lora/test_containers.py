@@ -3,7 +3,6 @@
 import contextlib
 import json
 import struct
-import time
 import zipfile
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tests.conftest import little_work
 from tests.lora.files import rand, write
 from wsdemo.cli.main import main
 from wsdemo.errors import WsdemoError
@@ -209,10 +209,8 @@ def test_a_bad_archive_is_refused(kind, tmp_path):
         path.write_bytes(bytes(raw))
     else:
         archive(path, members)
-    started = time.monotonic()
-    with pytest.raises(WsdemoError) as caught:
+    with little_work(), pytest.raises(WsdemoError) as caught:
         read_lora(path)
-    assert time.monotonic() - started < 5
     assert caught.value.hint
 
 
@@ -309,10 +307,8 @@ BAD_GGUF = {
 def test_a_bad_gguf_file_is_refused(kind, tmp_path):
     path = tmp_path / "x.gguf"
     path.write_bytes(BAD_GGUF[kind])
-    started = time.monotonic()
-    with pytest.raises(WsdemoError, match="GGUF"):
+    with little_work(), pytest.raises(WsdemoError, match="GGUF"):
         read_lora(path)
-    assert time.monotonic() - started < 5
 
 
 @settings(

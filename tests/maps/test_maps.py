@@ -39,7 +39,7 @@ def shapes():
 @pytest.mark.parametrize("name", mapped_names())
 def test_a_map_is_whole(name):
     found = weight_map(name)
-    assert len(found.names) == len(found.labels) == len(found.own) == len(found)
+    assert len(found.names) == len(found.labels) == len(found.principal) == len(found)
     assert found.is_held_out.any()
     for representation, kinds in found.positions.items():
         assert found.coordinates[representation].shape[0] == len(found)

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from wsdemo.analysis.reconstruction import psnr
+from wsdemo.cli.main import main
 from wsdemo.domains.faces import FACES
 from wsdemo.domains.instances import check_ends, decode
 from wsdemo.errors import WsdemoError
@@ -13,6 +15,7 @@ from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.maps.walk import walk_by_representation
 from wsdemo.maps.weight_map import point_instance, weight_map
+from wsdemo.media.mesh_files import open_mesh
 
 
 def test_every_representation_walks_from_one_face_to_the_other():
@@ -39,3 +42,24 @@ def test_a_refusal_names_what_differs_between_two_ends():
         check_ends(a, dataclasses.replace(a, adapter=other))
     with pytest.raises(WsdemoError, match=r"domain image, base faces.*domain sdf, base shape"):
         check_ends(a, point_instance(weight_map("shapes"), 0))
+
+
+def test_a_walk_begins_and_ends_where_its_ends_stand(tmp_path):
+    places = (
+        {"centre_x": 1.0, "centre_y": 2.0, "centre_z": 3.0, "scale": 4.0, "z_up": 1.0},
+        {"centre_x": -50.0, "centre_y": 0.0, "centre_z": 7.0, "scale": 0.5},
+    )
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for file, index, place in zip(files, (0, 9), places, strict=True):
+        dataclasses.replace(point_instance(weight_map("shapes"), index), measured=place).save(file)
+        decoded = str(file.with_suffix(".glb"))
+        assert main(["decode", str(file), "--resolution", "64", "--out", decoded]) == 0
+    out = tmp_path / "walk"
+    assert main(["walk", *map(str, files), "--steps", "3", "--out", str(out)]) == 0
+    for file, step in zip(files, (0, 2), strict=True):
+        wanted, found = (
+            open_mesh(path)[0].vertices
+            for path in (file.with_suffix(".glb"), out / f"step-{step:02d}.glb")
+        )
+        np.testing.assert_allclose(found.min(0), wanted.min(0), atol=1e-4)
+        np.testing.assert_allclose(found.max(0), wanted.max(0), atol=1e-4)

@@ -97,6 +97,12 @@ OBJ = {
     + FACES_OBJ.replace("\n", " # z\n"),
     "faces first": FACES_OBJ + BOX_OBJ,
     "old Mac lines": (BOX_OBJ + FACES_OBJ).replace("\n", "\r"),
+    "capitals": (BOX_OBJ + FACES_OBJ).upper(),
+    "continued at the end": BOX_OBJ + FACES_OBJ.rstrip() + " \\",
+    "continued twice": BOX_OBJ.replace("v -0.5 ", "v \\\n-0.5 \\\r\n") + FACES_OBJ,
+    "a comment that ends like a path": "# C:\\models\\\n" + BOX_OBJ + FACES_OBJ,
+    "a material's path": "mtllib C:\\models\\\n" + BOX_OBJ + FACES_OBJ,
+    "colours": BOX_OBJ.replace("\n", " 1 0.5 0\n") + FACES_OBJ,
 }  # fmt: skip
 
 
@@ -120,6 +126,11 @@ def test_what_is_left_out_of_an_obj_is_said_and_bad_lines_are_shown():
         read_obj((BOX_OBJ + "f a b c\n").encode())
     with pytest.raises(WsdemoError, match=r"vertex 8 .*has 8"):
         read_obj((BOX_OBJ + "f 1 2 9\n").encode())
+
+
+def test_what_an_obj_holds_instead_of_faces_is_said(tmp_path):
+    with pytest.raises(WsdemoError, match=r"point cloud\. Free-form curves and surfaces"):
+        open_mesh(write(tmp_path, "a.obj", (BOX_OBJ + "cstype bspline\n").encode()))
 
 
 # ---- PLY -----------------------------------------------------------------------------
@@ -164,6 +175,26 @@ def test_other_names_and_columns_of_a_ply_are_understood():
     assert facts(read_ply(ply(MIXED, extra="property uchar flags\n")))["volume"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("length", "index"), [("u2", "u2"), ("i4", "u1"), ("f4", "i4")])
+def test_lists_of_any_type_and_elements_in_between(order, length, index):
+    names = {"u1": "uint8", "u2": "ushort", "i4": "int", "f4": "float"}
+    kind = {"<": "little", ">": "big"}[order]
+    head = (
+        f"ply\nformat binary_{kind}_endian 1.0\ncomment the end_header follows\n"
+        "element camera 1\nproperty float f\nproperty list uchar short k\n"
+        "element vertex 8\nproperty float x\nproperty float y\nproperty float z\n"
+        f"element face 6\nproperty list {names[length]} {names[index]} vertex_index\nend_header\n"
+    )
+    body = (
+        np.array([1.5], f"{order}f4").tobytes() + b"\2" + np.array([7, 8], f"{order}i2").tobytes()
+    )
+    body += V.astype(f"{order}f4").tobytes()
+    for quad in QUADS:
+        body += np.array([4], order + length).tobytes() + np.array(quad, order + index).tobytes()
+    assert facts(read_ply(head.encode() + body))["volume"] == pytest.approx(1)
+
+
 def test_triangle_strips_of_a_ply_are_read():
     strip = [0, 1, 2, 3, -1, 4, 6, 5, 7]
     head = "ply\nformat ascii 1.0\nelement vertex 8\nproperty float x\nproperty float y\n"
@@ -197,7 +228,9 @@ def off(head="OFF\n12 8 0\n", more="", faces_more=""):
 @pytest.mark.parametrize("content", [
     off(), off("OFF 12 8 0\n"), off("12 8 0\n"), off("# c\nOFF # d\n\n12 8 # e\n"),
     off("COFF\n12 8 0\n", " 255 0 0 255", " 0.1 0.2 0.3"), off("NOFF\n12 8 0\n", " 0 0 1"),
-    off("OFF12 8 0\n"), off("4OFF\n12 8 0\n", " 1"), off().replace(b"\n", b"\r\n"),
+    off("off\n12 8 0\n"), off("OFF\n12 8\n18\n"), off("OFF\n12\n8\n0\n"),
+    off("OFF12 8 0\n"), " ".join(off().decode().split()).encode(),
+    off("4OFF\n12 8 0\n", " 1"), off().replace(b"\n", b"\r\n"),
 ])  # fmt: skip
 def test_off_and_its_kin_of_hexagons(content):
     assert facts(read_off(content))["volume"] == pytest.approx(2.598, abs=0.001)
@@ -206,6 +239,9 @@ def test_off_and_its_kin_of_hexagons(content):
 def test_off_is_refused_for_what_is_wrong_with_it():
     with pytest.raises(WsdemoError, match="promises 12 vertices and 9 faces"):
         read_off(off("OFF\n12 9 0\n"))
+    for end in (-20, -150):
+        with pytest.raises(WsdemoError, match="ends too early"):
+            read_off(off()[:end])
     with pytest.raises(WsdemoError, match="binary"):
         read_off(b"OFF BINARY\n\0\0\0\0")
 
@@ -220,11 +256,11 @@ def stl(count=12, data=RECORDS, head=b"\0" * 80):
     return head + struct.pack("<I", count) + data
 
 
-def text_stl(end="endsolid\n"):
+def text_stl(end="endsolid\n", corners=CORNERS):
     rows = "".join(
         "facet normal 0 0 0\nouter loop\n"
         + "".join("vertex {:g} {:g} {:g}\n".format(*p) for p in t)
-        + "endloop\nendfacet\n" for t in CORNERS
+        + "endloop\nendfacet\n" for t in corners
     )  # fmt: skip
     return ("solid a\n" + rows + end).encode()
 
@@ -233,6 +269,9 @@ def text_stl(end="endsolid\n"):
     stl(), stl(head=b"solid exported by x".ljust(80)), stl(0), stl(2**32 - 1),
     stl(data=RECORDS + bytes(37)), text_stl(), text_stl(""), text_stl().upper(),
     text_stl().replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + text_stl(),
+    text_stl().decode().encode("utf-16"), b"# by x\n" + text_stl(), text_stl()[8:],
+    text_stl().replace(b"endfacet\nfacet", b"endfacet\nendsolid\nsolid b\nfacet", 1),
+    text_stl().replace(b"0.5", b"5.0E-1"), text_stl(corners=V[QUADS]),
 ])  # fmt: skip
 def test_binary_and_text_stl_are_told_apart(content):
     assert facts(read_stl(content))["volume"] == pytest.approx(1)
@@ -240,6 +279,7 @@ def test_binary_and_text_stl_are_told_apart(content):
 
 def test_what_is_odd_about_an_stl_is_said_and_cut_off_ones_are_called_so():
     assert "37 bytes behind" in read_stl(stl(data=RECORDS + bytes(37))).notes[0]
+    assert "more than three corners" in read_stl(text_stl(corners=V[QUADS])).notes[0]
     assert "says 0 triangles; all 12" in read_stl(stl(0)).notes[0]
     for content in (stl(data=RECORDS[:-60]), stl(data=RECORDS[:-100]), text_stl()[:-120]):
         with pytest.raises(WsdemoError, match="ends too early"):
@@ -286,12 +326,13 @@ def zipped(**files: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in files.items():
-            archive.writestr(name.replace("_", "."), content)
+            archive.writestr(name if "." in name else name.replace("_", "."), content)
     return stream.getvalue()
 
 
 def test_the_one_mesh_of_a_zip_is_read(tmp_path):
-    mesh, report = open_mesh(write(tmp_path, "a.zip", zipped(a_ply=ply(MIXED), readme_txt=b"x")))
+    rest = {"readme_txt": b"x", "x/._a.ply": b"\0", "__MACOSX/b.ply": b"\0"}
+    mesh, report = open_mesh(write(tmp_path, "a.zip", zipped(a_ply=ply(MIXED), **rest)))
     assert statistics(mesh)["volume"] == pytest.approx(1)
     assert "a.ply of the zip" in report.notes[0]
     with pytest.raises(WsdemoError, match=r"Found 2: a\.ply, b\.stl"):

@@ -5,6 +5,7 @@ import json
 import struct
 import zipfile
 
+import DracoPy
 import numpy as np
 import pytest
 
@@ -153,6 +154,58 @@ def test_triangles_strips_and_fans(mode, index, tmp_path):
     assert facts["faces"] == 4
 
 
+def packed(vertices=V, faces=TRIANGLES, announced=None, **options) -> Scene:
+    """A scene whose mesh is packed by Draco."""
+    scene = Scene()
+    data = DracoPy.encode(vertices.astype(np.float32), faces.astype(np.uint32), **options)
+    count = len(DracoPy.decode(data).points)
+    scene.accessors += [
+        {"componentType": 5126, "count": count, "type": "VEC3"},
+        {"componentType": 5125, "count": 3 * len(faces) if announced is None else announced,
+         "type": "SCALAR"},
+    ]  # fmt: skip
+    extension = {"bufferView": scene.view(data), "attributes": {"POSITION": 0}}
+    primitive = {"attributes": {"POSITION": 0}, "indices": 1}
+    primitive["extensions"] = {"KHR_draco_mesh_compression": extension}
+    scene.meshes.append({"primitives": [primitive]})
+    return scene
+
+
+@pytest.mark.parametrize("level", [1, 7, 10])
+def test_what_draco_packs_is_unpacked(level, tmp_path):
+    scene = packed(compression_level=level)
+    content = scene.glb(
+        [{"mesh": 0, "scale": [-1, 2, 1]}], extensionsRequired=["KHR_draco_mesh_compression"]
+    )
+    _, facts, _ = opened(tmp_path, content)
+    assert facts["volume"] == pytest.approx(2, rel=1e-3)
+    assert facts["height"] == pytest.approx(2, rel=1e-3)
+
+
+def test_a_packed_mesh_that_is_damaged_or_holds_more_than_it_says_is_refused(tmp_path):
+    with pytest.raises(WsdemoError, match="12 faces where its glTF says 1"):
+        opened(tmp_path, packed(announced=1).glb([{"mesh": 0}]))
+    for cut in (5, 30, 60):
+        scene = packed()
+        scene.body = scene.body[:cut] + b"\xff" * (len(scene.body) - cut)
+        with pytest.raises(WsdemoError, match="Draco"):
+            opened(tmp_path, scene.glb([{"mesh": 0}]))
+
+
+def test_quantised_and_interleaved_numbers_are_read(tmp_path):
+    scene = Scene()
+    rows = np.zeros(8, np.dtype([("place", "<i2", 3), ("gap", "<i2"), ("normal", "i1", 4)]))
+    rows["place"] = np.round(V * 2 * 32767)
+    view = scene.view(rows.tobytes())
+    scene.views[view]["byteStride"] = rows.itemsize
+    scene.accessors.append({"bufferView": view, "componentType": 5122, "normalized": True,
+                            "count": 8, "type": "VEC3"})  # fmt: skip
+    index = scene.add(TRIANGLES.astype("<u2").ravel(), 5123, "SCALAR")
+    scene.meshes.append({"primitives": [{"attributes": {"POSITION": 0}, "indices": index}]})
+    content = scene.glb([{"mesh": 0}], extensionsRequired=["KHR_mesh_quantization"])
+    assert opened(tmp_path, content)[1]["volume"] == pytest.approx(8, rel=1e-3)
+
+
 def test_a_mirroring_node_keeps_faces_outward(tmp_path):
     scene = Scene()
     _, facts, _ = opened(tmp_path, scene.glb([{"mesh": scene.mesh(V), "scale": [-1, 1, 1]}]))
@@ -173,6 +226,9 @@ def test_buffers_come_from_data_uris_files_beside_several_files_and_zips(tmp_pat
     nodes = [{"mesh": scene.mesh(V)}]
     data = "data:application/octet-stream;base64," + base64.b64encode(scene.body).decode()
     assert opened(tmp_path, scene.tree(nodes, uri=data), "a.gltf")[1]["volume"] == pytest.approx(1)
+    for spelled in (data.replace("+", "%2B").replace("=", "%3D"), "DATA" + data[4:].rstrip("=")):
+        found = opened(tmp_path, scene.tree(nodes, uri=spelled), "a.gltf")[1]
+        assert found["volume"] == pytest.approx(1)
     text = scene.tree(nodes, uri="my%20scene.bin")
     with pytest.raises(WsdemoError, match=r"another file, 'my%20scene\.bin'"):
         opened(tmp_path, text, "b.gltf")

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_PICTURE_BYTES
@@ -137,12 +137,17 @@ BAD = {
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Not a picture"),
     "pdf": (b"%PDF-1.7 " + bytes(100), "Not a picture"),
     "cut jpeg": (GOOD_JPEG[: len(GOOD_JPEG) // 2], "Picture cut off"),
-    "cut png": (encode(gradient())[:80], "Picture unreadable"),
+    "cut png": (encode(gradient())[:80], "Picture cut off"),
+    "cut webp": (encode(gradient(), "WEBP")[:-20], "Picture cut off"),
+    "cut gif": (encode(gradient(200, 200), "GIF")[:-900], "Picture cut off"),
+    "cut tiff": (encode(gradient(200, 200), "TIFF")[:-900], "Picture cut off"),
+    "cut bmp": (encode(gradient(), "BMP")[:-900], "Picture cut off"),
+    "cut avif": (encode(gradient(), "AVIF")[:-20], "Picture cut off"),
     "one pixel": (encode(Image.new("RGB", (1, 1))), "Picture too small"),
     "thin": (encode(Image.new("RGB", (500, 3))), "Picture too small"),
     "20,000 a side": (png_header(20_000, 20_000), "Picture too large"),
     "bomb": (png_header(2**31 - 1, 2**31 - 1), "Picture too large|Picture unreadable"),
-    "pixels missing": (png_header(300, 300), "Picture unreadable"),
+    "pixels missing": (png_header(300, 300), "Picture cut off"),
     "too many bytes": (b"\xff\xd8" + bytes(MAX_PICTURE_BYTES), "Picture too large"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "Not a picture"),
 }
@@ -337,8 +342,19 @@ def test_a_zoom_into_a_large_jpeg_sees_all_of_its_pixels():
 
 @pytest.mark.parametrize(("start", "word"), [
     (b"8BPS", "PSD"), (b"\xff\x0a", "JPEG XL"), (b"<!DOCTYPE html>", "web page"),
-    (b"version https://git-lfs", "Git LFS"), (b"\0\0\0\x18ftypisom", "video"), (b"%PDF-1", "PDF"),
+    (b"version https://git-lfs", "Git LFS"),
+    (b"RIFF\0\0\0\0AVI ", "video"), (b"qoif", "QOI"),
+    (b"\0\0\0\x18ftypisom", "video"), (b"%PDF-1", "PDF"),
 ])  # fmt: skip
 def test_strangers_are_named(start, word):
     with pytest.raises(WsdemoError, match=word):
         open_picture(start + bytes(200))
+
+
+@pytest.mark.parametrize("tags", [{50706: b"\1\4\0\0"}, {254: 1, 330: (8,)}], ids=["DNG", "NEF"])
+def test_a_raw_photo_is_not_taken_for_its_small_preview(tags):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        info[tag] = value
+    with pytest.raises(WsdemoError, match="raw photo"):
+        open_picture(encode(gradient(), "TIFF", tiffinfo=info))

@@ -287,7 +287,6 @@ def test_a_scene_that_contains_itself_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("extension", "words"),
     [
-        ("KHR_draco_mesh_compression", "compressed by Draco"),
         ("EXT_meshopt_compression", "compressed by meshopt"),
         ("ACME_voxels", "stored in a special way"),
     ],

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import trimesh
 
-from tests.media.shapes import ball, from_trimesh
+from tests.media.shapes import ball, box, from_trimesh
 from wsdemo.domains.shape_fitting import load_mesh, reference_surface
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_NEAR_FACES
 from wsdemo.media.mesh_files import check_mesh, mesh_bytes
-from wsdemo.media.meshes import Mesh, Pose, is_watertight, normalise, statistics, upright
+from wsdemo.media.meshes import STAND, Mesh, Pose, is_watertight, normalise, statistics
 from wsdemo.media.remesh import eased, split_long_edges
 from wsdemo.media.sdf import is_inside, near_faces
 from wsdemo.media.solids import as_solid
+from wsdemo.media.upright import upright
 
 
 def moved(mesh: Mesh, x: float, scale: float = 1.0, is_flipped: bool = False) -> Mesh:
@@ -161,3 +162,41 @@ def test_upward_axes_by_format_and_by_wish():
     assert Pose().up == "y"
     with pytest.raises(WsdemoError, match="Unknown axis"):
         upright(mesh, "x", "stl")
+
+
+def test_a_sheet_through_a_body_is_a_plate_and_said():
+    corners = np.array([[-2, -2, 0], [2, -2, 0], [2, 2, 0], [-2, 2, 0]], dtype=float) * 0.4
+    whole = ball(0.4)
+    faces = np.array([[0, 1, 2], [0, 2, 3]]) + len(whole.vertices)
+    both = Mesh(np.concatenate([whole.vertices, corners]), np.concatenate([whole.faces, faces]))
+    solid, _, notes = as_solid(both)
+    assert any("were made plates" in note for note in notes)
+    outside = np.array([[0.7, 0.7, 0.0], [0.7, 0.7, 0.1], [0.0, 0.0, 0.2]])
+    assert is_inside(solid, outside).tolist() == [True, False, True]
+
+
+def chair(up: str = "y") -> Mesh:
+    """A seat, a back and four legs."""
+    parts = [((0, 0.45, 0), (0.5, 0.06, 0.5)), ((0, 0.75, -0.22), (0.5, 0.55, 0.06))]
+    parts += [((x, 0.2, z), (0.06, 0.42, 0.06)) for x in (-0.2, 0.2) for z in (-0.2, 0.2)]
+    joined = trimesh.util.concatenate(
+        [trimesh.creation.box(size).apply_translation(place) for place, size in parts]
+    )
+    standing = from_trimesh(joined)
+    return standing if up == "y" else Mesh(standing.vertices @ STAND, standing.faces)
+
+
+@pytest.mark.parametrize("kind", ["obj", "ply", "off"])
+def test_a_chair_that_lies_on_its_back_is_put_on_its_feet_and_that_is_said(kind):
+    for up in ("y", "z"):
+        turned, axis, notes = upright(chair(up), "auto", kind)
+        assert axis == up
+        assert f"Taken as {up}-up, " in notes[0]
+        assert ("by how it lies" in notes[0]) == (up == "z")
+        np.testing.assert_allclose(turned.vertices, chair().vertices, atol=1e-12)
+    assert upright(chair("z"), "auto", "glb")[1:] == ("y", ())
+
+
+def test_what_looks_alike_from_all_sides_keeps_its_axis():
+    for mesh in (ball(), box(1, 1, 1), box(0.1, 1, 0.1), box(1, 0.1, 0.3)):
+        assert [upright(mesh, "auto", kind)[1] for kind in ("obj", "ply", "off")] == ["y"] * 3

@@ -13,6 +13,7 @@ from wsdemo.lol.data.collection import load_collection
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.loras import celeba_lora
 from wsdemo.train.loras.celeba_lora import MIN_PICTURES, load_celebrities, make_plan, write_toy
+from wsdemo.train.loras.making import needed
 from wsdemo.train.loras.stable_diffusion import TARGETS, Settings, Studio
 
 for package in ("diffusers", "peft", "transformers"):
@@ -186,7 +187,7 @@ def test_stable_diffusion_1_has_the_64_pairs_of_the_paper():
 
 def test_a_missing_package_is_told_with_what_to_install():
     with pytest.raises(WsdemoError) as caught:
-        celeba_lora.needed("no_such_package_here")
+        needed("no_such_package_here")
     assert "pip install" in caught.value.hint
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import trimesh
+from gradio.data_classes import FileData
 from PIL import Image
 
 from tests.media.shapes import ball
@@ -21,9 +23,10 @@ from wsdemo.errors import WsdemoError
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.fields import fit_tab, sample_tab
+from wsdemo.ui.fields import closely, fit_layout, fit_tab, sample_tab
+from wsdemo.ui.fields.photo import files_input
 
-PHOTO = str(Path(fit_tab.EXAMPLES) / "astronaut.png")
+PHOTO = str(Path(fit_layout.EXAMPLES) / "astronaut.png")
 SKIP = gr.skip()
 
 
@@ -77,14 +80,24 @@ def test_stopping_leaves_weights_that_belong_to_the_pictures(monkeypatch):
 def test_a_chosen_face_comes_with_its_picture_its_file_and_its_neighbour():
     drawn, pictures = sample_tab.examples(FACES)
     assert len(pictures) == len(drawn[1])
-    shown, around, near, words, file, _ = sample_tab.inspect([FACES], drawn, 1, {"size": 128})
+    shown, around, near, words, file, _ = closely.inspect([FACES], drawn, 1, {"size": 128})
     assert shown.size == (128, 128)
     assert around is None
-    assert near.size == (sample_tab.THUMBNAIL, sample_tab.THUMBNAIL)
+    assert near.size == (closely.SIDE, closely.SIDE)
     assert "Nearest training face in weight space" in words
     assert np.array_equal(open_instance(Path(file)).weights.numpy(), drawn[1][1])
     with pytest.raises(WsdemoError, match="no such face"):
-        sample_tab.inspect([FACES], drawn, 99, {})
+        closely.inspect([FACES], drawn, 99, {})
+
+
+def test_the_nearest_training_face_can_be_shown_instead():
+    drawn, _ = sample_tab.examples(FACES)
+    _, _, near = closely.chosen_one([FACES], drawn, 1)
+    shown, _, beside, words, file, _ = closely.neighbour([FACES], drawn, 1, {"size": 64})
+    assert shown.size == (64, 64)
+    assert is_skip(beside)  # it is already there
+    assert near.name in words
+    assert torch.allclose(open_instance(Path(file)).weights, near.weights, atol=1e-3)
 
 
 def test_a_fit_first_clears_what_an_older_one_left():
@@ -151,13 +164,36 @@ def test_a_fit_says_that_it_measures_and_ends_with_everything(mesh):
     assert "PLY and STL keep 7 digits" in last["facts"]  # the ball stood far away
 
 
+def test_files_that_belong_together_are_read_together_and_the_axis_is_chosen(tmp_path):
+    files = trimesh.exchange.gltf.export_gltf(trimesh.Scene(trimesh.creation.box((1, 2, 3))))
+    paths = [tmp_path / str(i) / name for i, name in enumerate(files)]  # uploads lie apart
+    for path, content in zip(paths, files.values(), strict=True):
+        path.parent.mkdir()
+        path.write_bytes(content)
+    given = [str(path) for path in paths]
+    picture, said = fit_tab.look(SHAPES, given, {"up": "z"})
+    assert picture is not None
+    assert "GLTF: 12 faces" in said
+    assert fit_tab.opened(SHAPES, given, {"up": "z"}).facts["z_up"] == 1.0
+    alone = next(path for path in given if path.endswith(".gltf"))
+    with pytest.raises(WsdemoError, match="not here"):
+        fit_tab.look(SHAPES, [alone], {"up": "auto"})
+
+
+def test_a_caller_may_send_one_file_where_several_are_taken(mesh):
+    files = files_input()
+    one = FileData(path=mesh, orig_name=Path(mesh).name).model_dump()
+    for given in (one, [one]):
+        assert files.preprocess(files.data_model(root=given)) == [mesh]
+
+
 def test_endpoints_have_the_names_and_parameters_that_programs_use():
     known = build_blocks().get_api_info()["named_endpoints"]
     assert sorted(known) == [
         "/blend", "/blend_shapes", "/compare_loras", "/decode_instance", "/decode_shape",
         "/edit_face", "/export_lora", "/fit_mesh", "/fit_picture", "/inspect_lora", "/merge_loras",
-        "/place_instance", "/predict_lora", "/predict_many", "/regauge_lora", "/resize_lora",
-        "/sample_faces", "/sample_shapes", "/walk_shapes",
+        "/place_instance", "/predict_from_hub", "/predict_lora", "/predict_many", "/regauge_lora",
+        "/resize_lora", "/sample_faces", "/sample_shapes", "/walk_shapes",
     ]  # fmt: skip
     parameters = {
         name: " ".join(p["parameter_name"] for p in known[name]["parameters"]) for name in known
@@ -165,7 +201,7 @@ def test_endpoints_have_the_names_and_parameters_that_programs_use():
     assert parameters["/sample_faces"] == "count seed steps guidance wanted unwanted temperature"
     assert parameters["/sample_shapes"] == ("family category count seed steps guidance temperature")
     assert parameters["/fit_picture"] == "path x y zoom preset"
-    assert parameters["/fit_mesh"] == "path base preset largest"
+    assert parameters["/fit_mesh"] == "path base preset largest up"
     assert parameters["/decode_instance"] == "path size"
     assert parameters["/decode_shape"] == "path resolution largest"
     assert parameters["/blend"] == parameters["/blend_shapes"] == "a b share"

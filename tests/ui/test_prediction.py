@@ -22,7 +22,16 @@ from wsdemo.lora.geometry import measure
 from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.reader import read_lora
 from wsdemo.lora.reading import Reading
-from wsdemo.ui.lora import examples, many, own_predictor, pairing, prediction, readings
+from wsdemo.ui.lora import (
+    examples,
+    many,
+    many_rows,
+    many_view,
+    own_predictor,
+    pairing,
+    prediction,
+    readings,
+)
 from wsdemo.ui.shared.text import text_of
 
 
@@ -49,16 +58,16 @@ def test_many_files_give_a_row_each_with_passport_and_prediction_or_the_reason(t
     foreign = write(tmp_path / "foreign.safetensors", tensors, meta)
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(BAD["a web page"])
-    *told, (table, csv, said) = many.batch([good, str(foreign), str(bad)])
-    assert [step[2] for step in told] == [f"Reading {i} of 3 …" for i in (1, 2, 3)]
-    assert said.startswith("2 of 3 read, 1 predicted")
+    first, *_, (table, csv, said, *_) = many.batch([good, str(foreign), str(bad)])
+    assert "Reading 1 of 3" in first[2]
+    assert "2 of 3 read, 1 predicted" in said
     heads, rows = table.value["headers"], table.value["data"]
-    assert heads[:9] == ["file", *many.PASSPORT]
+    assert heads[:10] == ["file", *many_view.PASSPORT]
     assert len(rows) == 3
     first, second, third = (dict(zip(heads, row, strict=True)) for row in rows)
     assert first["predictor"].startswith("lol-")
     assert not first["reason"]
-    assert all(isinstance(v, float) for v in rows[0][9:])
+    assert all(isinstance(v, float) for v in rows[0][10:])
     lora = read_lora(foreign)
     assert second["family"] == "kohya"
     assert second["base"] == "sdxl_base_v1-0"
@@ -82,8 +91,8 @@ def test_one_configuration_serves_the_peft_files_of_a_batch(tmp_path):
         for name in ("double prefix", "kohya")
     }
     peft, kohya = files.values()
-    *_, (table, _, said) = many.batch([peft, str(config), kohya])
-    assert said.startswith("2 of 2 read")
+    *_, (table, _, said, *_) = many.batch([peft, str(config), kohya])
+    assert "2 of 2 read" in said
     place = table.value["headers"].index("base")
     assert table.value["data"][0][place] == "acme/base"
     assert table.value["data"][1][place] != "acme/base"
@@ -102,11 +111,11 @@ def test_a_batch_says_what_a_file_of_a_known_family_lacks(tmp_path):
     for name, (n, m) in known.signature.shapes.items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = torch.ones(8, m)
         tensors[f"base_model.model.{name}.lora_B.weight"] = torch.ones(n, 8)
-    row = many.batch_row(write(tmp_path / "adapter_model.safetensors", tensors, {}))
+    row = many_rows.file_row(write(tmp_path / "adapter_model.safetensors", tensors, {}))
     assert row["predictor"] == "lol-smollm"
     assert row["reason"].endswith("Give it with its adapter_config.json.")
     config = {"base_model_name_or_path": known.base, "r": 8, "lora_alpha": 8}
-    row = many.batch_row(tmp_path / "adapter_model.safetensors", (), config)
+    row = many_rows.file_row(tmp_path / "adapter_model.safetensors", (), config)
     assert "outside the training LoRAs" in row["reason"]
 
 
@@ -128,9 +137,9 @@ def test_a_new_file_empties_the_gauge_exhibit():
 def test_a_batch_in_which_nothing_is_read_has_the_same_columns(tmp_path):
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(BAD["a web page"])
-    *_, (table, _, said) = many.batch([str(bad)])
-    assert table.value["headers"] == ["file", *many.PASSPORT]
-    assert said.startswith("0 of 1 read")
+    *_, (table, _, said, *_) = many.batch([str(bad)])
+    assert table.value["headers"] == ["file", *many_view.PASSPORT]
+    assert "0 of 1 read" in said
 
 
 def test_what_does_not_merge_is_refused(tmp_path):
@@ -214,7 +223,7 @@ def test_the_configuration_of_a_batch_serves_all_families_whose_scale_it_holds(n
     else:
         tensors = families()[name][0]
     path = write(tmp_path / "alone" / "x.safetensors", tensors, {})
-    row = many.batch_row(path, (), config)
+    row = many_rows.file_row(path, (), config)
     assert row["family"].startswith(name)
     assert row["base"] == "acme/base"
     assert row["norm"] == pytest.approx(measure(read_lora(path, config)).frobenius, rel=1e-3)

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.generate.principal import principal_directions
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,7 @@ class Principal:
     def fit(cls, weights: Tensor, count: int) -> "Principal":
         """The leading directions of (n, D) weights, at most n − 1."""
         mean = weights.mean(0)
-        centred = (weights - mean).double()
-        values, vectors = torch.linalg.eigh(centred @ centred.T)
-        K = min(count, len(weights) - 1)
-        keep = values.flip(0)[:K].clamp(min=1e-12)
-        basis = centred.T @ (vectors.flip(1)[:, :K] / keep.sqrt())
+        _, basis = principal_directions((weights - mean).double(), count)
         return cls(mean, basis.float())
 
     def __call__(self, weights: Tensor) -> Tensor:
@@ -94,12 +91,12 @@ def cluster_agreement(x: Tensor, labels: Tensor, seeds: int = 3) -> tuple[float,
     check_labels(x, labels)
     k = len(labels.unique())
     truth = labels.numpy()
-    found = [
+    clusterings = [
         KMeans(k, n_init=10, random_state=s).fit_predict(x.numpy().astype(np.float64))
         for s in range(seeds)
     ]
-    ari = float(np.mean([adjusted_rand_score(truth, f) for f in found]))
-    return ari, float(np.mean([normalized_mutual_info_score(truth, f) for f in found]))
+    ari = float(np.mean([adjusted_rand_score(truth, f) for f in clusterings]))
+    return ari, float(np.mean([normalized_mutual_info_score(truth, f) for f in clusterings]))
 
 
 def logistic() -> object:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsdemo.cli.files import PICTURE, WEIGHTS, existing, folder_for, output
 from wsdemo.domains.domain import Domain, FitOptions, Option
-from wsdemo.domains.fitting import fit_original
+from wsdemo.domains.fitting import check_options, fit_original
 from wsdemo.domains.instances import (
     canonical,
     decode,
@@ -54,11 +54,11 @@ def values_of(
     Raises:
         WsdemoError: A value is out of range, or of an option that does not apply.
     """
-    own = {option.name for option in options}
-    for option in {o.name: o for o in others if o.name not in own}.values():
+    names = {option.name for option in options}
+    for option in {o.name: o for o in others if o.name not in names}.values():
         if getattr(args, option.name) is not None:
             raise does_not_apply(option.flag_name, domain)
-    return domain.chosen(options, {name: getattr(args, name) for name in own})
+    return domain.chosen(options, {name: getattr(args, name) for name in names})
 
 
 def does_not_apply(flag: str, domain: Domain) -> WsdemoError:
@@ -159,11 +159,11 @@ def domain_to_fit(path: Path, base: str | None) -> Domain:
     Raises:
         WsdemoError: The one asked for reads no such files.
     """
-    found = domain_reading(path, DOMAINS.values())
+    reader = domain_reading(path, DOMAINS.values())
     if base is None:
-        return found
+        return reader
     asked = domain_named(base)
-    if asked.kind == found.kind:
+    if asked.kind == reader.kind:
         return asked
     raise WsdemoError(
         "Option does not apply",
@@ -207,6 +207,7 @@ def run_fit(args: argparse.Namespace) -> Result:
     others = [option for d in DOMAINS.values() for option in d.framing]
     framing = values_of(domain, domain.framing, others, args)
     out = output(args.out, WEIGHTS, args.input)
+    check_options(domain, options)
     began = time.monotonic()
     original = domain.open(domain, args.input, **framing)
     reading = time.monotonic() - began

@@ -14,9 +14,9 @@ Result = dict[str, Any]
 
 
 def run_build(args: argparse.Namespace) -> Result:
-    """``library build FOLDER|LIST``: a row a LoRA; what is there already is kept."""
+    """``library build FOLDER|LIST|hf://owner``: a row a LoRA; what is there already is kept."""
     check_range("workers", args.workers, 1, MAX_WORKERS)
-    done = build(args.source, args.out, report, args.workers)
+    done = build(args.source, args.out, report, args.workers, args.ray)
     return {
         "read": done.read,
         "failed": done.failed,

@@ -20,10 +20,16 @@ def add_library_verb(verbs: Any, make_parser: Any) -> str:
         parser.set_defaults(run=later("library", f"run_{name}"))
         return parser
 
-    made = sub("build", "Read all LoRAs of a folder or a list that are new or changed.")
-    made.add_argument("source", type=Path, metavar="FOLDER_OR_LIST", help="or a file of paths")
+    made = sub("build", "Read all LoRAs of a folder, a list or the Hub that are new or changed.")
+    made.add_argument(
+        "source", metavar="FOLDER_OR_LIST_OR_HF",
+        help="a folder, a file of paths, hf://owner, hf://owner/name, hf://collections/owner/slug",
+    )  # fmt: skip
     made.add_argument("--out", type=Path, required=True, help="folder of the library")
     made.add_argument("--workers", type=int, default=1, help=f"processes, 1 to {MAX_WORKERS}")
+    made.add_argument(
+        "--ray", default="", metavar="ADDRESS", help="read on a Ray cluster; local: here"
+    )
     asked = sub("find", "Show the LoRAs that satisfy a condition in SQL.")
     asked.add_argument("condition", help="such as: base = 'SDXL' and rank > 64")
     asked.add_argument(

@@ -1,6 +1,7 @@
 """The command line's verbs that learn on LoRAs: predict, lol train, evaluate, list, examples."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -14,7 +15,7 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.errors import WsdemoError, check_range
 from wsdemo.files import write_whole
 from wsdemo.hub.reference import looks_like_reference
-from wsdemo.limits import MAX_ENSEMBLE
+from wsdemo.limits import MAX_ENSEMBLE, MAX_IMPORTED_FILES
 from wsdemo.lol.data.collection import Collection, load_collection
 from wsdemo.lol.models.memory import affordable
 from wsdemo.lol.models.networks import MODELS
@@ -56,10 +57,10 @@ def lora_file(text: str) -> Path:
         raise WsdemoError("File not found", f"{text} is not a file.", "Check the path.")
     from wsdemo.hub import client as hub  # huggingface_hub takes a second to import
 
-    found, repository, candidate = hub.fetch_file(text, hub.own_token(), judge_header)
+    file, repository, candidate = hub.fetch_file(text, hub.own_token(), judge_header)
     kept = " (offline: the copy on this machine)" if repository.is_offline else ""
     report(f"{repository.repo}@{repository.commit}:{candidate.path}{kept}")
-    return found
+    return file
 
 
 def own_token(texts: Sequence[str]) -> str | None:
@@ -77,9 +78,9 @@ def run_predict(args: argparse.Namespace) -> Result:
     path = lora_file(args.input)
     started = time.monotonic()
     reading = read(path)
-    found = ask(reading, predictors)[0].to_dict(time.monotonic() - started)
+    answer = ask(reading, predictors)[0].to_dict(time.monotonic() - started)
     origin = origin_of(reading.lora.config)
-    return found | ({"origin": origin} if origin else {})
+    return answer | ({"origin": origin} if origin else {})
 
 
 def report(text: str) -> None:
@@ -119,9 +120,9 @@ def run_train(args: argparse.Namespace) -> Result:
     )  # fmt: skip
     for models_of in predictor.tasks.values():
         task = models_of.task
-        if said := caveat(task, best_row(rows[task.name], OWN_PARAMETERS), OWN_PARAMETERS):
-            notes.append(said)
-    comparison = {t: [r.to_dict() for r in own] for t, own in rows.items()}
+        if remark := caveat(task, best_row(rows[task.name], OWN_PARAMETERS), OWN_PARAMETERS):
+            notes.append(remark)
+    comparison = {t: [r.to_dict() for r in compared] for t, compared in rows.items()}
     extra = {**about, "notes": notes, "comparison": comparison, "seeds": args.seeds}
     file = out / "predictor.safetensors"
     save_predictor(file, predictor, without_nan(extra))
@@ -169,14 +170,14 @@ def run_evaluate(args: argparse.Namespace) -> Result:
     unseen, notes = load_unseen(args.loras, args.labels, predictor, seen)
     for note in notes:
         report(note)
-    found: Result = {}
+    figures: Result = {}
     for name, models in predictor.tasks.items():
         test = unseen.known(models.task)
-        found[name] = {"test_loras": len(test.names)}
+        figures[name] = {"test_loras": len(test.names)}
         if test.names:
             out = models.outputs(test.pairs)
-            found[name] |= task_metrics(models.task, out, test.targets(models.task), models.std)
-    return without_nan({"predictor": predictor.name, "tasks": found, "notes": notes})
+            figures[name] |= task_metrics(models.task, out, test.targets(models.task), models.std)
+    return without_nan({"predictor": predictor.name, "tasks": figures, "notes": notes})
 
 
 def run_list(args: argparse.Namespace) -> Result:
@@ -196,6 +197,21 @@ def run_list(args: argparse.Namespace) -> Result:
     }
 
 
+def run_import(args: argparse.Namespace) -> Result:
+    """``lol import``: a public collection as a folder of LoRAs with labels.csv."""
+    from wsdemo.hub import client  # huggingface_hub takes a second to import
+    from wsdemo.lol.imports.importing import LABELS, import_collection
+
+    if args.most is not None:
+        check_range("most", args.most, 1, MAX_IMPORTED_FILES)
+    done = import_collection(
+        args.source, args.out, report, client.own_token(), base=args.base, most=args.most,
+        allow_missing=args.allow_missing,
+    )  # fmt: skip
+    facts = dataclasses.asdict(done) | {"labels": str(args.out / LABELS)}
+    return facts | {"seconds": round(done.seconds, 3)}
+
+
 def run_examples(args: argparse.Namespace) -> Result:
     """``lol examples``: writes the shipped test LoRAs with their true labels."""
     out: Path = args.out
@@ -204,9 +220,9 @@ def run_examples(args: argparse.Namespace) -> Result:
     tensors, meta = load_checkpoint(DIRECTORY / f"{EXAMPLES}.safetensors")
     files = []
     for i, entry in enumerate(meta["loras"]):
-        own = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{i}/")}
+        lora = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{i}/")}
         path = out / f"{entry['name']}.safetensors"
-        write_whole(path, save(own, metadata=entry["metadata"]))
+        write_whole(path, save(lora, metadata=entry["metadata"]))
         files.append({"file": str(path), "family": entry["family"], "labels": entry["labels"]})
     write_whole(out / "labels.json", json.dumps(files, indent=1))
     return {"files": files}

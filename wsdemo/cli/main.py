@@ -16,6 +16,7 @@ from wsdemo.cli.library_verbs import add_library_verb
 from wsdemo.cli.lora_verbs import add_lora_verbs
 from wsdemo.cli.parser import Parser, by_subject
 from wsdemo.cli.shell import run_command
+from wsdemo.cli.space import add_space_verb
 from wsdemo.cli.verbs import add_field_verbs, add_lol_verbs, add_map_verbs
 from wsdemo.hub.checkpoints import use_named_repository
 from wsdemo.runtime import choose_threads, tune_allocator
@@ -112,6 +113,7 @@ def build_parser(given: Sequence[str]) -> Parser:
     texts["library"] = add_library_verb(verbs, Parser)
     add_map_verbs(verb, existing, given)
     add_app_verb(verb)
+    add_space_verb(verb)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
     verb("doctor", run_doctor, "Say what is installed and whether it works.")
     parser.usage = "wsdemo [-h] [--version] VERB ..."

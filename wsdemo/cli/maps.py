@@ -27,19 +27,19 @@ def run_clusters(args: argparse.Namespace) -> Result:
 def run_neighbours(args: argparse.Namespace) -> Result:
     """``neighbours INSTANCE``: the fitted instances whose weights lie nearest."""
     instance = open_instance(args.input)
-    found = weight_map(domain_of(instance).name)
-    placed = place(found, instance, count=args.count)
+    map_ = weight_map(domain_of(instance).name)
+    placed = place(map_, instance, count=args.count)
     return {
-        "map": found.name,
+        "map": map_.name,
         "position": list(placed.position),
         "percentile": placed.percentile,
         "neighbours": [
             {
-                "name": found.names[i],
+                "name": map_.names[i],
                 "distance": distance,
-                "held_out": bool(found.is_held_out[i]),
+                "held_out": bool(map_.is_held_out[i]),
                 "labels": [
-                    n for n, v in zip(found.label_names, found.labels[i].tolist(), strict=True) if v
+                    n for n, v in zip(map_.label_names, map_.labels[i].tolist(), strict=True) if v
                 ],
             }
             for i, distance in placed.neighbours
@@ -69,9 +69,9 @@ def run_edit(args: argparse.Namespace) -> Result:
     """``edit INSTANCE --attribute``: moves an instance along an attribute's direction."""
     out: Path = args.out
     check_output(out, WEIGHTS, args.input)
-    found = editable_maps()[0]
-    instance = open_instance(args.input, found.domain.kind)
-    moved = edited(found, instance, args.attribute, args.strength, not args.plain)
+    map_ = editable_maps()[0]
+    instance = open_instance(args.input, map_.domain.kind)
+    moved = edited(map_, instance, args.attribute, args.strength, not args.plain)
     return {
         "file": str(out),
         "bytes": moved.instance.save(out),

@@ -48,8 +48,8 @@ def compare_loras(first: str, second: str) -> Result:
         second: Likewise.
     """
     files = argparse.Namespace(first=cli_lol.lora_file(first), second=cli_lol.lora_file(second))
-    found = cli_lora.run_compare(files)
-    return {k: v for k, v in found.items() if k != "modules"} | {"modules": found["modules"][:20]}
+    comparison = cli_lora.run_compare(files)
+    return comparison | {"modules": comparison["modules"][:20]}
 
 
 TOOLS: tuple[Callable[..., Result], ...] = (inspect_lora, predict_lora, compare_loras)

@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
 def by_subject(texts: Mapping[str, str]) -> str:
     """The verbs (name → what it does) under their subjects, as the end of the help."""
-    others = [name for name in texts if not any(name in own for own in SUBJECTS.values())]
+    others = [name for name in texts if not any(name in verbs for verbs in SUBJECTS.values())]
     lines = []
     for subject, names in {**SUBJECTS, "this installation": others}.items():
         listed = [name for name in names if name in texts]

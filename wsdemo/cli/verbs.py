@@ -235,7 +235,7 @@ def add_map_verbs(verb: Any, existing: Any, given: Sequence[str]) -> None:
 def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> str:
     """Adds predict, and lol train, evaluate, list, examples; returns what lol does."""
 
-    def own(parser: argparse.ArgumentParser) -> None:
+    def predictor_option(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--predictor",
             action="append",
@@ -250,7 +250,7 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> s
     predict = verb("predict", later("lol", "run_predict"),
                    "Predict a LoRA's labels from its weights.")  # fmt: skip
     predict.add_argument("input", metavar="FILE_OR_REPO", help=".safetensors, or owner/name")
-    own(predict)
+    predictor_option(predict)
     about = "Train and judge predictors of LoRAs."
     lol = verbs.add_parser("lol", help=about, description=about)
     inner = lol.add_subparsers(dest="lol_verb", required=True, parser_class=make_parser)
@@ -275,7 +275,18 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> s
     evaluate.add_argument(
         "--predictor", required=True, metavar="PATH_OR_REPO", help="what lol train wrote"
     )
-    own(sub("list", "List the predictors that are there."))
+    predictor_option(sub("list", "List the predictors that are there."))
+    taken = sub("import", "Write a public collection as a folder with labels.csv.", writes)
+    taken.add_argument(
+        "source", metavar="SOURCE",
+        help="owner/name, datasets/owner/name[:subset], owner, collections/owner/slug, or a folder",
+    )  # fmt: skip
+    taken.add_argument("--out", type=Path, required=True, help="folder; what is there is kept")
+    taken.add_argument("--base", default="", help="of several base models, the one to take")
+    taken.add_argument("--most", type=int, default=None, help="LoRAs at the most; default: all")
+    taken.add_argument(
+        "--allow-missing", action="store_true", help="do without files that cannot be fetched"
+    )
     examples = sub("examples", "Write the shipped test LoRAs and their labels.", writes)
     examples.add_argument("--out", type=Path, required=True, help="folder")
     return about

@@ -1,6 +1,5 @@
 """Faces: pictures of a size that the base's metadata state, as fields of colours over a square."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from wsdemo.domains.domain import (
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.base import pixel_grid
-from wsdemo.fields.fit import FitConfig
+from wsdemo.fields.fit import FitConfig, psnr_from_mse
 from wsdemo.fields.instance import Instance
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.limits import MAX_RENDER_SIDE, MIN_RENDER_SIDE
@@ -102,8 +101,10 @@ def decode(domain: Domain, instances: Sequence[Instance], size: int | None = Non
 
 def picture(shown: Tensor, size: int) -> Image.Image:
     """A decoded face at a number of pixels a side."""
-    own = to_picture(shown)
-    return own if own.size == (size, size) else own.resize((size, size), Image.Resampling.BICUBIC)
+    face = to_picture(shown)
+    if face.size == (size, size):
+        return face
+    return face.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def facts(shown: Tensor, *_: Any) -> dict[str, Any]:
@@ -131,8 +132,8 @@ def measurer(first: Tensor, last: Tensor) -> Measurer:
 
 def nearness(step: Mapping[str, float]) -> float:
     """PSNR in dB to the nearer end."""
-    mse = min(step["to_first"], step["to_second"])
-    return min(EQUAL, -10 * math.log10(max(mse, 1e-12)))
+    mse = torch.tensor(min(step["to_first"], step["to_second"]), dtype=torch.float64)
+    return min(EQUAL, float(psnr_from_mse(mse, peak=1.0)))
 
 
 LABELS = {

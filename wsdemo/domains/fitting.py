@@ -14,7 +14,7 @@ from wsdemo.domains.domain import Domain, FitOptions, Original, Shown
 from wsdemo.domains.instances import decode_one, make_instance, preview
 from wsdemo.domains.models import adapter_of, encoder_of
 from wsdemo.errors import check_range
-from wsdemo.fields.adapters import Adapter
+from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.fit import FitConfig, budget, fit, load_optimizer, psnr_from_mse, too_few
 from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_FIT_SECONDS, MAX_FIT_STEPS, MAX_SEED
@@ -68,6 +68,26 @@ def fit_config(domain: Domain, options: FitOptions, adapter: Adapter, spent: flo
     )
 
 
+def check_options(domain: Domain, options: FitOptions) -> None:
+    """Refuses options before any work.
+
+    Raises:
+        WsdemoError: One is out of range, or the domain's originals are not fitted so.
+    """
+    check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
+    if options.steps is not None:
+        check_range("steps", options.steps, 1, MAX_FIT_STEPS)
+    check_range("target PSNR", options.target_psnr, 0, float("inf"))
+    check_range("seed", options.seed, 0, MAX_SEED)
+    config = AdapterConfig(options.representation, options.rank, options.seed, start_of(options))
+    domain.rate(Adapter(domain.base[0], config).config)
+
+
+def start_of(options: FitOptions) -> str:
+    """mLoRA's start: training instances began at the spread one."""
+    return "spread" if options.is_comparable else options.start
+
+
 def fit_original(
     domain: Domain, original: Original, options: FitOptions, cache_folder: Path | None = None
 ) -> Iterator[FitStep]:
@@ -82,14 +102,10 @@ def fit_original(
     Raises:
         WsdemoError: An option is out of range, or the weights show nothing at the end.
     """
-    check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
-    if options.steps is not None:
-        check_range("steps", options.steps, 1, MAX_FIT_STEPS)
-    check_range("target PSNR", options.target_psnr, 0, float("inf"))
-    check_range("seed", options.seed, 0, MAX_SEED)
-    start = "spread" if options.is_comparable else options.start
-    adapter = adapter_of(domain, options.representation, options.rank, options.seed, start)
-    domain.rate(adapter.config)  # refuses before any work
+    check_options(domain, options)
+    adapter = adapter_of(
+        domain, options.representation, options.rank, options.seed, start_of(options)
+    )
     is_mlora = adapter.config.kind == "mlora"
     encoder = encoder_of(domain) if is_mlora else None
     load_optimizer()

@@ -16,14 +16,14 @@ from wsdemo.fields.fit import warm_start
 from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion
 
 
-def diffusion_of(domain: Domain) -> WeightDiffusion:
-    """The weight diffusion model of a domain."""
-    return _diffusion(domain.checkpoint("diffusion"), domain.checkpoint("base"))
+def diffusion_of(domain: Domain, device: str = "cpu") -> WeightDiffusion:
+    """The weight diffusion model of a domain, its network and prior on a device."""
+    return _diffusion(domain.checkpoint("diffusion"), domain.checkpoint("base"), device)
 
 
 @cache
-def _diffusion(path: Path, base: Path) -> WeightDiffusion:
-    return load_diffusion(path, base_at(base)[0])[0]
+def _diffusion(path: Path, base: Path, device: str) -> WeightDiffusion:
+    return load_diffusion(path, base_at(base)[0], device)[0]
 
 
 @cache
@@ -108,10 +108,10 @@ def nearest_training(domain: Domain, weights: Tensor, adapter: Adapter) -> Neigh
         )
     tensors, names = neighbours_of(domain)
     stored = tensors["coordinates"].float()
-    own = model.prior.coordinates(weights[None], stored.shape[1])
+    coordinates = model.prior.coordinates(weights[None], stored.shape[1])
     # Principal coordinates weighted by their spread: plain distance of weights, in the span.
     spread = model.prior.variances[: stored.shape[1]].sqrt()
-    distances = ((stored - own) * spread).norm(dim=1)
+    distances = ((stored - coordinates) * spread).norm(dim=1)
     index = int(distances.argmin())
     distance = float(distances[index])
     percentile = 100 * float((tensors["held_out_distances"] < distance).float().mean())

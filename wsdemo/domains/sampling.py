@@ -37,6 +37,7 @@ def sample(
     guidance: float | None = None,
     wishes: Mapping[str, bool] | None = None,
     temperature: float | None = None,
+    device: str = "cpu",
 ) -> Iterator[SampleStep]:
     """Draws instances from the weight diffusion model of a domain, step by step.
 
@@ -52,6 +53,7 @@ def sample(
         guidance: Strength of the wishes; default: the domain's.
         wishes: Labels that the instances shall or shall not have.
         temperature: Of the noise; default: the domain's.
+        device: Where the network calculates; the noise is drawn on the CPU, the same for all.
 
     Raises:
         WsdemoError: A value is out of range or a label unknown.
@@ -63,7 +65,7 @@ def sample(
     check_range("steps", steps, 1, MAX_DIFFUSION_STEPS)
     check_range("guidance", guidance, 0, MAX_GUIDANCE)
     check_range("temperature", heat, 0, MAX_TEMPERATURE)
-    model = diffusion_of(domain)
+    model = diffusion_of(domain, device)
     check_wishes(domain, model, wishes or {})
     condition = conditions(domain, model, wishes or {}, count, seed)
     for step, instances in model.sample(count, seed, steps, guidance, condition, temperature=heat):

@@ -12,7 +12,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.signal import sdf_to_signal
 from wsdemo.media.camera import Pixels, all_seeing
 from wsdemo.media.mesh_files import MeshReport, open_mesh
-from wsdemo.media.meshes import Mesh, Pose, normalise, upright
+from wsdemo.media.meshes import Mesh, Pose, normalise
 from wsdemo.media.remesh import eased
 from wsdemo.media.render import facets, render, shade
 from wsdemo.media.sdf import (
@@ -25,6 +25,7 @@ from wsdemo.media.sdf import (
     surface_distance,
 )
 from wsdemo.media.solids import as_solid, shell_surface
+from wsdemo.media.upright import upright
 
 FINE = 128
 """Cells a side of a result."""
@@ -84,7 +85,7 @@ def load_mesh(path: Path | Sequence[Path], up: str = "auto") -> MeshInput:
             triangles across each other that distances to it would take minutes.
     """
     raw, report = open_mesh(path)
-    raw, axis, said = upright(raw, up, report.kind)
+    raw, axis, axis_notes = upright(raw, up, report.kind)
     low, high = raw.vertices.min(0), raw.vertices.max(0)
     if not float((high - low).max()) > 0:
         raise WsdemoError("Empty mesh", "All its points coincide.", "Give another mesh.")
@@ -93,7 +94,7 @@ def load_mesh(path: Path | Sequence[Path], up: str = "auto") -> MeshInput:
     check_work(mesh)
     mesh, shell, notes = as_solid(mesh)
     thin = solidity(mesh).thin_share
-    notes = (*said, *([eased_note] if eased_note else []), *notes)
+    notes = (*axis_notes, *([eased_note] if eased_note else []), *notes)
     return MeshInput(mesh, replace(pose, up=axis), report, Solidity(shell, thin), notes)
 
 

@@ -43,7 +43,7 @@ from wsdemo.media.mesh_files import (
     open_mesh,
     precision_note,
 )
-from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points, upright
+from wsdemo.media.meshes import Floats, Mesh, Pose, normalise, statistics, surface_points
 from wsdemo.media.render import choose_renderer, render, turntable
 from wsdemo.media.sdf import GRID, grid_points, sample_sdf
 from wsdemo.media.surface import (
@@ -54,6 +54,7 @@ from wsdemo.media.surface import (
     largest_component,
     sparse_grid,
 )
+from wsdemo.media.upright import upright
 
 PREVIEW = 64
 """Cells a side of a preview."""
@@ -79,8 +80,8 @@ def pose_facts(pose: Pose) -> dict[str, float]:
     return {**placed, "scale": pose.scale, **({"z_up": 1.0} if pose.up == "z" else {})}
 
 
-def open_solid(_: Domain, path: Path, up: str = "auto") -> Original:
-    """A mesh file, turned upright, normalised and judged."""
+def open_solid(_: Domain, path: Path | Sequence[Path], up: str = "auto") -> Original:
+    """A mesh file, or files that belong together, turned upright, normalised and judged."""
     source = load_mesh(path, up)
     return Original(source, tuple(source.describe()), pose_facts(source.pose))
 
@@ -230,7 +231,7 @@ def render_mesh(path: Path, out: Path, options: Detail) -> dict[str, Any]:
     check_range("azimuth", options["azimuth"], -360, 360)
     check_range("elevation", options["elevation"], -90, 90)
     raw, report = open_mesh(path)
-    turned, axis, said = upright(raw, options["up"], report.kind)
+    turned, axis, axis_notes = upright(raw, options["up"], report.kind)
     mesh = normalise(turned)[0]
     camera = all_seeing(mesh, Camera(options["azimuth"], options["elevation"]))
     chosen, reason = choose_renderer(options["renderer"])
@@ -239,7 +240,7 @@ def render_mesh(path: Path, out: Path, options: Detail) -> dict[str, Any]:
         Image.fromarray(pixels).save(file, format="PNG")
     return {
         "renderer": chosen, "reason": reason, "faces": report.faces, "up": axis,
-        "notes": [*report.notes, *said],
+        "notes": [*report.notes, *axis_notes],
     }  # fmt: skip
 
 
@@ -267,7 +268,7 @@ def nearness(step: Mapping[str, float]) -> float:
 
 UP = Option(
     "up", "Upward axis", "auto", "a mesh's vertical axis; auto: z for STL and 3MF, else y",
-    choices=("auto", "y", "z"), is_of_page=False,
+    choices=("auto", "y", "z"),
 )  # fmt: skip
 
 

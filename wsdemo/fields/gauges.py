@@ -12,6 +12,8 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError, check_range
 from wsdemo.fields.adapters import Adapter
 from wsdemo.limits import MAX_SEED
+from wsdemo.lora.decomposition import factored
+from wsdemo.lora.gauge import rotations, turned
 
 GAUGES = ("any R", "order of the ranks", "scale of each rank", "sign of each rank")
 """What can be changed in the factors of an instance without changing its field."""
@@ -47,12 +49,9 @@ def _balance(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _svd(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-    # Thin QRs first: B A is never formed, O((d_out + d_in) r²).
-    Q_B, R_B = torch.linalg.qr(B)
-    Q_A, R_A = torch.linalg.qr(A.transpose(1, 2))
-    U, S, Vh = torch.linalg.svd(R_B @ R_A.transpose(1, 2), full_matrices=False)
+    U, S, V = factored(B, A.mT)
     root = S.sqrt()
-    left, right = Q_B @ U * root[:, None, :], root[:, :, None] * (Vh @ Q_A.transpose(1, 2))
+    left, right = U * root[:, None, :], root[:, :, None] * V.mT
     largest = left.abs().argmax(dim=1, keepdim=True)
     sign = torch.where(left.gather(1, largest) < 0, -1.0, 1.0).to(A)
     left, right = left * sign, right * sign.transpose(1, 2)
@@ -80,15 +79,12 @@ def regauge(adapter: Adapter, instances: Tensor, generator: torch.Generator) -> 
         scale = 2 ** (2 * torch.rand(n, r, generator=generator).double() - 1)
         if asym:
             sign = torch.where(torch.rand(n, r, generator=generator) < 0.5, -1.0, 1.0).double()
-            R, inverse = torch.diag_embed(sign * scale), torch.diag_embed(sign / scale)
+            fixed = (sign / scale).to(A)[..., None] * A, B * (sign * scale).to(B)[:, None]
         else:
-            left, right = (
-                torch.linalg.qr(torch.randn(n, r, r, generator=generator).double())[0]
-                for _ in range(2)
-            )
-            R = left @ torch.diag_embed(scale) @ right
-            inverse = right.mT @ torch.diag_embed(1 / scale) @ left.mT
-        tensors[f"{name}.A"], tensors[f"{name}.B"] = inverse.to(A) @ A, B @ R.to(B)
+            left, right = rotations((n, r, r), generator)
+            U, V = turned(B, A.mT, left, scale, right)
+            fixed = V.mT, U
+        tensors[f"{name}.A"], tensors[f"{name}.B"] = fixed
     return adapter.flatten(tensors)
 
 

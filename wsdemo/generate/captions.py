@@ -61,29 +61,29 @@ def caption(attributes: Mapping[str, bool], rng: random.Random) -> str:
     def true(name: str) -> bool:
         return bool(attributes.get(name, False))
 
-    def said(chance: float) -> bool:
+    def happens(chance: float) -> bool:
         return rng.random() < chance
 
     words = ["a", rng.choice(("photo", "picture", "portrait")), "of", "a"]
-    if said(0.5):
+    if happens(0.5):
         words.append("smiling" if true("Smiling") else "serious")
-    if said(0.5):
+    if happens(0.5):
         words.append("young" if true("Young") else "old")
-    if true("Chubby") and said(0.6):
+    if true("Chubby") and happens(0.6):
         words.append("chubby")
-    if true("Bald") and said(0.8):
+    if true("Bald") and happens(0.8):
         words.append("bald")
-    words.append(("man" if true("Male") else "woman") if said(0.85) else "person")
+    words.append(("man" if true("Male") else "woman") if happens(0.85) else "person")
     parts: list[list[str]] = []
     colours = [word for name, word in HAIR.items() if true(name)]
-    if colours and said(0.6):
-        textures = [word for name, word in TEXTURE.items() if true(name) and said(0.5)]
+    if colours and happens(0.6):
+        textures = [word for name, word in TEXTURE.items() if true(name) and happens(0.5)]
         parts.append([colours[0], *textures, "hair"])
-    if true("Male") and said(0.5):
+    if true("Male") and happens(0.5):
         parts.append(["no", "beard"] if true("No_Beard") else ["beard"])
-    parts += [text.split() for name, text in SHOWN.items() if true(name) and said(0.4)]
+    parts += [text.split() for name, text in SHOWN.items() if true(name) and happens(0.4)]
     words += _joined("with", parts[:3])
-    worn = [[word] for name, word in WORN.items() if true(name) and said(0.6)]
+    worn = [[word] for name, word in WORN.items() if true(name) and happens(0.6)]
     words += _joined("wearing", worn[:2])
     return " ".join(words[: MAX_WORDS - 1])
 
@@ -108,10 +108,10 @@ def tokenise(texts: Sequence[str]) -> Tensor:
         words = text.lower().replace(",", " ").split()
         unknown = sorted({w for w in words if w not in place})
         if unknown or len(words) >= MAX_WORDS:
-            found = f"unknown words {', '.join(w[:20] for w in unknown[:5])}"
+            strange = f"unknown words {', '.join(w[:20] for w in unknown[:5])}"
             raise WsdemoError(
                 "This text cannot be read",
-                f"Found {found if unknown else f'{len(words)} words'};"
+                f"Found {strange if unknown else f'{len(words)} words'};"
                 f" expected at most {MAX_WORDS - 1} of: {', '.join(WORDS[2:])}.",
                 "Describe a face with those words.",
             )

@@ -42,12 +42,12 @@ class LoraLinear(nn.Module):
 def adapt(network: nn.Module, targets: Sequence[str]) -> dict[str, LoraLinear]:
     """Wraps every linear layer whose last name is in ``targets``, in place; path → layer."""
     network.requires_grad_(False)
-    found = {
+    linear = {
         path: module
         for path, module in network.named_modules()
         if path.rsplit(".", 1)[-1] in targets and isinstance(module, nn.Linear)
     }
-    layers = {path: LoraLinear(module) for path, module in found.items()}
+    layers = {path: LoraLinear(module) for path, module in linear.items()}
     for path, layer in layers.items():
         parent, _, name = path.rpartition(".")
         setattr(network.get_submodule(parent), name, layer)

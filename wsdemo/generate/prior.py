@@ -32,6 +32,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wsdemo.generate.principal import principal_directions
+
 
 class Parts(NamedTuple):
     """A batch of n vectors of D entries, and its parts along the K principal directions.
@@ -80,18 +82,11 @@ class GaussianPrior:
         mean = instances.mean(0)
         std = instances.std(0) * trainable
         scaled = torch.where(std > 0, (instances - mean) / std.clamp(min=1e-12), 0.0)
-        n, D = scaled.shape
-        K = min(directions, n - 1, D)
-        if n <= D:
-            values, vectors = torch.linalg.eigh((scaled @ scaled.T).double())
-            keep = values.flip(0)[:K].clamp(min=1e-9)
-            basis = scaled.T.double() @ (vectors.flip(1)[:, :K] / keep.sqrt())
-        else:
-            values, vectors = torch.linalg.eigh((scaled.T @ scaled).double())
-            keep, basis = values.flip(0)[:K].clamp(min=1e-9), vectors.flip(1)[:, :K]
+        squares, basis = principal_directions(scaled, directions)
+        n = len(scaled)
         total = float(scaled.double().square().sum()) / (n - 1)
-        variances = keep / (n - 1)
-        free = max(1, int((std > 0).sum()) - K)
+        variances = squares / (n - 1)
+        free = max(1, int((std > 0).sum()) - len(squares))
         rest = max(0.0, total - float(variances.sum())) / free
         return cls(mean, std, basis.float(), variances.float(), rest)
 

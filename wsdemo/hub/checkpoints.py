@@ -39,8 +39,8 @@ class HubSource:
             from wsdemo.hub import client  # huggingface_hub takes a second to import
 
             whole = Reference(self.reference.repo, self.reference.revision)
-            found = client.resolve(whole, client.own_token()).candidates
-            split = [c.path.rpartition("/") for c in found]
+            candidates = client.resolve(whole, client.own_token()).candidates
+            split = [c.path.rpartition("/") for c in candidates]
             self._names = tuple(name for place, _, name in split if place == self.folder)
         return self._names
 

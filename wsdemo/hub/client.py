@@ -11,21 +11,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
 from huggingface_hub import ModelInfo, constants, get_session, get_token, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
     hf_raise_for_status,
@@ -33,7 +25,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from wsdemo.errors import WsdemoError
-from wsdemo.hub.downloads import kept_file, kept_repository, new_copy, offline_error, place_of
+from wsdemo.hub.downloads import kept_file, kept_repository, new_copy, place_of
+from wsdemo.hub.failures import explained
 from wsdemo.hub.reference import Reference, parse_reference
 from wsdemo.hub.repository import CONFIG, Candidate, Repository, choose_file
 from wsdemo.limits import (
@@ -69,68 +62,6 @@ class Peek:
 # ---- asking ---------------------------------------------------------------------------
 
 
-@contextmanager
-def _explained(repo: str, path: str = "") -> Iterator[None]:
-    """Turns every way in which the Hub fails into a sentence with a remedy."""
-    what = f"{repo}:{path}" if path else repo
-    try:
-        yield
-    except GatedRepoError as error:
-        raise WsdemoError(
-            "Access must be granted first",
-            f"{repo} is gated: its owner asks visitors to accept terms.",
-            "Accept them on its page, then sign in, or give a token of your account.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise WsdemoError(
-            "No such revision", f"{repo} has no such branch, tag or commit.", "Leave out @revision."
-        ) from error
-    except EntryNotFoundError as error:
-        raise WsdemoError(
-            "No such file", f"{what} does not exist.", "Leave out the path to choose from a list."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise WsdemoError(
-            "No such repository, or a private one",
-            f"{repo} is not visible.",
-            "Check the spelling; for a private one sign in, or give a token that may read it.",
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise offline_error(what) from error
-    except HFValidationError as error:
-        raise WsdemoError(
-            "Not a repository's name", f"{repo[:80]} is no valid name.", "Expected owner/name."
-        ) from error
-    except HfHubHTTPError as error:
-        raise _by_status(error.response.status_code, what) from error
-    except httpx2.TimeoutException as error:
-        raise WsdemoError(
-            "The Hub does not answer",
-            f"No answer about {what} within {HUB_SECONDS:.0f} s.",
-            "Try again later, or download the file and drop it.",
-        ) from error
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-        raise WsdemoError(
-            "No connection to the Hub",
-            f"{what} could not be fetched ({type(error).__name__}).",
-            "Check the connection, or download the file and drop it.",
-        ) from error
-
-
-def _by_status(status: int, what: str) -> WsdemoError:
-    known = {
-        401: ("Token needed", "it is private, or the token is wrong", "Give a valid token."),
-        403: ("Not allowed", "the token may not read it", "Use a token with read access."),
-        404: ("Not found", "it is not there, or private", "Check the spelling, or give a token."),
-        429: ("Too many requests", "the Hub asks to slow down", "Wait a minute, then try again."),
-    }
-    title, why, hint = known.get(
-        status,
-        ("The Hub has a problem", f"it answered with status {status}", "Try again later."),
-    )
-    return WsdemoError(title, f"{what}: {why}.", hint)
-
-
 def resolve(reference: Reference, token: str | None = None) -> Repository:
     """Asks which commit a reference means and which files it holds.
 
@@ -145,20 +76,9 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
     """
     if constants.HF_HUB_OFFLINE:
         return kept_repository(reference)
-    info = _listing(reference, token)
-    commit = info.sha or ""
-    if not re.fullmatch(r"[0-9a-f]{40}", commit):
-        raise WsdemoError(
-            "The Hub has a problem", "It named no commit of the repository.", "Try again later."
-        )
-    files = info.siblings or []
-    names = [f.rfilename for f in files]
-    found = tuple(
-        Candidate(f.rfilename, f.size or 0, f.lfs.sha256 if f.lfs else None)
-        for f in files
-        if f.rfilename.endswith(".safetensors")
-    )
-    if not found:
+    repository = look_at(reference, token)
+    candidates, names = repository.candidates, [f.path for f in repository.files]
+    if not candidates:
         pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         raise WsdemoError(
             "No safetensors file",
@@ -168,14 +88,39 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
             if pickles
             else "Choose another repository.",
         )
+    return replace(repository, chosen=choose_file(candidates, reference))
+
+
+def look_at(reference: Reference, token: str | None = None) -> Repository:
+    """The same of any repository, whatever it holds; no file of it is chosen.
+
+    Raises:
+        WsdemoError: Every failure, with a remedy.
+    """
+    info = _listing(reference, token)
+    commit = info.sha or ""
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise WsdemoError(
+            "The Hub has a problem", "It named no commit of the repository.", "Try again later."
+        )
+    files = tuple(
+        Candidate(f.rfilename, f.size or 0, f.lfs.sha256 if f.lfs else None)
+        for f in info.siblings or []
+    )
+    names = [f.path for f in files]
     configs = tuple(n.removesuffix(CONFIG).rstrip("/") for n in names if n.endswith(CONFIG))
-    card = info.card_data.get("base_model") if info.card_data else None
-    base = ", ".join(map(str, card)) if isinstance(card, list) else str(card or "")
-    chosen = choose_file(found, reference)
+    card: Mapping[str, Any] = info.card_data or {}  # type: ignore[assignment]
     return Repository(
-        reference.repo, commit, found, chosen, configs, base[:200],
-        reference.revision or "", bool(info.private or info.gated),
+        reference.repo, commit, tuple(f for f in files if f.path.endswith(".safetensors")), None,
+        configs, _text(card.get("base_model")), reference.revision or "",
+        bool(info.private or info.gated), kind=reference.kind, files=files,
+        licence=_text(card.get("license_name") or card.get("license")),
     )  # fmt: skip
+
+
+def _text(value: object) -> str:
+    """A text of a card, or several."""
+    return (", ".join(map(str, value)) if isinstance(value, list) else str(value or ""))[:200]
 
 
 def _listing(reference: Reference, token: str | None) -> ModelInfo:
@@ -183,26 +128,43 @@ def _listing(reference: Reference, token: str | None) -> ModelInfo:
     repo, at = reference.repo, ""
     if reference.revision is not None:
         at = f"/revision/{quote(reference.revision, safe='')}"
-    with _explained(repo):
+    with explained(repo):
         validate_repo_id(repo)
-    address = f"{constants.ENDPOINT}/api/models/{repo}{at}?blobs=true"
-    with _opened(address, repo, "", token) as response:
-        body = _first_bytes(response, repo, MAX_LISTING_BYTES)
+    said, _ = ask_api(f"{reference.kind}s/{repo}{at}?blobs=true", repo, token)
     try:
-        return ModelInfo(**json.loads(body))  # type: ignore[no-untyped-call]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WsdemoError(
-            "The Hub has a problem",
-            f"Its answer about {repo} was not understood.",
-            "Try again later.",
-        ) from error
+        return ModelInfo(**said)  # type: ignore[no-untyped-call]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _not_understood(repo) from error
+
+
+def ask_api(path: str, what: str, token: str | None = None) -> tuple[Any, str]:
+    """The Hub's answer to ``/api/PATH`` as JSON, and the path of its next page, if there is one.
+
+    Raises:
+        WsdemoError: Every failure, with a remedy; ``what`` is what was asked about.
+    """
+    with _opened(f"{constants.ENDPOINT}/api/{path}", what, "", token) as response:
+        body = _first_bytes(response, what, MAX_LISTING_BYTES)
+        following = str(response.links.get("next", {}).get("url", ""))
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _not_understood(what) from error
+    start = f"{constants.ENDPOINT}/api/"
+    return said, following.removeprefix(start) if following.startswith(start) else ""
+
+
+def _not_understood(what: str) -> WsdemoError:
+    return WsdemoError(
+        "The Hub has a problem", f"Its answer about {what} was not understood.", "Try again later."
+    )
 
 
 # ---- fetching ----------------------------------------------------------------------------
 
 
 def _address(repository: Repository, path: str) -> str:
-    return hf_hub_url(repository.repo, path, revision=repository.commit)
+    return hf_hub_url(repository.repo, path, repo_type=repository.kind, revision=repository.commit)
 
 
 @contextmanager
@@ -216,7 +178,7 @@ def _opened(
     """An answer's body, not read yet; its failures are explained, also while it is read."""
     headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
     with (
-        _explained(repo, path),
+        explained(repo, path),
         get_session().stream(
             "GET",
             address,
@@ -226,24 +188,33 @@ def _opened(
         ) as response,
     ):
         if response.status_code >= 400:  # its body, of any length, is not read: the headers say why
-            said = {k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")}
+            reasons = {
+                k: v for k, v in response.headers.items() if k.lower().startswith("x-error-")
+            }
             code = response.status_code
-            hf_raise_for_status(httpx2.Response(code, headers=said, request=response.request))
+            hf_raise_for_status(httpx2.Response(code, headers=reasons, request=response.request))
         yield response
 
 
 def _received(response: httpx2.Response, what: str, seconds: float) -> Iterator[bytes]:
     """A body as it arrives; the clock is looked at with every piece, however small."""
     started, done = time.monotonic(), 0
-    for chunk in response.iter_bytes():
-        done += len(chunk)
-        yield chunk
-        if time.monotonic() - started > seconds:
-            raise WsdemoError(
-                "The Hub is too slow",
-                f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
-                "Try again later, or download the file and drop it.",
-            )
+    try:
+        for chunk in response.iter_bytes():
+            done += len(chunk)
+            yield chunk
+            if time.monotonic() - started > seconds:
+                raise WsdemoError(
+                    "The Hub is too slow",
+                    f"{what[:80]}: {done:,} bytes came in {seconds:.0f} s.",
+                    "Try again later, or download the file and drop it.",
+                )
+    except httpx2.RemoteProtocolError as error:
+        raise WsdemoError(
+            "Download cut off",
+            f"{what[:80]}: the Hub closed the connection after {done:,} bytes.",
+            "Try again.",
+        ) from error
 
 
 def _fetch(
@@ -302,6 +273,35 @@ def read_config(
         return None
     path = f"{folder}/{CONFIG}" if folder else CONFIG
     return _fetch(repository, path, token, MAX_CONFIG_BYTES)
+
+
+def read_text(repository: Repository, path: str, token: str | None, limit: int) -> str:
+    """A small text of a repository; what lies beyond ``limit`` bytes is not read.
+
+    Raises:
+        WsdemoError: It is not there, or the Hub fails.
+    """
+    return _fetch(repository, path, token, limit).decode("utf-8", errors="replace")
+
+
+def download_to(
+    repository: Repository, candidate: Candidate, path: Path, token: str | None = None
+) -> None:
+    """Downloads a file to a path of the caller's, whole or not at all.
+
+    Raises:
+        WsdemoError: As ``download``.
+        OSError: The disk is full, or the like.
+    """
+    _check_size(candidate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.part")
+    try:
+        for _ in _stream(repository, candidate, token, hidden):
+            pass
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
 
 
 def download(

@@ -40,7 +40,8 @@ def downloads_folder() -> Path:
 
 def place_of(repository: Repository, candidate: Candidate) -> Path:
     """Where a file is kept: by commit and path, hashed, never by a name from outside."""
-    identity = f"{repository.repo}@{repository.commit}:{candidate.path}"
+    before = "" if repository.kind == "model" else f"{repository.kind}s/"
+    identity = f"{before}{repository.repo}@{repository.commit}:{candidate.path}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
     return downloads_folder() / key / _NAME
 
@@ -105,11 +106,11 @@ def make_room(folder: Path, size: int) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 total += int(path.name.removeprefix(_UNFINISHED).partition("-")[0])
-    for _, old, own in sorted(kept):
+    for _, old, bytes_kept in sorted(kept):
         if total <= MAX_DOWNLOADS_BYTES:
             return
         shutil.rmtree(old, ignore_errors=True)
-        total -= own
+        total -= bytes_kept
     if total > MAX_DOWNLOADS_BYTES:
         raise WsdemoError(
             "No room for a download",
@@ -128,10 +129,11 @@ def _with_origin(config: bytes | None, repository: Repository, candidate: Candid
         "base_model": repository.base_model,
         "revision": repository.revision,
         "is_restricted": repository.is_restricted,
+        "kind": repository.kind,
     }
     try:
-        found = json.loads(config or b"{}")
-        return json.dumps({**found, ORIGIN: origin}).encode()
+        settings = json.loads(config or b"{}")
+        return json.dumps({**settings, ORIGIN: origin}).encode()
     except (ValueError, TypeError, RecursionError):  # damaged: whoever reads it says so
         return config or b""
 
@@ -141,7 +143,7 @@ def _with_origin(config: bytes | None, repository: Repository, candidate: Candid
 
 def kept_repository(reference: Reference) -> Repository:
     """A repository as far as it is kept on this machine, at the commit that was used last."""
-    found: list[tuple[float, Repository, Candidate]] = []
+    copies: list[tuple[float, Repository, Candidate]] = []
     what = f"{reference.repo}:{reference.path}" if reference.path else reference.repo
     for place in downloads_folder().glob(f"*/{_NAME}"):
         try:
@@ -151,24 +153,26 @@ def kept_repository(reference: Reference) -> Repository:
             repository = Repository(
                 origin["repo"], origin["commit"], (candidate,), candidate, (),
                 origin["base_model"], origin["revision"], origin["is_restricted"], True,
+                origin.get("kind", "model"),
             )  # fmt: skip
             used = place.parent.stat().st_mtime
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # a download that is not finished, or that another program made
-        if repository.repo == reference.repo and place_of(repository, candidate) == place:
+        is_same = (repository.repo, repository.kind) == (reference.repo, reference.kind)
+        if is_same and place_of(repository, candidate) == place:
             is_meant = reference.path in (None, candidate.path)
             if is_meant and reference.revision in (None, *asked):
-                found.append((used, repository, candidate))
-    if not found:
+                copies.append((used, repository, candidate))
+    if not copies:
         raise offline_error(what)
-    _, newest, _ = max(found, key=lambda f: f[0])
+    _, newest, _ = max(copies, key=lambda f: f[0])
     if newest.is_restricted:
         raise offline_error(what, "whether you may read this private repository cannot be asked")
-    files = tuple(c for _, r, c in found if r.commit == newest.commit)
+    files = tuple(c for _, r, c in copies if r.commit == newest.commit)
     return replace(newest, candidates=files, chosen=choose_file(files, reference))
 
 
 def offline_error(what: str, why: str = "no copy of it is kept here") -> WsdemoError:
     """What is said of something that only the Hub could give."""
-    said = f"HF_HUB_OFFLINE is set, so the Hub is not asked about {what[:200]}, and {why}."
-    return WsdemoError("Offline", said, "Unset it, or give a file of this machine.")
+    reason = f"HF_HUB_OFFLINE is set, so the Hub is not asked about {what[:200]}, and {why}."
+    return WsdemoError("Offline", reason, "Unset it, or give a file of this machine.")

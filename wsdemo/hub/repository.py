@@ -34,6 +34,9 @@ class Repository:
         revision: What was asked for; empty for the main branch.
         is_restricted: Whether it is private or gated.
         is_offline: Whether this is what is kept on this machine, and the Hub was not asked.
+        kind: ``model`` or ``dataset``.
+        licence: What its card says.
+        files: All of its files.
     """
 
     repo: str
@@ -45,22 +48,25 @@ class Repository:
     revision: str = ""
     is_restricted: bool = False
     is_offline: bool = False
+    kind: str = "model"
+    licence: str = ""
+    files: tuple[Candidate, ...] = ()
 
 
-def choose_file(found: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
+def choose_file(candidates: tuple[Candidate, ...], reference: Reference) -> Candidate | None:
     """The named file, else a usual name, else the only one; None: ask."""
-    by_path = {c.path: c for c in found}
+    by_path = {c.path: c for c in candidates}
     if reference.path is not None:
         if reference.path not in by_path:
             raise WsdemoError(
                 "No such file",
                 f"{reference.repo} has no safetensors file {reference.path[:80]!r}; it has"
-                f" {len(found)}, such as {found[0].path[:80]}.",
+                f" {len(candidates)}, such as {candidates[0].path[:80]}.",
                 "Leave out the path to choose from a list.",
             )
         return by_path[reference.path]
     for name in USUAL:
         if name in by_path:
             return by_path[name]
-    root = [c for c in found if "/" not in c.path] or list(found)
+    root = [c for c in candidates if "/" not in c.path] or list(candidates)
     return root[0] if len(root) == 1 else None

@@ -1,5 +1,6 @@
 """Questions to a library: which LoRAs satisfy a condition, which are like one, where they lie."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsdemo.errors import WsdemoError
-from wsdemo.library.row import COLUMNS
+from wsdemo.library.row import COLUMNS, UNSHOWN, Row
 from wsdemo.library.sketch import DIMENSION, sketch
 from wsdemo.library.table import opened
 from wsdemo.lora.reader import read_lora
 
 Vectors = NDArray[np.float32]
-SHOWN = tuple(name for name in COLUMNS if name != "sketch")
+FEWEST = 4
+"""LoRAs of a map."""
+SHOWN = tuple(name for name in COLUMNS if name not in UNSHOWN)
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,34 @@ class Sketches:
         ranks: (N,) the largest rank of each.
         norms: (N,) ‖ΔW‖_F, exactly.
         vectors: (N, DIMENSION) their sketches.
+        largest: Of each, the largest singular value of every module.
     """
 
     files: tuple[str, ...]
     ranks: NDArray[np.int64]
     norms: NDArray[np.float64]
     vectors: Vectors
+    largest: tuple[NDArray[np.float32], ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Sketches":
+        """Those of rows, in their order."""
+        kept = [row for row in rows if not row["error"] and not row["no_op"]]
+        vectors = np.array([row["sketch"] for row in kept], np.float32)
+        return cls(
+            tuple(row["file"] for row in kept),
+            np.array([row["rank"] for row in kept], np.int64),
+            np.array([row["norm"] for row in kept], np.float64),
+            vectors.reshape(len(kept), DIMENSION),
+            tuple(np.array(row["largest"] or [], np.float32) for row in kept),
+        )
 
     def pick(self, places: NDArray[np.int64]) -> "Sketches":
         """Some of them."""
-        names = tuple(self.files[i] for i in places)
-        return Sketches(names, self.ranks[places], self.norms[places], self.vectors[places])
+        return Sketches(
+            tuple(self.files[i] for i in places), self.ranks[places], self.norms[places],
+            self.vectors[places], tuple(self.largest[i] for i in places),
+        )  # fmt: skip
 
     @property
     def directions(self) -> Vectors:
@@ -52,16 +72,18 @@ def sketches(library: Path) -> Sketches:
     Raises:
         WsdemoError: As ``opened``.
     """
+    names = ("file", "rank", "norm", "largest", "sketch")
     with opened(library) as database:
-        rows = database.execute(
-            "SELECT file, rank, norm, sketch FROM loras"
-            " WHERE error = '' AND NOT no_op ORDER BY file"
-        ).fetchall()
+        columns = database.execute(
+            f"SELECT {', '.join(names)} FROM loras WHERE error = '' AND NOT no_op ORDER BY file"
+        ).fetchnumpy()
+    count = len(columns["file"])
     return Sketches(
-        tuple(row[0] for row in rows),
-        np.array([row[1] for row in rows], np.int64),
-        np.array([row[2] for row in rows], np.float64),
-        np.array([row[3] for row in rows], np.float32).reshape(len(rows), DIMENSION),
+        tuple(columns["file"]),
+        np.asarray(columns["rank"], np.int64),
+        np.asarray(columns["norm"], np.float64),
+        np.stack(list(columns["sketch"])) if count else np.zeros((0, DIMENSION), np.float32),
+        tuple(np.asarray(v, np.float32) for v in columns["largest"]),
     )
 
 
@@ -75,7 +97,8 @@ def find(library: Path, condition: str, most: int = 1000) -> list[dict[str, Any]
         WsdemoError: As ``opened``; the condition is none.
     """
     with opened(library) as database:
-        query = f"SELECT {', '.join(SHOWN)} FROM loras WHERE ({condition}\n) LIMIT {int(most)}"
+        shown = ", ".join(f'"{name}"' for name in SHOWN)
+        query = f"SELECT {shown} FROM loras WHERE ({condition}\n) LIMIT {int(most)}"
         try:
             statements = database.extract_statements(query)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -100,25 +123,33 @@ def like(library: Path, file: Path, count: int = 10) -> list[tuple[str, float]]:
     Raises:
         WsdemoError: As ``opened`` and ``read_lora``; the file changes nothing.
     """
-    own = sketch(read_lora(file))
-    length = float(np.linalg.norm(own))
+    vector = sketch(read_lora(file))
+    length = float(np.linalg.norm(vector))
     if length == 0:
         raise WsdemoError("Nothing to compare", "This LoRA changes nothing.", "Take another.")
-    found = sketches(library)
-    cosines = found.directions @ (own / length)
+    all_of_them = sketches(library)
+    cosines = all_of_them.directions @ (vector / length)
     order = np.argsort(-cosines)[:count]
-    return [(found.files[i], float(min(1.0, cosines[i]))) for i in order]
+    return [(all_of_them.files[i], float(min(1.0, cosines[i]))) for i in order]
 
 
 def positions(library: Path) -> list[tuple[str, float, float]]:
-    """(file, x, y): a map on which updates that point alike lie together (t-SNE of cosines)."""
+    """(file, x, y): a map on which updates that point alike lie together (t-SNE of cosines).
+
+    Raises:
+        WsdemoError: As ``opened``; there are fewer than FEWEST.
+    """
+    return places(sketches(library))
+
+
+def places(drawn: Sketches) -> list[tuple[str, float, float]]:
+    """The same of sketches that are at hand."""
     from sklearn.manifold import TSNE
 
-    found = sketches(library)
-    n = len(found.files)
-    if n < 4:
+    n = len(drawn.files)
+    if n < FEWEST:
         raise WsdemoError("Too few for a map", f"The library has {n}.", "Four are needed.")
-    places = TSNE(
+    found = TSNE(
         metric="cosine", init="random", perplexity=min(30.0, (n - 1) / 3), random_state=0
-    ).fit_transform(found.directions)
-    return [(f, float(x), float(y)) for f, (x, y) in zip(found.files, places, strict=True)]
+    ).fit_transform(drawn.directions)
+    return [(f, float(x), float(y)) for f, (x, y) in zip(drawn.files, found, strict=True)]

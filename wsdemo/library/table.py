@@ -4,18 +4,21 @@ A row is written once more when its file has changed; the newest counts.
 """
 
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 from filelock import FileLock, Timeout
 
 from wsdemo.errors import WsdemoError
 from wsdemo.files import whole
 from wsdemo.library.row import COLUMNS
 
+VECTOR = "FLOAT[]"
 _PART = re.compile(r"part-(\d{6})\.parquet")
 
 
@@ -50,12 +53,8 @@ def write_part(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     last = parts(folder)
     number = int(last[-1].stem.removeprefix("part-")) + 1 if last else 0
     path = folder / f"part-{number:06d}.parquet"
-    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    holes = ", ".join("?" for _ in COLUMNS)
     with duckdb.connect(":memory:", config={"threads": 1}) as database:
-        database.execute(f"CREATE TABLE rows ({columns})")
-        values = [[row[name] for name in COLUMNS] for row in rows]
-        database.executemany(f"INSERT INTO rows VALUES ({holes})", values)
+        _fill(database, rows)
         hidden = path.with_suffix(".writing")
         try:
             database.execute(f"COPY rows TO {_quoted(hidden)} (FORMAT parquet, COMPRESSION zstd)")
@@ -66,6 +65,46 @@ def write_part(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
+def part_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Rows as a part, for whoever keeps them elsewhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write_part(Path(folder), rows).read_bytes()
+
+
+def _fill(database: duckdb.DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Makes the table ``rows``. Vectors go in as arrays: number by number they take seconds."""
+    plain = [name for name, kind in COLUMNS.items() if kind != VECTOR]
+    columns = ", ".join(f"{_named(name)} {COLUMNS[name]}" for name in plain)
+    holes = ", ".join("?" for _ in ("place", *plain))
+    database.execute(f"CREATE TABLE plain (place INTEGER, {columns})")
+    values = [[i, *(_value(name, row[name]) for name in plain)] for i, row in enumerate(rows)]
+    database.executemany(f"INSERT INTO plain VALUES ({holes})", values)
+    vectors = [name for name, kind in COLUMNS.items() if kind == VECTOR]
+    joins = ""
+    for name in vectors:
+        found = [np.asarray(row[name] if row[name] is not None else (), np.float32) for row in rows]
+        counts = [len(vector) for vector in found]
+        numbers = {
+            "place": np.repeat(np.arange(len(rows)), counts),
+            "nth": np.concatenate([np.arange(count) for count in counts]),
+            "value": np.concatenate(found),
+        }
+        database.register(f"numbers_{name}", numbers)
+        joins += (
+            f" LEFT JOIN (SELECT place, list(value ORDER BY nth) AS {name} FROM numbers_{name}"
+            f" GROUP BY place) AS of_{name} USING (place)"
+        )
+    names = ", ".join(map(_named, COLUMNS))
+    database.execute(f"CREATE TABLE rows AS SELECT {names} FROM plain{joins} ORDER BY place")
+
+
+def _value(column: str, value: Any) -> Any:
+    """As DuckDB takes it: a map is given as its keys and its values."""
+    if COLUMNS[column].startswith("MAP") and value is not None:
+        return {"key": list(value), "value": list(value.values())}
+    return value
+
+
 def opened(folder: Path) -> duckdb.DuckDBPyConnection:
     """A database in memory with the newest row of every file, as the table ``loras``.
 
@@ -74,22 +113,31 @@ def opened(folder: Path) -> duckdb.DuckDBPyConnection:
     Raises:
         WsdemoError: There is no library in the folder, or a part of it is damaged.
     """
-    found = parts(folder)
-    if not found:
+    files = parts(folder)
+    if not files:
         raise WsdemoError(
             "No library",
             f"{folder} holds no part-….parquet.",
             "Build one: python -m wsdemo library build FOLDER --out LIBRARY",
         )
     database = duckdb.connect(":memory:", config={"threads": 1})
-    listed = ", ".join(map(_quoted, found))
-    columns = ", ".join(COLUMNS)
+    source = (
+        f"read_parquet([{', '.join(map(_quoted, files))}], filename = true, union_by_name = true)"
+    )
     try:
+        there = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        columns = ", ".join(  # those that parts of older versions lack are empty
+            _named(name) if name in there else f"NULL::{kind} AS {_named(name)}"
+            for name, kind in COLUMNS.items()
+        )
         database.execute(
-            f"CREATE TABLE loras AS SELECT {columns} FROM"
-            f" read_parquet([{listed}], filename = true)"
+            f"CREATE TABLE loras AS SELECT {columns} FROM {source}"
             " QUALIFY row_number() OVER (PARTITION BY file ORDER BY filename DESC) = 1"
             " ORDER BY file"
+        )
+        database.execute(  # a repository that was refused once, and has been read since
+            "DELETE FROM loras AS old WHERE error <> '' AND bytes IS NULL AND \"commit\" IS NULL"
+            " AND EXISTS (SELECT 1 FROM loras AS new WHERE starts_with(new.file, old.file || ':'))"
         )
     except duckdb.Error as error:
         raise WsdemoError(
@@ -97,6 +145,10 @@ def opened(folder: Path) -> duckdb.DuckDBPyConnection:
         ) from error
     database.execute("SET enable_external_access = false; SET lock_configuration = true")
     return database
+
+
+def _named(column: str) -> str:
+    return f'"{column}"'
 
 
 def _quoted(path: Path) -> str:

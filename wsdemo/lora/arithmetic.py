@@ -11,6 +11,7 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_SEED
 from wsdemo.lora.decomposition import truncated
+from wsdemo.lora.gauge import rotations, turned
 from wsdemo.lora.modules import Lora, LoraModule
 
 
@@ -147,11 +148,8 @@ def regauge(lora: Lora, seed: int) -> Lora:
     g = torch.Generator().manual_seed(seed)
     modules = []
     for module in lora.modules:
-        r = module.rank
-        left, _ = torch.linalg.qr(torch.randn(r, r, generator=g, dtype=torch.float64))
-        right, _ = torch.linalg.qr(torch.randn(r, r, generator=g, dtype=torch.float64))
-        stretch = torch.rand(r, generator=g, dtype=torch.float64) * 2 + 0.5
-        U = module.U.double() @ (left * stretch) @ right
-        V = module.V.double() @ (left / stretch) @ right
-        modules.append(_rewritten(module, U.float(), V.float(), note=module.note))
+        left, right = rotations((module.rank, module.rank), g, torch.float64)
+        stretch = torch.rand(module.rank, generator=g, dtype=torch.float64) * 2 + 0.5
+        U, V = turned(module.U.float(), module.V.float(), left, stretch, right)
+        modules.append(_rewritten(module, U, V, note=module.note))
     return _with(lora, modules)

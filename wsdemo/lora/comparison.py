@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lora.geometry import NEGLIGIBLE
+from wsdemo.lora.geometry import NEGLIGIBLE, singular_values
 from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.names import aligned
 from wsdemo.lora.verdict import Alike, Verdict, judge
@@ -112,9 +112,8 @@ def compare_modules(x: LoraModule, y: LoraModule) -> tuple[ModuleComparison, Ali
 
 def _best(module: LoraModule, rank: int) -> float:
     """The most of ‖ΔW‖² that so many ranks can hold."""
-    _, Ru = torch.linalg.qr(module.U.double())
-    _, Rv = torch.linalg.qr(module.V.double())
-    return float(torch.linalg.svdvals(Ru @ Rv.T)[:rank].square().sum())
+    (s,) = singular_values([(module.U[None], module.V[None])])
+    return float(s[:rank].square().sum())
 
 
 def compare(a: Lora, b: Lora) -> Comparison:

@@ -74,6 +74,22 @@ def _kept(s: Tensor, energy: float, limit: int, whole: float) -> tuple[int, floa
     return r, float(share[r - 1])
 
 
+def factored(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U Vᵀ = P diag(σ) Qᵀ by thin QRs and the SVD of an (r, r) matrix, O((n + m) r²).
+
+    Args:
+        U: (…, n, r) float32 or float64, in which all is computed.
+        V: (…, m, r).
+
+    Returns:
+        P (…, n, k) and Q (…, m, k) with orthonormal columns, σ (…, k) falling, k = min(n, m, r).
+    """
+    Qu, Ru = torch.linalg.qr(U)
+    Qv, Rv = torch.linalg.qr(V)
+    left, s, right = torch.linalg.svd(Ru @ Rv.mT, full_matrices=False)
+    return Qu @ left, s, Qv @ right.mT
+
+
 def truncated(
     U: Tensor, V: Tensor, energy: float = 1.0, limit: int = MAX_RANK
 ) -> tuple[Tensor, Tensor, float]:

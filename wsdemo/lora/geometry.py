@@ -208,6 +208,21 @@ def _in_double(X: Tensor) -> Iterator[Tensor]:
         yield part.double()
 
 
+def spectral_entropy(s: Tensor) -> Tensor:
+    """−Σ p log p of p = σ² / Σσ², of (…, k) singular values; 0 of an update of zero."""
+    square = s.square()
+    total = square.sum(-1, keepdim=True)
+    return torch.special.entr(square / total.where(total > 0, 1.0)).sum(-1)
+
+
+def effective_rank(s: Tensor) -> Tensor:
+    """exp of the entropy (Roy and Vetterli 2007): the directions that an update spreads over.
+
+    One of an update of zero.
+    """
+    return spectral_entropy(s).exp()
+
+
 def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> list[ModuleGeometry]:
     """All measures of many modules, together: far faster than one by one.
 
@@ -219,7 +234,7 @@ def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> l
     square = s.square()
     total = square.sum(-1, keepdim=True)
     share = square / total.where(total > 0, 1.0)
-    entropy = -(share * share.clamp(min=1e-300).log()).sum(-1)
+    ranks = effective_rank(s).tolist()
     alive = (s > s[:, :1] * NEGLIGIBLE).sum(-1)
     kept = torch.tensor([m.kept for m in modules], dtype=torch.float64)[:, None]
     needed = (share.cumsum(-1) * kept < 0.999).sum(-1) + 1
@@ -228,7 +243,7 @@ def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> l
     is_plain = modules[0].kind == "additive" or modules[0].offset == 1
     away = norms if is_plain else torch.cat([_from_one(U, V) for U, V in stacks]).tolist()
     rank = stacks[0][0].shape[-1]
-    rows = zip(modules, s.unbind(), norms, s[:, 0].tolist(), entropy.exp().tolist(),
+    rows = zip(modules, s.unbind(), norms, s[:, 0].tolist(), ranks,
                needed.tolist(), alive.tolist(), away, strict=True)  # fmt: skip
     return [
         ModuleGeometry(m.name, m.shape, rank, own, norm, top, mean, count, rank - lively, far)

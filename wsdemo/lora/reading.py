@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from wsdemo.limits import MAX_HELD_FACTORS
+from wsdemo.lora.decomposition import factored
 from wsdemo.lora.geometry import Geometry, measure, read_and_measure
 from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.reader import read_lora
@@ -91,11 +91,9 @@ class Reading:
 
 
 def decomposed(module: LoraModule) -> Decomposition:
-    """Decomposes one update: thin QRs, and the SVD of an (r, r) matrix, in float64."""
-    Qu, Ru = torch.linalg.qr(module.U.double())
-    Qv, Rv = torch.linalg.qr(module.V.double())
-    a, s, b = torch.linalg.svd(Ru @ Rv.mT, full_matrices=False)
-    return Decomposition((Qu @ a).float(), s, (Qv @ b.mT).float())
+    """Decomposes one update in float64."""
+    left, s, right = factored(module.U.double(), module.V.double())
+    return Decomposition(left.float(), s, right.float())
 
 
 def read(path: Path, config: Mapping[str, Any] | None = None) -> Reading:

@@ -6,12 +6,12 @@ from wsdemo.maps.weight_map import WeightMap, check_representation
 
 
 def cluster_figures(
-    found: WeightMap, representation: str, label: str | None = None
+    map_: WeightMap, representation: str, label: str | None = None
 ) -> dict[str, object]:
     """Clustering and discrimination of a map's held-out points, computed now.
 
     Args:
-        found: The map.
+        map_: The map.
         representation: Whose coordinates.
         label: Which one, unless they exclude each other; default: the domain's usual one.
 
@@ -23,29 +23,29 @@ def cluster_figures(
         WsdemoError: Unknown representation or label, a label where they exclude each other, or
             too few of a class.
     """
-    check_representation(found, representation)
-    labels = found.domain.labels
+    check_representation(map_, representation)
+    labels = map_.domain.labels
     if not labels.are_exclusive:
         label = label or labels.usual
-        if label not in found.label_names:
+        if label not in map_.label_names:
             raise WsdemoError(
                 "Unknown attribute",
-                f"Found {label[:40]!r}; the map knows {', '.join(found.label_names)}.",
+                f"Found {label[:40]!r}; the map knows {', '.join(map_.label_names)}.",
                 "Choose one of those.",
             )
-        y = found.labels[:, found.label_names.index(label)].long()
+        y = map_.labels[:, map_.label_names.index(label)].long()
         classes = [label]
     elif label is not None:
         raise WsdemoError(
             "Unknown attribute",
-            f"Found {label[:40]!r}; {found.domain.many} have {labels.many} and no attributes.",
+            f"Found {label[:40]!r}; {map_.domain.many} have {labels.many} and no attributes.",
             "Leave the attribute out.",
         )
     else:
-        y, classes = found.classes, list(found.label_names)
-    covered = found.covered(representation)
-    x, y = found.coordinates[representation][covered], y[covered]
-    out = found.is_held_out[covered]
+        y, classes = map_.classes, list(map_.label_names)
+    covered = map_.covered(representation)
+    x, y = map_.coordinates[representation][covered], y[covered]
+    out = map_.is_held_out[covered]
     check_labels(x[out], y[out])
     figures = discriminate(x[~out], y[~out], x[out], y[out])
     seen = set(y[out].tolist())

@@ -13,7 +13,7 @@ from wsdemo.maps.weight_map import WeightMap
 
 
 def edit(
-    found: WeightMap, instance: Instance, attribute: str, strength: float, is_debiased: bool = True
+    map_: WeightMap, instance: Instance, attribute: str, strength: float, is_debiased: bool = True
 ) -> Tensor:
     """(D,) weights of an instance moved along an attribute's direction in weight space.
 
@@ -21,7 +21,7 @@ def edit(
     the label, the others held fixed (least squares over the training instances).
 
     Args:
-        found: A map with directions.
+        map_: A map with directions.
         instance: What to edit: the map's representation on the map's base.
         attribute: One of the map's labels.
         strength: s; 1 is the mean difference between instances with and without.
@@ -33,34 +33,31 @@ def edit(
             beyond 5.
     """
     check_range("strength", strength, -5, 5)
-    if found.directions is None or attribute not in found.label_names:
+    if map_.directions is None or attribute not in map_.label_names:
         raise WsdemoError(
             "Unknown attribute",
-            f"Found {attribute[:40]!r}; expected one of {', '.join(found.label_names)}.",
+            f"Found {attribute[:40]!r}; expected one of {', '.join(map_.label_names)}.",
             "Choose one of those.",
         )
-    if (
-        instance.adapter.config != found.model.adapter.config
-        or instance.domain != found.domain.kind
-    ):
-        config, given = found.model.adapter.config, instance.adapter.config
+    if instance.adapter.config != map_.model.adapter.config or instance.domain != map_.domain.kind:
+        config, given = map_.model.adapter.config, instance.adapter.config
         raise WsdemoError(
             "Cannot be edited",
             f"The instance is {given.representation} of rank {given.rank} (seed {given.seed}, start"
             f" {given.start}) on {instance.base_name}; directions are known for"
             f" {config.representation} of rank {config.rank} (seed {config.seed}, start"
-            f" {config.start}) on {found.domain.base_name}.",
-            f"Fit the {found.domain.one} as the training {found.domain.many} were (--comparable,"
+            f" {config.start}) on {map_.domain.base_name}.",
+            f"Fit the {map_.domain.one} as the training {map_.domain.many} were (--comparable,"
             " or that preset).",
         )
     check_fitted(instance)
-    a = found.label_names.index(attribute)
+    a = map_.label_names.index(attribute)
     if is_debiased:
-        d = found.directions[a]
+        d = map_.directions[a]
     else:
-        seen, y = ~found.is_held_out, found.labels[:, a].bool()
-        d = found.own[seen & y].mean(0) - found.own[seen & ~y].mean(0)
-    prior = found.model.prior
+        seen, y = ~map_.is_held_out, map_.labels[:, a].bool()
+        d = map_.principal[seen & y].mean(0) - map_.principal[seen & ~y].mean(0)
+    prior = map_.model.prior
     moved = prior.from_coordinates(strength * d[None])[0] - prior.restore(torch.zeros(1, 1))[0]
     return instance.weights + moved
 
@@ -83,13 +80,13 @@ class Edited:
 
 
 def edited(
-    found: WeightMap, instance: Instance, attribute: str, strength: float, is_debiased: bool = True
+    map_: WeightMap, instance: Instance, attribute: str, strength: float, is_debiased: bool = True
 ) -> Edited:
     """Moves an instance and shows both; see edit."""
-    weights = edit(found, instance, attribute, strength, is_debiased)
+    weights = edit(map_, instance, attribute, strength, is_debiased)
     before, after = decode([instance, replace(instance, weights=weights)])
-    features = found.domain.features
+    features = map_.domain.features
     assert features is not None  # directions are made together with the spread in features
     one, other = features([before, after])
-    moved = make_instance(found.domain, instance.adapter, weights)
-    return Edited(moved, before, after, float((one - other).norm()) / found.spread)
+    moved = make_instance(map_.domain, instance.adapter, weights)
+    return Edited(moved, before, after, float((one - other).norm()) / map_.spread)

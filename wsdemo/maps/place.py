@@ -13,17 +13,17 @@ PLACED_BY = 5
 
 
 def nearest_points(
-    found: WeightMap, representation: str, index: int, count: int = 8
+    map_: WeightMap, representation: str, index: int, count: int = 8
 ) -> list[tuple[int, float]]:
     """The points whose weights lie nearest to a point's: (point, distance), nearest first."""
-    check_representation(found, representation)
-    check_point(found, index)
-    x, covered = found.coordinates[representation], found.covered(representation)
+    check_representation(map_, representation)
+    check_point(map_, index)
+    x, covered = map_.coordinates[representation], map_.covered(representation)
     if not covered[index]:
         raise WsdemoError(
             "Not fitted in this representation",
-            f"{found.names[index]} has no weights of {representation}; {int(covered.sum()):,} of"
-            f" {len(found):,} instances have.",
+            f"{map_.names[index]} has no weights of {representation}; {int(covered.sum()):,} of"
+            f" {len(map_):,} instances have.",
             f"Choose one of the points drawn, or {OWN}.",
         )
     distance = (x - x[index]).norm(dim=1).nan_to_num(float("inf"))
@@ -48,36 +48,36 @@ class Placed:
     percentile: float
 
 
-def place(found: WeightMap, instance: Instance, kind: str = "t-SNE", count: int = 8) -> Placed:
+def place(map_: WeightMap, instance: Instance, kind: str = "t-SNE", count: int = 8) -> Placed:
     """Places an instance by its nearest points in weight space.
 
     Raises:
         WsdemoError: It is of another base or representation than the map's points, its factors
             are canonical, or ``count`` is not 1 to the number of points.
     """
-    check_range("count", count, 1, len(found))
-    own, config = found.model.adapter.config, instance.adapter.config
-    expected = found.domain.base_name
-    if instance.base_name != expected or config != own:
+    check_range("count", count, 1, len(map_))
+    fitted_as, config = map_.model.adapter.config, instance.adapter.config
+    expected = map_.domain.base_name
+    if instance.base_name != expected or config != fitted_as:
         raise WsdemoError(
             "Not on this map",
             f"The instance is {config.representation} of rank {config.rank} (seed {config.seed},"
             f" start {config.start}) on {instance.base_name}; this map shows"
-            f" {own.representation} of rank {own.rank} (seed {own.seed}, start {own.start}) on"
-            f" {expected}.",
+            f" {fitted_as.representation} of rank {fitted_as.rank} (seed {fitted_as.seed}, start"
+            f" {fitted_as.start}) on {expected}.",
             "Fit it with the default settings, or choose the other map.",
         )
     check_fitted(instance)
-    x = found.model.prior.coordinates(instance.weights[None], found.own.shape[1])
+    x = map_.model.prior.coordinates(instance.weights[None], map_.principal.shape[1])
     # Plain distance of standardised weights, within the stored directions.
-    spread = found.model.prior.variances[: found.own.shape[1]].sqrt()
-    distance = ((found.own - x) * spread).norm(dim=1)
+    spread = map_.model.prior.variances[: map_.principal.shape[1]].sqrt()
+    distance = ((map_.principal - x) * spread).norm(dim=1)
     best = distance.topk(max(count, PLACED_BY), largest=False)
     nearest = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))[:count]
     weight = 1 / (best.values[:PLACED_BY] + 1e-6)
-    spots = found.positions[OWN][kind][best.indices[:PLACED_BY]]
+    spots = map_.positions[OWN][kind][best.indices[:PLACED_BY]]
     spot = (spots * (weight / weight.sum())[:, None]).sum(0)
-    stored, _ = neighbours_of(found.domain)
-    trained = distance[~found.is_held_out]
+    stored, _ = neighbours_of(map_.domain)
+    trained = distance[~map_.is_held_out]
     share = (stored["held_out_distances"] < trained.min()).float().mean()
     return Placed((float(spot[0]), float(spot[1])), tuple(nearest), 100 * float(share))

@@ -40,9 +40,9 @@ class WeightMap:
         positions: Representation → {"t-SNE", "PCA"} → (n, 2) float; NaN for instances that were
             not fitted in it.
         coordinates: Representation → (n, K) principal coordinates of the weights, NaN likewise.
-        own: (n, c) whitened principal coordinates of the app's model, which decode.
+        principal: (n, c) whitened principal coordinates of the app's model, which decode.
         model: The weight diffusion model whose prior they belong to.
-        directions: (a, c) change of ``own`` per label, the other labels held, if they are known.
+        directions: (a, c) change of ``principal`` per label, the other labels held, if known.
         spread: Median distance of two held-out instances in the domain's features, if it has any.
     """
 
@@ -53,7 +53,7 @@ class WeightMap:
     label_names: tuple[str, ...]
     positions: dict[str, dict[str, Tensor]]
     coordinates: dict[str, Tensor]
-    own: Tensor
+    principal: Tensor
     model: WeightDiffusion
     directions: Tensor | None
     spread: float
@@ -76,7 +76,7 @@ class WeightMap:
 
     def weights(self, index: int) -> Tensor:
         """(D,) the weights of a point, within the stored principal directions."""
-        return self.model.prior.from_coordinates(self.own[index : index + 1])[0]
+        return self.model.prior.from_coordinates(self.principal[index : index + 1])[0]
 
 
 def weight_map(name: str) -> WeightMap:
@@ -105,26 +105,26 @@ def map_of_domain(domain: Domain) -> WeightMap:
         )
     stored, _ = neighbours_of(domain)
     trained = stored["coordinates"].float()[tensors["training_index"].long()]
-    own = torch.cat([trained, tensors["held_out"].float()])
+    principal = torch.cat([trained, tensors["held_out"].float()])
     representations = meta["representations"]
 
     def spread_out(representation: str, key: str) -> Tensor:
         values = tensors[f"{representation}.{key}"].float()
         if f"{representation}.index" not in tensors:
             return values
-        every = torch.full((len(own), values.shape[1]), float("nan"))
+        every = torch.full((len(principal), values.shape[1]), float("nan"))
         every[tensors[f"{representation}.index"].long()] = values
         return every
 
     return WeightMap(
         domain,
         tuple(meta["names"]),
-        torch.arange(len(own)) >= len(trained),
+        torch.arange(len(principal)) >= len(trained),
         tensors["labels"],
         tuple(meta["label_names"]),
         {r: {kind: spread_out(r, kind) for kind in ("t-SNE", "PCA")} for r in representations},
         {r: spread_out(r, "coordinates") for r in representations},
-        own,
+        principal,
         model,
         tensors["directions"].float() if "directions" in tensors else None,
         float(meta.get("spread", 1.0)),
@@ -137,26 +137,26 @@ def editable_maps() -> list[WeightMap]:
     return [one for one in every if one.directions is not None]
 
 
-def check_representation(found: WeightMap, representation: str) -> None:
+def check_representation(map_: WeightMap, representation: str) -> None:
     """Raises WsdemoError unless a map knows a representation."""
-    if representation not in found.coordinates:
+    if representation not in map_.coordinates:
         raise WsdemoError(
             "Not on this map",
-            f"Found {representation[:40]!r}; the map of {found.name} has"
-            f" {', '.join(found.coordinates)}.",
+            f"Found {representation[:40]!r}; the map of {map_.name} has"
+            f" {', '.join(map_.coordinates)}.",
             "Choose one of those.",
         )
 
 
-def check_point(found: WeightMap, index: int) -> None:
+def check_point(map_: WeightMap, index: int) -> None:
     """Raises WsdemoError unless a map has a point of that number."""
-    if not 0 <= index < len(found):
+    if not 0 <= index < len(map_):
         raise WsdemoError(
-            "No such point", f"Found {index}; the map has {len(found):,}.", "Click a point."
+            "No such point", f"Found {index}; the map has {len(map_):,}.", "Click a point."
         )
 
 
-def point_instance(found: WeightMap, index: int) -> Instance:
+def point_instance(map_: WeightMap, index: int) -> Instance:
     """A point as an instance, as Fit and Sample use it."""
-    check_point(found, index)
-    return make_instance(found.domain, found.model.adapter, found.weights(index))
+    check_point(map_, index)
+    return make_instance(map_.domain, map_.model.adapter, map_.weights(index))

@@ -25,8 +25,8 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, l
     if picture.mode == "LAB" and not profile:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     if not profile:
-        said = ["Its CMYK colours have no profile: they are approximate."]
-        return picture.convert("RGB"), said if picture.mode == "CMYK" else []
+        approximate = ["Its CMYK colours have no profile: they are approximate."]
+        return picture.convert("RGB"), approximate if picture.mode == "CMYK" else []
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = str(source.profile.xcolor_space)

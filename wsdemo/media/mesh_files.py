@@ -77,6 +77,9 @@ def open_mesh(path: Path | Sequence[Path]) -> tuple[Mesh, MeshReport]:
         raise refuse(
             "Mesh too large", f"Reading it as {source.kind.upper()} takes too much memory.", SIMPLER
         ) from error
+    if len(raw.faces) == 0:
+        rest = "a point cloud" if len(raw.vertices) else "nothing that is read here"
+        raise refuse("No faces", " ".join([f"The file holds no triangles: {rest}.", *raw.notes]))
     mesh, report = check_mesh(raw.vertices, raw.faces, source.kind)
     return mesh, replace(report, notes=(*source.notes, *raw.notes, *report.notes))
 
@@ -121,11 +124,11 @@ def check_mesh(vertices: Floats, faces: Any, kind: str) -> tuple[Mesh, MeshRepor
     return mesh, MeshReport(kind, len(vertices), len(faces), parts, tight, tuple(notes))
 
 
-def _check_count(mesh: Mesh, found: str) -> None:
+def _check_count(mesh: Mesh, form: str) -> None:
     if len(mesh.faces) < MIN_MESH_FACES:
         raise refuse(
             "Too few faces",
-            f"{found.format(len(mesh.faces))}; a solid has at least {MIN_MESH_FACES}.",
+            f"{form.format(len(mesh.faces))}; a solid has at least {MIN_MESH_FACES}.",
             "Give a mesh of a whole object, without stray points far away from it.",
         )
 

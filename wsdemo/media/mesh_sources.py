@@ -114,9 +114,9 @@ def _the_mesh(names: Sequence[str]) -> int:
     if not meshes:
         foreign = next((i for i, e in enumerate(endings) if f".{e}" not in BUFFERS), 0)
         kind_of(names[foreign] if names else "", b"")
-    found = ", ".join(names[i] for i in meshes)[:120]
+    listed = ", ".join(names[i] for i in meshes)[:120]
     raise refuse(
-        "Several meshes", f"Found {len(meshes)}: {found}; expected one.", "Give one of them."
+        "Several meshes", f"Found {len(meshes)}: {listed}; expected one.", "Give one of them."
     )
 
 
@@ -129,7 +129,7 @@ def _unzipped(data: bytes, notes: tuple[str, ...]) -> Source:
     entries = [
         entry
         for entry in archive.infolist()
-        if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
+        if not entry.is_dir() and not _is_of_macos(entry.filename)
     ]
     names = [entry.filename.replace("\\", "/") for entry in entries]
     if any(name.lower().endswith(".model") for name in names) and "[Content_Types].xml" in names:
@@ -160,8 +160,13 @@ def _unzipped(data: bytes, notes: tuple[str, ...]) -> Source:
     if kind == "zip":
         raise refuse("Mesh unreadable", "The zip holds another zip.", "Unpack it first.")
     beside = {_relative(name, folder): content for name, content in files.items()}
-    said = f"{PurePosixPath(names[chosen]).name[:60]} of the zip was read."
-    return Source(kind, files[names[chosen]], beside, (*notes, said, *more))
+    note = f"{PurePosixPath(names[chosen]).name[:60]} of the zip was read."
+    return Source(kind, files[names[chosen]], beside, (*notes, note, *more))
+
+
+def _is_of_macos(name: str) -> bool:
+    """Whether an entry of a zip is what macOS keeps beside files, under their names and endings."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith("._")
 
 
 def _relative(name: str, folder: PurePosixPath) -> str:

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsdemo.errors import WsdemoError
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -60,36 +58,6 @@ class Pose:
 
 STAND = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Turns a z-up column vector upright: (x, y, z) → (x, z, −y)."""
-Z_UP = ("stl", "3mf")
-"""Formats of printers and CAD, whose vertical axis is z."""
-
-
-def upright(mesh: Mesh, up: str, kind: str) -> tuple[Mesh, str, tuple[str, ...]]:
-    """A mesh with y as its vertical axis.
-
-    Args:
-        mesh: As read.
-        up: Its vertical axis, ``y`` or ``z``; ``auto``: z for STL and 3MF, else y.
-        kind: Its format.
-
-    Returns:
-        The mesh, its own axis, and what was guessed, for a person.
-
-    Raises:
-        WsdemoError: Another axis.
-    """
-    if up not in ("auto", "y", "z"):
-        raise WsdemoError("Unknown axis", f"Found {up[:20]!r}.", "Choose auto, y or z.")
-    axis, notes = up, tuple[str, ...]()
-    if up == "auto":
-        axis = "z" if kind in Z_UP else "y"
-        if kind not in ("glb", "gltf"):  # whose specification says y
-            notes = (
-                f"Taken as {axis}-up, as {kind.upper()} mostly is; --up y or z says otherwise.",
-            )
-    if axis == "z":
-        mesh = Mesh(mesh.vertices @ STAND.T, mesh.faces)
-    return mesh, axis, notes
 
 
 def used_vertices(count: int, faces: Ints) -> Ints:

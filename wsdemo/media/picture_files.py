@@ -11,8 +11,8 @@ from PIL import Image, UnidentifiedImageError
 from wsdemo.errors import WsdemoError
 from wsdemo.limits import MAX_PICTURE_BYTES, MAX_PICTURE_PIXELS, MIN_PICTURE_SIDE
 from wsdemo.media.colour import to_srgb
-from wsdemo.media.picture_repair import end_jpeg, rows_read, without_texts
-from wsdemo.media.picture_strangers import check_picture
+from wsdemo.media.picture_repair import end_jpeg, ends_early, rows_read, without_texts
+from wsdemo.media.picture_strangers import check_picture, check_tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
@@ -50,16 +50,19 @@ def open_picture(source: Path | bytes) -> tuple[Image.Image, list[str]]:
         )
     data = source if isinstance(source, bytes) else source.read_bytes()
     check_picture(data)
+    whole = data
     data, profile = without_texts(data)
     try:
         picture = _open(data)
+        check_tiff(picture)
         _check_size(*picture.size)
         picture, notes = _decoded(picture, data)
         if profile is not None:
             picture.info["icc_profile"] = profile
         return _upright_rgb(picture, notes)
     except UnidentifiedImageError as error:
-        raise _unidentified(data) from error
+        early = ends_early(whole)
+        raise (_cut_off(early) if early else _unidentified(data)) from error
     except Image.DecompressionBombError as error:
         raise WsdemoError(
             "Picture too large",
@@ -68,6 +71,11 @@ def open_picture(source: Path | bytes) -> tuple[Image.Image, list[str]]:
             SMALLER,
         ) from error
     except DAMAGED as error:
+        early = ends_early(whole)
+        if early is None and "truncated" in str(error):
+            early = str(error)[:80]
+        if early is not None:
+            raise _cut_off(early) from error
         raise WsdemoError(
             "Picture unreadable",
             f"Found damage ({type(error).__name__}: {str(error)[:80]}); expected an intact file.",
@@ -84,6 +92,12 @@ def _open(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(io.BytesIO(data), formats=formats)
+
+
+def _cut_off(early: str) -> WsdemoError:
+    return WsdemoError(
+        "Picture cut off", f"The file ends too early: {early}.", "Copy or download it again."
+    )
 
 
 def _unidentified(data: bytes) -> WsdemoError:
@@ -192,8 +206,8 @@ def _upright_rgb(picture: Image.Image, notes: list[str]) -> tuple[Image.Image, l
             picture = picture.convert("LA").getchannel("L")
         else:
             picture = picture.convert("RGBA" if picture.mode == "RGBA" else "RGB")
-    colours, said = to_srgb(picture, profile)
-    notes += said
+    colours, colour_notes = to_srgb(picture, profile)
+    notes += colour_notes
     if layer is not None and layer.getextrema() != (255, 255):
         page = Image.new("RGB", colours.size, "white")
         page.paste(colours, mask=layer)

@@ -1,4 +1,4 @@
-"""Sound pixels in odd files: PNG with large texts, JPEG without an end."""
+"""Sound pixels in odd files: PNG with large texts, JPEG without an end; and what ends too early."""
 
 import io
 import struct
@@ -70,3 +70,36 @@ def rows_read(data: bytes) -> int:
     for other in pictures[1:]:
         differ |= (other != pictures[0]).any(1)
     return int(differ.argmax()) if differ.any() else len(differ)
+
+
+def ends_early(data: bytes) -> str | None:
+    """What a file promises and does not hold, for a person; None if nothing of that is known.
+
+    By what containers say of themselves: the length of RIFF (WebP), the boxes of AVIF and HEIC, the
+    last chunk of a PNG, the size of a BMP.
+    """
+    wanted = 0
+    if data[:4] == b"RIFF" and len(data) >= 8:
+        wanted = 8 + int(struct.unpack("<I", data[4:8])[0])
+    elif data[:2] == b"BM" and len(data) >= 6:
+        wanted = int(struct.unpack("<I", data[2:6])[0])
+    elif data[4:8] == b"ftyp":
+        wanted = _end_of_boxes(data)
+    if wanted > len(data):
+        return f"{wanted:,} bytes are promised, {len(data):,} are there"
+    if data.startswith(SIGNATURE) and b"IEND" not in data[-4096:]:
+        return "the last part of the PNG, IEND, is missing"
+    return None
+
+
+def _end_of_boxes(data: bytes) -> int:
+    """Where the last box of an ISO container ends, as far as boxes say."""
+    place = 0
+    while place + 8 <= len(data):
+        size, name = struct.unpack(">I4s", data[place : place + 8])
+        if size == 1 and place + 16 <= len(data):
+            size = int(struct.unpack(">Q", data[place + 8 : place + 16])[0])
+        if size < 8 or not name.isalnum():  # 0: to the end
+            break
+        place += int(size)
+    return place

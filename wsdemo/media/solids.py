@@ -86,13 +86,13 @@ def as_solid(mesh: Mesh) -> tuple[Mesh, float, tuple[str, ...]]:
         The boundary, whose sheets are plates, if there is any body; the thickness to give each side
         if all is sheets (else 0); and what was done, for a person.
     """
-    found = boundary(mesh)
-    if found.sheets is found.mesh:
+    bounds = boundary(mesh)
+    if bounds.sheets is bounds.mesh:
         return mesh, SHELL, ()
-    solid, notes = found.mesh, list(found.notes)
-    if found.sheets is not None:
-        share = face_normals(found.sheets)[1].sum() / face_normals(mesh)[1].sum()
-        plates = shell_surface(found.sheets)
+    solid, notes = bounds.mesh, list(bounds.notes)
+    if bounds.sheets is not None:
+        share = face_normals(bounds.sheets)[1].sum() / face_normals(mesh)[1].sum()
+        plates = shell_surface(bounds.sheets)
         solid = Mesh(
             np.concatenate([solid.vertices, plates.vertices]),
             np.concatenate([solid.faces, plates.faces + len(solid.vertices)]),
@@ -245,17 +245,17 @@ def _sheet_patches(mesh: Mesh, patch: Ints, sign: Ints) -> Flags:
     result = np.zeros(len(sign), dtype=bool)
     if len(loose) == 0:
         return result
-    areas = face_normals(mesh)[1][loose]
-    rng = np.random.default_rng(0)
-    per_area = rng.choice(len(loose), 4096, p=areas / areas.sum()) if areas.sum() > 0 else [0]
-    asked = np.unique(np.concatenate([per_area, rng.permutation(len(loose))[:8192]]))
-    face = loose[asked]
-    centres, normals = mesh.vertices[mesh.faces[face]].mean(1), face_normals(mesh)[0][face]
-    inner, outer = _sides(mesh, centres, normals)
+    normals, areas = face_normals(mesh)
+    points, owner = surface_points(Mesh(mesh.vertices, mesh.faces[loose]), 4096, 0)
+    few = loose[np.random.default_rng(0).permutation(len(loose))[:8192]]
+    face = np.concatenate([loose[owner], few])
+    asked = np.concatenate([points, mesh.vertices[mesh.faces[few]].mean(1)])
+    inner, outer = _sides(mesh, asked, normals[face])
     is_none = np.maximum(np.abs(inner), np.abs(outer)) <= 0.75
-    owner, weight = patch[face], areas[asked]
-    none = np.bincount(owner, weight * is_none, minlength=len(sign))
-    total = np.bincount(owner, weight, minlength=len(sign))
+    # Middles of faces decide where no point fell; a large face may be inside there alone.
+    weight = np.concatenate([np.full(4096, areas[loose].sum() / 4096), 1e-3 * areas[few]])
+    none = np.bincount(patch[face], weight * is_none, minlength=len(sign))
+    total = np.bincount(patch[face], weight, minlength=len(sign))
     result = none > total / 2
     return result & (sign == 0)
 

@@ -257,8 +257,8 @@ def card(name: str, folder: Path) -> str:
     size = sum(p.stat().st_size for p in files)
     measured = meta.get("measured", {})
     for entry in meta.get("tasks", []):  # of a predictor
-        own = {k: v for k, v in entry["measured"].items() if k != "reliability"}
-        measured |= {f"{entry['task']['name']}: {k}": v for k, v in own.items()}
+        values = {k: v for k, v in entry["measured"].items() if k != "reliability"}
+        measured |= {f"{entry['task']['name']}: {k}": v for k, v in values.items()}
     if "stages" in meta:
         command += f" --stage {meta['stages'][-1]['stage']}"
     if "minutes" in measured:

@@ -1,11 +1,11 @@
-"""What every recipe shares: budget, resumable state, EMA, the printed cost."""
+"""What every recipe shares: budget, resumable state, EMA, the loop that trains a network."""
 
 import argparse
 import copy
-import subprocess
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -38,18 +38,6 @@ def start(args: argparse.Namespace) -> torch.device:
     args.runs.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     return torch.device(args.device or default_device())
-
-
-def run_workers(recipe: Sequence[str], workers: int) -> int:
-    """Runs a recipe in single-thread processes that share its work; returns the worst status.
-
-    Args:
-        recipe: Module and options, as given.
-        workers: Processes; each gets ``--part i/workers``.
-    """
-    command = [sys.executable, "-m", *recipe, "--workers=1", "--threads=1"]
-    started = [subprocess.Popen([*command, f"--part={i}/{workers}"]) for i in range(workers)]
-    return max(abs(process.wait()) for process in started)
 
 
 def log(text: str) -> None:
@@ -138,3 +126,95 @@ class Ema(nn.Module, Generic[M]):
         decay = min(self.decay, (1 + t) / (10 + t))
         for mean, new in zip(self.model.parameters(), model.parameters(), strict=True):
             mean.lerp_(new.to(mean.dtype), 1 - decay)
+
+
+Rate = Callable[[float, float], float]
+"""Maps progress, 0 to 1, and a peak to a learning rate."""
+
+
+def warm_cosine(progress: float, peak: float) -> float:
+    """Warm-up over 2 % of the budget, then a cosine to 2 % of the peak."""
+    warm = min(1.0, progress / 0.02 + 0.01)
+    return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def cosine(progress: float, peak: float) -> float:
+    """A cosine from the peak to 1 % of it."""
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+SMOOTHED = 200
+"""Steps that the loss in the log is a mean of, about."""
+
+
+class Training(Generic[M]):
+    """A network with its average and AdamW, which a run resumes and takes to its end.
+
+    Args:
+        network: What is trained, on its device.
+        run: Budget and resumable state, which holds ``network``, ``ema`` and ``optimizer``.
+        peak: Learning rate, or (a module's parameters, their rate) for several.
+        weight_decay: AdamW's.
+        rate: Learning rate at a progress; each group of parameters has its own peak.
+        clip: Largest norm of the gradient.
+
+    Attributes:
+        ema: The average.
+        loss: Mean over the last steps.
+    """
+
+    def __init__(
+        self,
+        network: M,
+        run: Run,
+        peak: float | Sequence[tuple[list[nn.Parameter], float]],
+        weight_decay: float = 0.01,
+        rate: Rate = warm_cosine,
+        clip: float = math.inf,
+    ) -> None:
+        self.network, self.run, self.rate, self.clip, self.loss = network, run, rate, clip, 0.0
+        parts = [(list(network.parameters()), peak)] if isinstance(peak, float) else peak
+        self.peaks = [rate_of_part for _, rate_of_part in parts]
+        self.ema = Ema(network)
+        groups = [{"params": parameters, "lr": rate_of_part} for parameters, rate_of_part in parts]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+        run.attach(network=network, ema=self.ema, optimizer=self.optimizer)
+        self.ema.to(next(network.parameters()).device)
+
+    def to_end(
+        self,
+        loss_of_step: Callable[[], Tensor],
+        every: int = 200,
+        validate: Callable[[], float] | None = None,
+    ) -> dict[str, float]:
+        """Trains until the budget is used.
+
+        Args:
+            loss_of_step: Draws a batch and returns its loss.
+            every: Steps between lines of the log.
+            validate: Loss of the average on unseen data, for the log and the figures.
+
+        Returns:
+            ``steps``, ``minutes``, ``loss`` and, if validated, ``validation_loss``.
+        """
+        run, resumed_at = self.run, self.run.step
+        while run.running():
+            loss = loss_of_step()
+            self.step(loss)
+            self.loss += (float(loss.detach()) - self.loss) / min(run.step - resumed_at, SMOOTHED)
+            if run.step % every == 0:
+                text = f"step {run.step} {run.progress:.0%} loss {self.loss:.4f}"
+                log(text + (f" validation {validate():.4f}" if validate else ""))
+        figures = {"steps": run.step, "minutes": run.seconds / 60, "loss": self.loss}
+        return figures | ({"validation_loss": validate()} if validate else {})
+
+    def step(self, loss: Tensor) -> None:
+        """One step of AdamW, and of the average."""
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = self.rate(self.run.progress, peak)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.clip < math.inf:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+        self.optimizer.step()
+        self.ema.update(self.network)

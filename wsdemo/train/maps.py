@@ -46,8 +46,8 @@ COMPARED = {"mlora": 8, "lora": 8, "mlp": 39, "mlora-asym": 8, "lora-asym": 8, "
 def flat_map(x: Tensor, seed: int = 0) -> Tensor:
     """(n, d) → (n, 2) by t-SNE, scaled to [-1, 1]."""
     perplexity = min(30, (len(x) - 1) / 3)
-    found = TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(x.numpy())
-    return scaled(torch.from_numpy(found.astype(np.float32)))
+    places = TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(x.numpy())
+    return scaled(torch.from_numpy(places.astype(np.float32)))
 
 
 def scaled(positions: Tensor) -> Tensor:
@@ -105,14 +105,14 @@ def write_map(domain: Domain, data: MapData, args: argparse.Namespace) -> None:
     count = min(STORED_COORDINATES, model.prior.basis.shape[1])
     held_out = model.prior.coordinates(test.float(), count)
     every = [model.prior.coordinates(w.float(), count) for w in train.split(500)]
-    own = torch.cat([torch.cat(every)[keep], held_out])
+    principal = torch.cat([torch.cat(every)[keep], held_out])
     tensors = {
         "training_index": torch.tensor(keep, dtype=torch.int32),
         "held_out": held_out.half(),
         "labels": torch.cat([first, last]),
     }
     spread = model.prior.variances[:DIRECTIONS].sqrt()
-    add_representation(tensors, OWN, own[:, :DIRECTIONS] * spread)
+    add_representation(tensors, OWN, principal[:, :DIRECTIONS] * spread)
     meta: dict[str, Any] = {
         "name": f"{domain.name}-map", "kind": "map", "prior": prior_hash(model.prior),
         "names": shown, "label_names": label_names,

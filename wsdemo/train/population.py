@@ -23,7 +23,8 @@ from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import AmortisedStart, load_start
 from wsdemo.fields.fit import FitConfig, fit_to_end, psnr_from_mse, warm_start
-from wsdemo.train.loop import log, recipe_parser, run_workers
+from wsdemo.train.loop import log, recipe_parser
+from wsdemo.train.workers import run_workers, share_of, worker_options
 
 SHARD = 250
 
@@ -106,8 +107,7 @@ def population_parser(
         "--shared-start", action="store_true", help="start mLoRA as the papers do, without encoder"
     )
     parser.add_argument("--base", type=Path, default=None, help="default: OUT/SET-base.safetensors")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--part", default="0/1", help="share of this process: i/n")
+    worker_options(parser)
     return parser
 
 
@@ -156,8 +156,7 @@ def run_population(
     start = load_start(encoder, device) if has_encoder else None
     steps = args.steps or population.steps
     fitting = dataclasses.replace(population, learning_rate=args.rate, steps=steps)
-    part, of = (int(v) for v in args.part.split("/"))
-    for shard in range(part, -(-(end - args.first) // SHARD), of):
+    for shard in share_of(args.part, range(-(-(end - args.first) // SHARD))):
         first = args.first + shard * SHARD
         index = torch.arange(first, min(first + SHARD, end))
         path = folder / f"shard-{shard:04d}.safetensors"

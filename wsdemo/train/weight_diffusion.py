@@ -10,7 +10,6 @@ model answers with none, some or all of them given.
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from wsdemo.generate.diffusion import WeightDiffusion, load_diffusion, save_diff
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.generate.tokens import TokenLayout
 from wsdemo.generate.transformer import SUMMARY_TOKEN, TransformerConfig, WeightTransformer
-from wsdemo.train.loop import Ema, Run, log, recipe_parser
+from wsdemo.train.loop import Run, Training, log, recipe_parser
 from wsdemo.train.population import base_file, fits_folder, load_fits
 
 STORED_COORDINATES = 160
@@ -45,12 +44,6 @@ def drop_attributes(attributes: Tensor, generator: torch.Generator) -> Tensor:
     share = torch.rand(n, 1, generator=generator)
     keep = torch.rand(n, a, generator=generator) < share
     return attributes * (keep & keep_row)
-
-
-def rate_at(progress: float, peak: float) -> float:
-    """Warm-up over 2 % of the budget, then a cosine to 2 % of the peak."""
-    warm = min(1.0, progress / 0.02 + 0.01)
-    return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def cached_prior(path: Path, instances: Tensor, adapter: Adapter, directions: int) -> GaussianPrior:
@@ -193,40 +186,23 @@ def train_diffusion(
         unseen, conditions = split("validation")
         held_out = standardised(unseen), conditions.to(device)
 
-    ema = Ema(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
     run = Run(args.runs / f"{name}.pt", args.minutes, args.steps)
-    run.attach(network=network, ema=ema, optimizer=optimizer)
-    ema.to(device)
+    training = Training(network, run, args.rate, clip=1.0)
     if isinstance(network, CoordinateNetwork):
         learnt = GaussianPrior.of_coordinates(prior.variances[: network.config.coordinates])
         model = WeightDiffusion(adapter, learnt, network, names)
-    averaged = WeightDiffusion(adapter, model.prior, ema.model, names)
+    averaged = WeightDiffusion(adapter, model.prior, training.ema.model, names)
     generator = torch.Generator().manual_seed(args.seed + run.step)
-    mean_loss, figures, resumed_at = 0.0, {}, run.step
-    while run.running():
+
+    def loss() -> Tensor:
         index = torch.randint(len(x), (args.batch,), generator=generator)
         given = drop_attributes(attributes[index], generator).to(device)
-        loss = model.loss(x[index.to(device)], given, generator).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(run.progress, args.rate)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        ema.update(network)
-        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step - resumed_at, 100)
-        if run.step % 200 == 0:
-            text = f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f}"
-            if held_out is not None:
-                text += f" validation {validation_loss(averaged, *held_out):.4f}"
-            log(text)
+        return model.loss(x[index.to(device)], given, generator).mean()
 
-    figures = {"steps": run.step, "minutes": run.seconds / 60, "loss": mean_loss}
+    validate = None if held_out is None else lambda: validation_loss(averaged, *held_out)
+    figures = training.to_end(loss, validate=validate)
     figures |= {"instances": len(x), "parameters": parameters, "batch": args.batch}
-    if held_out is not None:
-        figures["validation_loss"] = validation_loss(averaged, *held_out)
-    averaged = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
+    averaged = WeightDiffusion(adapter, prior, training.ema.model.cpu(), names)
     meta = {
         "domain": domain.kind,
         "size": base_meta["size"],

@@ -9,10 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from wsdemo.checkpoints import load_checkpoint
+from wsdemo.lol.data.probes import save_probes
 from wsdemo.lol.predictor.files import load_predictor
+from wsdemo.lora.names import canonical_names
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.loras import families, smollm2_family
 from wsdemo.train.loras.smollm2_loras import write_manifest
+from wsdemo.train.loras.smollm2_probes import PROBES
 from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
 
 LAYERS = 2
@@ -55,6 +58,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs")
     made_up(path / smollm2_family.FOLDER)
     assert write_manifest(path / smollm2_family.FOLDER) == sum(COUNTS.values())
+    g = torch.Generator().manual_seed(1)
+    names = [*list(SOURCES)[:3], GENERAL]
+    layers = [f"base_model.model.model.layers.{i}.{k}" for i in range(LAYERS) for k in SHAPES]
+    sides = [SHAPES[name.split(".", 5)[-1]] for name in layers]
+    modules = {
+        name: (torch.randn(len(names), n, generator=g), torch.randn(len(names), m, generator=g))
+        for name, (n, m) in zip(canonical_names(layers), sides, strict=True)
+    }
+    save_probes(path / PROBES, names, modules)
     return path
 
 

@@ -1,5 +1,6 @@
 """The builder on a tiny random model of the same architecture."""
 
+import argparse
 import csv
 import dataclasses
 import json
@@ -11,7 +12,8 @@ import torch
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.reader import read_lora
-from wsdemo.train.loras import smollm2_loras as builder
+from wsdemo.train.loras import smollm2_bench as builder
+from wsdemo.train.loras import smollm2_loras
 from wsdemo.train.loras import smollm2_passages as passages_of
 from wsdemo.train.loras.smollm2_passages import MEASURED, NO_WORD, SPLITS, Passages
 from wsdemo.train.loras.smollm2_plan import Plan, make_plan
@@ -149,13 +151,13 @@ def test_a_training_that_falls_apart_leaves_labels_but_no_lora(
     row = made(model, passages, tmp_path)
     assert row["status"] == "fell apart"
     assert [p.name for p in (tmp_path / "train/toy").iterdir()] == ["labels.json"]
-    assert builder.write_manifest(tmp_path) == 0
+    assert smollm2_loras.write_manifest(tmp_path) == 0
 
 
 def test_the_manifest_lists_what_is_whole(model: Any, passages: Passages, tmp_path: Path) -> None:
     made(model, passages, tmp_path)
     (tmp_path / "train/half.tmp").mkdir()
-    assert builder.write_manifest(tmp_path) == 1
+    assert smollm2_loras.write_manifest(tmp_path) == 1
     rows = list(csv.DictReader((tmp_path / "manifest.csv").open()))
     assert [(r["file"], r["split"]) for r in rows] == [
         ("train/toy/adapter_model.safetensors", "train")
@@ -186,3 +188,36 @@ def test_the_plans_of_the_family_are_the_builders_own() -> None:
     plan = make_plan("test", 3, list(SOURCES), list(UNSEEN))
     config = builder.peft_config(dataclasses.replace(plan, first_layer=15), 30)
     assert config.layers_to_transform == list(range(15, 30))
+
+
+def test_loras_that_come_back_from_rays_workers_are_those_of_this_machine(
+    model: Any, passages: Passages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself is tried by test_celeba_lora; here its workers are objects of this process."""
+    bench = builder.Bench.__new__(builder.Bench)
+    tokens = passages.tokens | {GENERAL: passages.tokens["austen"]}
+    passages = dataclasses.replace(passages, tokens=tokens)
+    bench.model, bench.passages, bench.head = model, passages, head_of(model, passages)
+    bench.losses = builder.measure(model.model, bench.head, passages)
+    other = dataclasses.replace(PLAN, name="other", rank=2)
+    args = argparse.Namespace(model=tmp_path, texts=tmp_path, threads=1, runs=tmp_path / "runs",
+                              minutes=60.0)  # fmt: skip
+
+    def at_once(work: Any, worker: Any, given: Any, order: Any, keep: Any, _: Any) -> int:
+        assert worker is builder.Bench
+        assert bench.losses in given
+        for _name, plan in work[:1]:
+            assert "own sources" in keep(plan, bench.make(*order(plan)))
+        return len(work) - 1
+
+    monkeypatch.setattr(smollm2_loras, "make_all", at_once)
+    with pytest.raises(SystemExit, match="1"):  # the other LoRA failed
+        smollm2_loras.build_with_ray(bench, [PLAN, other], tmp_path / "ray", args)
+    smollm2_loras.build_here(bench, [PLAN], tmp_path / "here", args)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        ours, theirs = (tmp_path / place / "train/toy" / name for place in ("here", "ray"))
+        assert ours.read_bytes() == theirs.read_bytes()
+    rows = [list(csv.DictReader((tmp_path / p / "manifest.csv").open())) for p in ("here", "ray")]
+    for (row,) in rows:
+        del row["seconds"]
+    assert rows[0] == rows[1]

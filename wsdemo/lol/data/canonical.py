@@ -1,8 +1,8 @@
 """The canonical form of an update: U Vᵀ = P diag(σ) Qᵀ, by two thin QRs and a small SVD.
 
-U = Pu Ru and V = Pv Rv, Ru Rvᵀ = W diag(σ) Zᵀ, P = Pu W, Q = Pv Z: O((n + m) r²), and the product
-is never formed. All factors of one update lead to the same σ, and to the same P and Q but for the
-sign of each pair of columns, where no two σ are equal.
+The product is never formed (``lora.decomposition.factored``). All factors of one update lead to
+the same σ, and to the same P and Q but for the sign of each pair of columns, where no two σ are
+equal.
 """
 
 from dataclasses import replace
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.lol.data.pairs import Pairs
+from wsdemo.lora.decomposition import factored
 
 NOTHING = 1e-7
 """Singular values below this share of the largest are rounding: they are zero."""
@@ -21,12 +22,10 @@ def svd(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     In float64; columns whose σ is zero are zero.
     """
-    Pu, Ru = torch.linalg.qr(U.double())
-    Pv, Rv = torch.linalg.qr(V.double())
-    W, s, Zt = torch.linalg.svd(Ru @ Rv.mT, full_matrices=False)
+    P, s, Q = factored(U.double(), V.double())
     s = torch.where(s > NOTHING * s[..., :1].clamp(min=1e-30), s, 0.0)
     seen = (s > 0)[..., None, :]
-    return Pu @ W * seen, s, Pv @ Zt.mT * seen
+    return P * seen, s, Q * seen
 
 
 def canonical(pairs: Pairs, rank: int | None = None) -> Pairs:
@@ -45,21 +44,21 @@ def canonical(pairs: Pairs, rank: int | None = None) -> Pairs:
         root = s.sqrt()[..., None, :]
         groups.append(((P * root).to(U), (Q * root).to(V)))
     widest = max(U.shape[-1] for U, _ in groups)
-    found = Pairs(tuple(groups)).padded(widest if rank is None else rank)
-    return replace(found, is_canonical=True)
+    same = Pairs(tuple(groups)).padded(widest if rank is None else rank)
+    return replace(same, is_canonical=True)
 
 
 def singular_values(pairs: Pairs) -> list[Tensor]:
     """Per group (N, L, r) float64, falling."""
-    found = []
+    values = []
     for U, V in pairs.groups:
         if pairs.is_canonical:
-            found.append(U.double().norm(dim=-2) * V.double().norm(dim=-2))
+            values.append(U.double().norm(dim=-2) * V.double().norm(dim=-2))
             continue
         Ru = torch.linalg.qr(U.double(), mode="r").R
         Rv = torch.linalg.qr(V.double(), mode="r").R
-        found.append(torch.linalg.svdvals(Ru @ Rv.mT))
-    return found
+        values.append(torch.linalg.svdvals(Ru @ Rv.mT))
+    return values
 
 
 def thinned(pairs: Pairs, modules: float, energy: float) -> Pairs:

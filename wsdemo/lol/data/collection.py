@@ -20,10 +20,13 @@ from wsdemo.lol.data.labels import (
     check_columns,
     guess_tasks,
     missing_labels,
+    nominal_tasks,
     table_of,
     unused_columns,
+    with_classes,
 )
 from wsdemo.lol.data.pairs import Pairs, Signature, pack
+from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reader import read_lora
@@ -49,6 +52,7 @@ class Collection:
         ranks: Rank → files, in the training split.
         notes: What was left out, with counts.
         kind: ``additive`` or ``multiplicative``.
+        probes: Of the base, where it has some.
     """
 
     signature: Signature
@@ -58,6 +62,7 @@ class Collection:
     ranks: dict[int, int]
     notes: tuple[str, ...]
     kind: str = "additive"
+    probes: Probes | None = None
 
     @property
     def calibration(self) -> LabelledLoras:
@@ -139,10 +144,10 @@ def check_splits(rows: Sequence[Mapping[str, str]]) -> None:
     known = (*SPLITS, CALIBRATION)
     unknown = Counter(split for row in rows if (split := split_of(row)) not in known)
     if unknown:
-        found = ", ".join(f"{name[:20]!r} ({n} LoRAs)" for name, n in unknown.most_common(5))
+        listed = ", ".join(f"{name[:20]!r} ({n} LoRAs)" for name, n in unknown.most_common(5))
         raise WsdemoError(
             "Unknown split",
-            f"The column 'split' holds {found}; expected {', '.join(known)}.",
+            f"The column 'split' holds {listed}; expected {', '.join(known)}.",
             "Correct these cells, or leave them empty to split by name.",
         )
     groups: dict[str, set[str]] = {}
@@ -188,11 +193,11 @@ def labelled(
     rank: int | None = None,
 ) -> LabelledLoras:
     """Some of a table's LoRAs as a batch: whole, or canonical of a rank in half precision."""
-    found = [pack(loras[i], signature) for i in index]
+    packed = [pack(loras[i], signature) for i in index]
     if rank is not None:
-        found = [canonical(pairs, rank).to(torch.float16) for pairs in found]
+        packed = [canonical(pairs, rank).to(torch.float16) for pairs in packed]
     return LabelledLoras(
-        Pairs.join(found),
+        Pairs.join(packed),
         {c: torch.tensor([v[i] for i in index]) for c, v in table.values.items()},
         tuple(table.rows[i]["file"] for i in index),
     )
@@ -210,7 +215,8 @@ def load_collection(
     Args:
         folder: With the LoRA files.
         labels: The CSV.
-        tasks: What to predict; default: all 0/1 columns together, every other one alone.
+        tasks: What to predict; default: all 0/1 columns together, every other one alone, of words
+            the class.
         rank: Of every module, the directions that are kept, the strongest; default: all. For
             families of many modules and mixed ranks, which take as much memory as the largest.
 
@@ -225,7 +231,12 @@ def load_collection(
             f" ({'; '.join(table.notes) or 'all do'}); at least {MIN_LORAS} are needed.",
             "Add LoRAs, or correct the column 'file'.",
         )
-    chosen = list(tasks) if tasks is not None else guess_tasks(table.values)
+    if tasks is None:
+        nominal = nominal_tasks(table, split_of)
+        chosen = [*guess_tasks(table.values), *nominal]
+    else:
+        chosen = list(tasks)
+    table = with_classes(table, chosen)
     check_columns(table, chosen)
     check_splits(table.rows)
     unused = unused_columns(table, chosen) if tasks is None else []

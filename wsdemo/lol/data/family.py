@@ -35,7 +35,7 @@ def union_signature(loras: Sequence[Lora], where: str) -> Signature:
                     APART,
                 )
     largest = max(sets, key=len)
-    apart = sum(n for own, n in sets.items() if not largest & own)
+    apart = sum(n for adapted, n in sets.items() if not largest & adapted)
     if apart:
         raise WsdemoError(
             "Mixed families",
@@ -53,10 +53,10 @@ def one_kind(loras: Sequence[Lora], where: str) -> str:
     """
     kinds = Counter(m.kind for lora in loras for m in {m.kind: m for m in lora.modules}.values())
     if len(kinds) > 1:
-        found = ", ".join(f"{n} are {kind}" for kind, n in kinds.most_common())
+        listed = ", ".join(f"{n} are {kind}" for kind, n in kinds.most_common())
         raise WsdemoError(
             "Mixed families",
-            f"Of {len(loras)} LoRAs in {where}, {found}.",
+            f"Of {len(loras)} LoRAs in {where}, {listed}.",
             "Products that are added and products that multiply do not mix: train one predictor"
             " for each.",
         )

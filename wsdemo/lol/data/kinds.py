@@ -31,13 +31,13 @@ class Kind:
 def kinds_of(signature: Signature) -> list[Kind]:
     """The kinds of a family's modules, in the order of its groups."""
     numbers = {name: tuple(map(int, NUMBER.findall(name))) for name in signature.shapes}
-    layers = {found: i for i, found in enumerate(sorted(set(numbers.values())))}
+    layers = {numbered: i for i, numbered in enumerate(sorted(set(numbers.values())))}
     kinds = []
     for g, (shape, names) in enumerate(signature.groups):
-        own: dict[str, list[int]] = {}
+        rows_of: dict[str, list[int]] = {}
         for row, name in enumerate(names):
-            own.setdefault(NUMBER.sub("#", name), []).append(row)
-        for name, rows in own.items():
+            rows_of.setdefault(NUMBER.sub("#", name), []).append(row)
+        for name, rows in rows_of.items():
             places = tuple(layers[numbers[names[row]]] for row in rows)
             kinds.append(Kind(name, g, tuple(rows), places, shape))
     return kinds

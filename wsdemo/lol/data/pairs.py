@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
+from wsdemo.lora.gauge import rotations, turned
 from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.names import by_canonical_name, canonical_names
 
@@ -29,16 +30,16 @@ class Signature:
     @classmethod
     def of(cls, lora: Lora) -> "Signature":
         """The modules of one LoRA, in order of name."""
-        found = {m.name: sides(m) for m in lora.modules}
-        return cls(dict(sorted(found.items())))
+        shapes = {m.name: sides(m) for m in lora.modules}
+        return cls(dict(sorted(shapes.items())))
 
     @cached_property
     def groups(self) -> list[tuple[tuple[int, int], list[str]]]:
         """Modules of equal shape, which are processed together."""
-        found: dict[tuple[int, int], list[str]] = {}
+        groups: dict[tuple[int, int], list[str]] = {}
         for name, shape in self.shapes.items():
-            found.setdefault(shape, []).append(name)
-        return list(found.items())
+            groups.setdefault(shape, []).append(name)
+        return list(groups.items())
 
     @cached_property
     def spellings(self) -> dict[str, str]:
@@ -124,8 +125,8 @@ def by_family_name(lora: Lora, signature: Signature) -> dict[str, LoraModule]:
 
     A module that the family does not have is under its canonical name.
     """
-    own = signature.spellings
-    return {own.get(name, name): module for name, module in by_canonical_name(lora).items()}
+    names = signature.spellings
+    return {names.get(name, name): module for name, module in by_canonical_name(lora).items()}
 
 
 def sides(module: LoraModule) -> tuple[int, int]:
@@ -173,13 +174,7 @@ def regauge_pairs(pairs: Pairs, generator: torch.Generator, condition: float = 1
     groups = []
     for U, V in pairs.groups:
         n, count, _, r = U.shape
-        left, right = (
-            torch.linalg.qr(torch.randn(n, count, r, r, generator=generator).double())[0]
-            for _ in range(2)
-        )
+        left, right = rotations((n, count, r, r), generator)
         exponent = torch.rand(n, count, r, generator=generator).double() - 0.5
-        s = condition**exponent
-        R = left * s[..., None, :] @ right
-        R_inverse_t = left * (1 / s)[..., None, :] @ right
-        groups.append(((U.double() @ R).to(U), (V.double() @ R_inverse_t).to(V)))
+        groups.append(turned(U, V, left, condition**exponent, right))
     return Pairs(tuple(groups))

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lol.models.networks import AlignedMlp, LolModel, build_model
 from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.probes import ProbeNet
 from wsdemo.lol.models.shared import SharedGlNet
 from wsdemo.lol.models.spectral import SpectralLinear
 
@@ -57,15 +59,20 @@ class Fitted:
 
     @torch.no_grad()
     def predict(self, pairs: Pairs) -> Tensor:
-        """(N, k): values of a regression, logits of a binary task."""
+        """(N, k): values of a regression, logits of yes-or-no labels or of classes."""
         parts = [self.model(part) for part in pairs.chunks(64)]
         return torch.cat(parts) * self.std + self.mean
 
 
 def task_loss(kind: str, output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of standardised labels, or cross-entropy of the yes-or-no ones known."""
+    """Mean squared error of standardised labels, or cross-entropy of the yes-or-no ones known.
+
+    Of a nominal task, whose target is one-hot, the cross-entropy of the softmax.
+    """
     if kind == "regression":
         return F.mse_loss(output, target)
+    if kind == "nominal":
+        return F.cross_entropy(output, target.argmax(1))
     known = target.isfinite()
     return F.binary_cross_entropy_with_logits(output[known], target[known])
 
@@ -78,6 +85,7 @@ def train_model(
     validation: LabelledLoras,
     seed: int,
     budget: Budget | None = None,
+    probes: Probes | None = None,
 ) -> Fitted:
     """Trains a model on labelled LoRAs and keeps its best epoch by the validation loss.
 
@@ -95,7 +103,11 @@ def train_model(
     target, unseen = (target - mean) / std, (unseen - mean) / std
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = build_model(signature, config)
+        model = build_model(signature, config, probes)
+        if isinstance(model, ProbeNet):  # what is read of a LoRA is far smaller than it is
+            train, validation = (
+                replace(part, pairs=model.probes.read(part.pairs)) for part in (train, validation)
+            )
         model.scale.fit(train.pairs)
         if isinstance(model, AlignedMlp | SharedGlNet | SpectralLinear):
             model.fit(train.pairs)
@@ -143,8 +155,8 @@ def train_model(
 @torch.no_grad()
 def _loss(model: LolModel, kind: str, pairs: Pairs, target: Tensor) -> float:
     total, labels = 0.0, 0
-    for part, own in zip(pairs.chunks(64), target.split(64), strict=True):
-        known = int(own.isfinite().sum())
-        total += float(task_loss(kind, model(part), own)) * known
+    for part, labelled in zip(pairs.chunks(64), target.split(64), strict=True):
+        known = int(labelled.isfinite().sum())
+        total += float(task_loss(kind, model(part), labelled)) * known
         labels += known
     return total / labels

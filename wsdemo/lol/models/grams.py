@@ -40,15 +40,15 @@ class OutputGrams(nn.Module):
 
     def grams(self, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
         """Per group (N, L, h (h + 1) / 2) entries of G, and (N, L) which modules are there."""
-        found = []
+        grams = []
         for (U, V), maps in zip(pairs.groups, self.maps, strict=True):
             inner = V.mT @ V
             square = ((U.mT @ U) * inner).sum((-1, -2))
             mapped = maps @ U  # (N, L, h, r)
             G = mapped @ inner @ mapped.mT / square.clamp(min=TINY)[..., None, None]
             rows, columns = torch.triu_indices(*G.shape[-2:])
-            found.append((G[..., rows, columns], square > TINY))
-        return found
+            grams.append((G[..., rows, columns], square > TINY))
+        return grams
 
     @torch.no_grad()
     def fit(self, pairs: Pairs) -> None:
@@ -56,17 +56,17 @@ class OutputGrams(nn.Module):
 
         Every LoRA counts the same, however strong it is.
         """
-        for own, group in zip(self.maps, pairs.groups, strict=True):
-            for row in range(len(own)):
+        for maps, group in zip(self.maps, pairs.groups, strict=True):
+            for row in range(len(maps)):
                 module = Pairs(((group[0][:, [row]], group[1][:, [row]]),), pairs.is_canonical)
                 ((U, V),) = canonical(module.in_full()).groups
                 outputs = (U * V.norm(dim=-2, keepdim=True))[:, 0]  # its Gram matrix is U Vᵀ's
                 norm = outputs.flatten(1).norm(dim=1).clamp(min=TINY**0.5)
                 wide = (outputs / norm[:, None, None]).permute(1, 0, 2).flatten(1)
-                h = own.shape[1]
+                h = maps.shape[1]
                 directions = torch.svd_lowrank(wide, q=min(h + 6, *wide.shape))[0]
-                found = directions[:, :h].mT
-                own[row, : len(found)] = found.to(own)
+                leading = directions[:, :h].mT
+                maps[row, : len(leading)] = leading.to(maps)
         parts = [self.grams(part) for part in pairs.chunks()]
         for g, groups in enumerate(zip(*parts, strict=True)):
             entries = torch.cat([e for e, _ in groups])

@@ -1,4 +1,4 @@
-"""The seven models of Paper B and four beside them, from N LoRAs to (N, outputs).
+"""The seven models of Paper B and five beside them, from N LoRAs to (N, outputs).
 
 Every model reads ``Pairs``: per group of modules of one shape, U (N, L, n, r), V (N, L, m, r).
 A model is GL-invariant if (U R, V R⁻ᵀ) gives the same output for every invertible R:
@@ -11,6 +11,7 @@ A model is GL-invariant if (U R, V R⁻ᵀ) gives the same output for every inve
     mlp-dense         GL(r)             yes; needs O(n m) memory
     mlp-svd           GL(r)             no: only singular values
     spectral          GL(r)             no: five statistics of them (spectral.py)
+    gradient-probes   GL(r)             no: along the base's gradients; ours (probes.py)
     mlp-o-align       O(r)              yes
     mlp, transformer, linear   nothing  yes
 
@@ -19,7 +20,7 @@ asinh, as they span orders of magnitude with the learning rate that made them, o
 fits from one shared start differ little from their mean: all three are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,9 @@ from torch.nn import functional as F
 
 from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.models.parts import InputScale, ModelConfig, log_norms, mlp
+from wsdemo.lol.models.probes import PROBED, ProbeNet
 from wsdemo.lol.models.shared import SharedGlNet
 from wsdemo.lol.models.spectral import SpectralLinear
 from wsdemo.lol.models.w2t import W2t
@@ -279,12 +282,19 @@ LolModel = (
     | DenseMlp
     | PairTransformer
     | SpectralLinear
+    | ProbeNet
 )
 
 
-def build_model(signature: Signature, config: ModelConfig) -> LolModel:
-    """The model that a configuration names."""
-    classes: dict[str, type[LolModel]] = {
+def build_model(
+    signature: Signature, config: ModelConfig, probes: Probes | None = None
+) -> LolModel:
+    """The model that a configuration names; gradient-probes needs the base's probes."""
+    if config.model == PROBED:
+        if probes is None:
+            raise ValueError("no probes")
+        return ProbeNet(signature, config, probes)
+    classes: dict[str, Callable[[Signature, ModelConfig], LolModel]] = {
         "gl-net": GlNet, "gl-net-norms": GlNet, "mlp": FactorMlp, "linear": FactorMlp,
         "mlp-o-align": AlignedMlp, "mlp-svd": SpectrumMlp, "mlp-dense": DenseMlp,
         "transformer": PairTransformer, "gl-net-shared": SharedGlNet, "w2t": W2t,

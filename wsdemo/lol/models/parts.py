@@ -31,9 +31,11 @@ class ModelConfig:
     rank: int = 4
     """The rank that models of raw factors are built for; others are padded or cut."""
     left_out: float = 0.1
-    """gl-net-shared: chance of a module to be left out of a LoRA while it is trained."""
+    """gl-net-shared, gradient-probes: chance of a module to be left out of a LoRA in training."""
     least_energy: float = 0.8
     """gl-net-shared: smallest share of ‖U Vᵀ‖² that its directions keep then."""
+    texts: tuple[int, ...] = ()
+    """gradient-probes: of every output, which of the probes' texts it is of; empty: of none."""
 
 
 def mlp(d_in: int, config: ModelConfig) -> nn.Sequential:
@@ -62,10 +64,10 @@ class InputScale(nn.Module):
         """Measures the training LoRAs."""
         norms: list[list[Tensor]] = [[] for _ in pairs.groups]
         for part in pairs.chunks():
-            for own, (U, V) in zip(norms, part.groups, strict=True):
+            for norms_of_group, (U, V) in zip(norms, part.groups, strict=True):
                 # ‖U Vᵀ‖² = tr(UᵀU VᵀV): never multiplied out.
                 square = ((U.mT @ U) * (V.mT @ V)).sum((-1, -2)).clamp(min=0)
-                own.append(square.sqrt())
+                norms_of_group.append(square.sqrt())
         for i in range(len(pairs.groups)):
             mean = torch.cat(norms[i]).mean(0)
             floor = mean.max().clamp(min=1e-12) * 1e-3

@@ -63,40 +63,40 @@ class SharedGlNet(nn.Module):
 
         Those of Σ |U Vᵀ| over LoRAs and layers: random rows of 1,536 would see a hundredth.
         """
-        sides = [(own, 0) for own in self.left] + [(own, 1) for own in self.right]
-        grams = [torch.zeros(own.shape[1], own.shape[1]) for own, _ in sides]
+        sides = [(sketch, 0) for sketch in self.left] + [(sketch, 1) for sketch in self.right]
+        grams = [torch.zeros(sketch.shape[1], sketch.shape[1]) for sketch, _ in sides]
         for part in pairs.chunks():
             scaled = self.scale(canonical(part, self.config.rank))
             for gram, (_, side), kind in zip(grams, sides, 2 * self.kinds, strict=True):
                 factor = scaled.groups[kind.group][side][:, list(kind.rows)]
                 columns = factor.transpose(-1, -2).flatten(0, 2).to(gram)
                 gram += columns.mT @ columns
-        for gram, (own, _) in zip(grams, sides, strict=True):
+        for gram, (sketch, _) in zip(grams, sides, strict=True):
             directions = torch.linalg.eigh(gram.double()).eigenvectors
-            found = directions[:, -len(own) :].mT.flip(0)
-            own[: len(found)] = 2 * found.to(own)
+            leading = directions[:, -len(sketch) :].mT.flip(0)
+            sketch[: len(leading)] = 2 * leading.to(sketch)
         self.grams.fit(pairs)
 
     def products(self, pairs: Pairs) -> list[Tensor]:
         """Per kind (N, layers, h, h) Ũ Ṽᵀ of scaled LoRAs."""
-        found = []
+        products = []
         for i, kind in enumerate(self.kinds):
             U, V = (x[:, list(kind.rows)] for x in pairs.groups[kind.group])
             stretch = 1 + 0.1 * self.stretch[i](self.layers[list(kind.layers)])
             a, b = stretch.chunk(2, -1)  # (layers, h) each
-            found.append(
+            products.append(
                 (a[..., None] * (self.left[i] @ U)) @ (b[..., None] * (self.right[i] @ V)).mT
             )
-        return found
+        return products
 
     def tokens(self, pairs: Pairs) -> Tensor:
         """(N, (kinds + 1) · TOKEN) what scaled LoRAs say, summed over layers: products, grams."""
-        found = []
+        tokens = []
         for i, (kind, product) in enumerate(zip(self.kinds, self.products(pairs), strict=True)):
-            said = (4 * product).asinh().flatten(2) @ self.read[i]
+            spoken = (4 * product).asinh().flatten(2) @ self.read[i]
             weight = 1 + 0.3 * self.weigh[i](self.layers[list(kind.layers)])
-            found.append((said * weight).sum(1) / len(kind.rows) ** 0.5)
-        return torch.cat([*found, self.grams(pairs)], -1)
+            tokens.append((spoken * weight).sum(1) / len(kind.rows) ** 0.5)
+        return torch.cat([*tokens, self.grams(pairs)], -1)
 
     def scaled(self, pairs: Pairs) -> Pairs:
         """The strongest ``config.rank`` directions of every module, scaled; fewer in training."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.models.parts import InputScale, ModelConfig
+from wsdemo.lora.geometry import spectral_entropy
 
 STATISTICS = 5
 FLOOR = 1e-6
@@ -26,7 +27,7 @@ def spectral_statistics(s: Tensor) -> Tensor:
     square = s.square()
     total = square.sum(-1, keepdim=True)
     share = square / total.clamp(min=1e-30)
-    entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)
+    entropy = spectral_entropy(s)
     seen = (s > 1e-7 * s[..., :1]).to(s)
     count = seen.sum(-1, keepdim=True).clamp(min=1)
     off = (s - s.sum(-1, keepdim=True) / count) * seen
@@ -57,9 +58,9 @@ class SpectralLinear(nn.Module):
     @torch.no_grad()
     def fit(self, pairs: Pairs) -> None:
         """Measures the training LoRAs."""
-        found = torch.cat([self.statistics(part) for part in pairs.chunks()])
-        self.get_buffer("running_mean").copy_(found.mean(0))
-        self.get_buffer("running_std").copy_(found.std(0).clamp(min=0.05))
+        statistics = torch.cat([self.statistics(part) for part in pairs.chunks()])
+        self.get_buffer("running_mean").copy_(statistics.mean(0))
+        self.get_buffer("running_std").copy_(statistics.std(0).clamp(min=0.05))
 
     def forward(self, pairs: Pairs) -> Tensor:
         """N LoRAs → (N, outputs)."""

@@ -44,14 +44,14 @@ def pooled(read: nn.TransformerEncoder, tokens: Tensor, present: Tensor) -> Tens
         tokens: (B, T, d).
         present: (B, T) bool.
     """
-    found = tokens.new_zeros(len(tokens), tokens.shape[-1])
+    pooled = tokens.new_zeros(len(tokens), tokens.shape[-1])
     rows = present.any(1)
     if not rows.any():
-        return found
+        return pooled
     there = present[rows]
     seen = read(tokens[rows], src_key_padding_mask=~there) * there[..., None]
-    found[rows] = seen.sum(1) / there.sum(1, keepdim=True)
-    return found
+    pooled[rows] = seen.sum(1) / there.sum(1, keepdim=True)
+    return pooled
 
 
 class W2t(nn.Module):
@@ -76,7 +76,7 @@ class W2t(nn.Module):
 
         p and q have entries of about one.
         """
-        found = []
+        triples = []
         spectra = singular_values(pairs)
         for kind in self.kinds:
             rows = list(kind.rows)
@@ -89,16 +89,16 @@ class W2t(nn.Module):
             n, m = kind.shape
             parts = [P / root * sign * n**0.5, Q / root * sign * m**0.5,
                      (s + FLOOR).log()[..., None, :]]  # fmt: skip
-            found.append((torch.cat(parts, -2).mT, s > 0))
-        return found
+            triples.append((torch.cat(parts, -2).mT, s > 0))
+        return triples
 
     def embedding(self, pairs: Pairs) -> Tensor:
         """(N, width) by which LoRAs are compared."""
         scaled = self.scale(canonical(pairs, self.config.rank))
         tokens, present = [], []
         for i, (triples, there) in enumerate(self.triples(scaled)):
-            own = self.read[i](triples) + self.place
-            flat = pooled(self.within, own.flatten(0, 1), there.flatten(0, 1))
+            inside = self.read[i](triples) + self.place
+            flat = pooled(self.within, inside.flatten(0, 1), there.flatten(0, 1))
             module = flat.unflatten(0, there.shape[:2])
             tokens.append(module + self.kind[i] + self.layer[list(self.kinds[i].layers)])
             present.append(there.any(-1))

@@ -103,7 +103,7 @@ def ask(reading: Reading, predictors: Sequence[Predictor]) -> tuple[Answer, Grou
 def _answered(reading: Reading, predictor: Predictor) -> tuple[Answer, Grounds]:
     not_answered = predictor.unmeasured(reading.lora)
     predictor = predictor.without(not_answered)
-    pairs = pack(reading.whole(), predictor.signature)
+    pairs = predictor.read(pack(reading.whole(), predictor.signature))
     envelope, features = predictor.envelope, measured_features(reading, predictor.signature)
     order = envelope.distances(features)[0].argsort()[:3].tolist()
     answer = Answer(
@@ -153,7 +153,8 @@ def module_evidence(predictor: Predictor, pairs: Pairs, label: str) -> list[floa
     """
     models, i = predictor.task_of(label)
     out = models.outputs(Pairs.join([pairs, weakened(pairs)]))
-    out = out.sigmoid() if models.task.kind == "binary" else out / models.std
+    probabilities = models.probabilities(out)
+    out = out / models.std if probabilities is None else probabilities
     return [float(v) for v in out[0, i] - out[1:, i]]
 
 
@@ -168,16 +169,17 @@ def rank_curve(grounds: Grounds, label: str) -> list[float]:
     """Prediction of a label with every update cut to rank 1, 2, … r (best approximation)."""
     whole = pack(grounds.reading.decomposed(), grounds.predictor.signature)
     cuts = (torch.arange(whole.rank) < rank for rank in range(1, whole.rank + 1))
-    parts = [Pairs(tuple((U * cut, V) for U, V in whole.groups)) for cut in cuts]
-    return _curve(grounds.predictor, Pairs.join(parts), label)
+    predictor = grounds.predictor
+    parts = [predictor.read(Pairs(tuple((U * cut, V) for U, V in whole.groups))) for cut in cuts]
+    return _curve(predictor, Pairs.join(parts), label)
 
 
 def _curve(predictor: Predictor, pairs: Pairs, label: str) -> list[float]:
     models, i = predictor.task_of(label)
-    column = models.outputs(pairs)[:, i]
-    if models.task.kind == "binary":
-        column = column.sigmoid()
-    elif models.task.logarithm:
+    out = models.outputs(pairs)
+    probabilities = models.probabilities(out)
+    column = (out if probabilities is None else probabilities)[:, i]
+    if probabilities is None and models.task.logarithm:
         column = column.exp2()
     return [float(v) for v in column]
 

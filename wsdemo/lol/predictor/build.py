@@ -20,6 +20,7 @@ from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.fitting import Budget, Fitted, train_model
 from wsdemo.lol.models.networks import MODELS, LolModel
 from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.probes import PROBED, texts_of
 from wsdemo.lol.predictor.calibration import calibrate, task_metrics
 from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels, always_adapted
 from wsdemo.lol.predictor.provenance import (
@@ -30,7 +31,7 @@ from wsdemo.lol.predictor.provenance import (
 )
 
 INVARIANT = (
-    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp-svd", "mlp-dense", "spectral"
+    "gl-net", "gl-net-norms", "gl-net-shared", "w2t", "mlp-svd", "mlp-dense", "spectral", PROBED
 )  # fmt: skip
 """Models whose prediction is the same for every factorisation of an update."""
 USEFUL_AUC, USEFUL_RHO = 0.65, 0.3
@@ -145,10 +146,12 @@ def compare_models(
     common = min(common_rank(collection.ranks), train.pairs.rank)
     for name in models:
         config = model_config(name, len(task.labels), common, len(train.names))
+        if name == PROBED and collection.probes is not None:
+            config = dataclasses.replace(config, texts=texts_of(task.labels, collection.probes))
         fitted = [
             train_model(
                 collection.signature, config, task, train, collection.splits["validation"], seed,
-                training_budget(name, len(train.names)),
+                training_budget(name, len(train.names)), collection.probes,
             )
             for seed in range(seeds)
         ]  # fmt: skip
@@ -164,7 +167,7 @@ def compare_models(
             config,
         )
         rows.append(row)
-        key = "auc" if task.kind == "binary" else "spearman_rho"
+        key = "spearman_rho" if task.kind == "regression" else "auc"
         mean = sum(row.test[key]) / seeds
         report(f"{task.name}: {name} validation {row.validation:.4f}, test {key} {mean:.3f},"
                f" {row.seconds:.0f} s")  # fmt: skip
@@ -199,11 +202,11 @@ def calibrated(collection: Collection, task: Task, row: Row, baseline: Row | Non
     first = row.fitted[0]
     models: list[LolModel] = [f.model for f in row.fitted]
     half = torch.zeros(len(task.labels))
-    found = TaskModels(task, row.config, models, first.mean, first.std, half, 1.0)
+    ensemble = TaskModels(task, row.config, models, first.mean, first.std, half, 1.0)
     if baseline is not None:
-        found.baseline, found.baseline_config = baseline.fitted[0].model, baseline.config
-    calibrate(found, collection, row.model)
-    return found
+        ensemble.baseline, ensemble.baseline_config = baseline.fitted[0].model, baseline.config
+    calibrate(ensemble, collection, row.model)
+    return ensemble
 
 
 def build_predictor(
@@ -237,12 +240,12 @@ def build_predictor(
         WsdemoError: No task is worth answering.
     """
     trained = {*collection.ranks, *ranks}
-    tasks, silent, said = {}, [], []
+    tasks, silent, notes = {}, [], []
     for i, task in enumerate(collection.tasks):
-        own = list(rows[task.name])
-        row = best_row(own, most_parameters)
+        compared = list(rows[task.name])
+        row = best_row(compared, most_parameters)
         is_kept = keep_baseline and i == 0 and row.model != "mlp"
-        raw = next((r for r in own if r.model == "mlp"), None) if is_kept else None
+        raw = next((r for r in compared if r.model == "mlp"), None) if is_kept else None
         models = calibrated(collection, task, row, raw)
         if ranks_by_task is not None:
             models.ranks = tuple(sorted({*trained, *ranks_by_task.get(task.name, ())}))
@@ -251,7 +254,7 @@ def build_predictor(
             silent.append(task.name)
         if is_good or (len(collection.tasks) == 1 and not only_useful):
             tasks[task.name] = models
-            said.append(caveat(task, row, most_parameters))
+            notes.append(caveat(task, row, most_parameters))
     if not tasks:
         raise WsdemoError(
             "Nothing was learnt",
@@ -267,14 +270,15 @@ def build_predictor(
     return Predictor(
         name, title, collection.base, kind, collection.signature, tuple(sorted(trained)), tasks,
         Envelope.fit(train.pairs, Pairs.join(held_out), [short_name(n) for n in train.names]),
-        card_text(collection, counts, missing, bad, said),
+        card_text(collection, counts, missing, bad, notes),
         always_adapted(train.pairs, collection.signature),
+        collection.probes if any(m.config.model == PROBED for m in tasks.values()) else None,
     )  # fmt: skip
 
 
 def card_text(
     collection: Collection, counts: Mapping[str, int], missing: Sequence[str],
-    bad: Sequence[str] = (), said: Sequence[str] = (),
+    bad: Sequence[str] = (), notes: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """What a predictor's card says of its LoRAs, and of tasks ``missing`` or answered badly."""
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -283,7 +287,7 @@ def card_text(
         not_answered(missing),
         answered_badly(bad),
         f"Intervals and probabilities are {calibration_sentence(collection)}.",
-        *(f"{text}." for text in (*said, *collection.notes) if text),
+        *(f"{text}." for text in (*notes, *collection.notes) if text),
     ]
     return " ".join(text for text in card if text)
 
@@ -320,6 +324,6 @@ def is_useful(models: TaskModels, collection: Collection) -> bool:
     validation = collection.splits["validation"].known(models.task)
     out, true = models.outputs(validation.pairs), validation.targets(models.task)
     figures = task_metrics(models.task, out, true, models.std)
-    if models.task.kind == "binary":
+    if models.task.kind != "regression":
         return figures["auc"] >= USEFUL_AUC
     return figures["spearman_rho"] >= USEFUL_RHO

@@ -11,10 +11,12 @@ from wsdemo.lol.data.collection import Collection
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.predictor.metrics import (
     binary_metrics,
+    confidence,
     conformal_quantile,
     expected_calibration_error,
     fewest_residuals,
     label_aucs,
+    nominal_metrics,
     regression_metrics,
     reliability,
 )
@@ -29,12 +31,14 @@ def regression_rows(out: Tensor, true: Tensor, std: Tensor) -> list[dict[str, fl
 def task_metrics(task: Task, out: Tensor, true: Tensor, std: Tensor) -> dict[str, float]:
     """Figures of (N, k) outputs; of a binary task's headline labels by themselves too."""
     if task.kind == "binary":
-        found = binary_metrics(out, true)
+        figures = binary_metrics(out, true)
         if task.headline:
-            own = [task.labels.index(name) for name in task.headline]
-            few = binary_metrics(out[:, own], true[:, own])
-            found |= {f"headline_{k}": v for k, v in few.items()}
-        return found
+            columns = [task.labels.index(name) for name in task.headline]
+            few = binary_metrics(out[:, columns], true[:, columns])
+            figures |= {f"headline_{k}": v for k, v in few.items()}
+        return figures
+    if task.kind == "nominal":
+        return nominal_metrics(out, true)
     rows = regression_rows(out, true, std)
     return {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
 
@@ -70,6 +74,29 @@ def platt_scaling(logits: Tensor, true: Tensor) -> tuple[float, float]:
     return min(max(math.exp(-log_slope), 0.1), 10.0), shift
 
 
+def temperature_scaling(logits: Tensor, true: Tensor) -> float:
+    """T > 0 for which softmax(logits / T) says held-out classes best (Guo et al. 2017).
+
+    Args:
+        logits: (n, k) of LoRAs that the models were not trained on.
+        true: (n, k) one-hot.
+    """
+    x, place = logits.double(), true.argmax(1)
+    log_slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [log_slope], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(x * log_slope.exp(), place)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return min(max(math.exp(-float(log_slope.detach())), 0.1), 10.0)
+
+
 SHIFTED = 1 / 3
 """Share of the calibration LoRAs whose mean error shifts the values of a regression."""
 
@@ -86,31 +113,33 @@ def shifting(count: int) -> Tensor:
     return chosen
 
 
-def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
+def calibrate(ensemble: TaskModels, collection: Collection, model: str) -> None:
     """Fits probabilities, or values and intervals, of an ensemble, and measures it on test LoRAs.
 
     Values are shifted by the mean error, as logits are by Platt's b, but on SHIFTED of the
     calibration LoRAs that the intervals do not come from: an error from which it was taken away
     is no longer exchangeable with that of a new LoRA, which split conformal prediction asks for.
     """
-    task = found.task
-    found.temperature, found.shift = 1.0, 0.0
+    task = ensemble.task
+    ensemble.temperature, ensemble.shift = 1.0, 0.0
     held, test = collection.calibration.known(task), collection.splits["test"].known(task)
-    out, true = found.outputs(held.pairs), held.targets(task)
+    out, true = ensemble.outputs(held.pairs), held.targets(task)
     measured: dict[str, Any] = {
         "model": model, "calibration_loras": len(held.names), "test_loras": len(test.names)
     }  # fmt: skip
     if task.kind == "binary":
-        found.temperature, found.shift = platt_scaling(out, true)
+        ensemble.temperature, ensemble.shift = platt_scaling(out, true)
+    elif task.kind == "nominal":
+        ensemble.temperature = temperature_scaling(out, true)
     else:
-        own = shifting(len(held.names))
-        measured["shift_loras"] = int(own.sum())
-        shift = (true - out)[own].mean(0) if own.any() else torch.zeros(true.shape[1])
-        found.shift = shift if own.any() else 0.0
-        errors = (out + shift - true)[~own]
-        found.half_width = torch.tensor([conformal_quantile(e, COVERAGE) for e in errors.T])
-    out, true = found.outputs(test.pairs), test.targets(task)
-    measured |= task_metrics(task, out, true, found.std)
+        chosen = shifting(len(held.names))
+        measured["shift_loras"] = int(chosen.sum())
+        shift = (true - out)[chosen].mean(0) if chosen.any() else torch.zeros(true.shape[1])
+        ensemble.shift = shift if chosen.any() else 0.0
+        errors = (out + shift - true)[~chosen]
+        ensemble.half_width = torch.tensor([conformal_quantile(e, COVERAGE) for e in errors.T])
+    out, true = ensemble.outputs(test.pairs), test.targets(task)
+    measured |= task_metrics(task, out, true, ensemble.std)
     if task.kind == "binary":
         aucs = zip(task.labels, label_aucs(out, true), strict=True)
         measured["auc_by_label"] = {name: round(auc, 4) for name, auc in aucs}
@@ -118,9 +147,13 @@ def calibrate(found: TaskModels, collection: Collection, model: str) -> None:
         measured["reliability"] = [
             [round(v, 4) for v in row] for row in reliability(out.sigmoid(), true)
         ]
+    elif task.kind == "nominal":
+        sure, right = confidence(out, true)
+        measured["ece"] = expected_calibration_error(sure, right)
+        measured["reliability"] = [[round(v, 4) for v in row] for row in reliability(sure, right)]
     else:
-        by_label = zip(task.labels, regression_rows(out, true, found.std), strict=True)
+        by_label = zip(task.labels, regression_rows(out, true, ensemble.std), strict=True)
         measured["spearman_rho_by_label"] = {k: round(v["spearman_rho"], 4) for k, v in by_label}
-        inside = ((out - true).abs() <= found.half_width).float().mean()
+        inside = ((out - true).abs() <= ensemble.half_width).float().mean()
         measured["coverage_of_90_percent_intervals"] = float(inside)
-    found.measured = measured
+    ensemble.measured = measured

@@ -49,8 +49,8 @@ def reliability_svg(curves: dict[str, list[list[float]]]) -> str:
 
 def reliability_of(meta: dict[str, Any]) -> dict[str, list[list[float]]]:
     """Task → reliability bins, of those tasks that have them."""
-    found = {e["task"]["name"]: e["measured"].get("reliability") for e in meta["tasks"]}
-    return {task: bins for task, bins in found.items() if bins}
+    bins_of = {e["task"]["name"]: e["measured"].get("reliability") for e in meta["tasks"]}
+    return {task: bins for task, bins in bins_of.items() if bins}
 
 
 def draw_reliability(path: Path) -> str:

@@ -24,6 +24,7 @@ from wsdemo.limits import (
     MAX_PREDICTOR_BYTES,
 )
 from wsdemo.lol.data.pairs import Signature
+from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.networks import build_model
 from wsdemo.lol.models.parts import ModelConfig
@@ -61,6 +62,9 @@ def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -
             "ranks": list(models.ranks),
         })  # fmt: skip
     envelope = predictor.envelope
+    if predictor.probes is not None:  # the probes' matrices are the most of such a file
+        for name, value in predictor.probes.tensors().items():
+            tensors |= pack(name, value)
     tensors |= {
         "envelope.features": envelope.features.half(),
         "envelope.mean": envelope.mean,
@@ -73,6 +77,7 @@ def save_predictor(path: Path, predictor: Predictor, extra: Mapping[str, Any]) -
         "ranks": list(predictor.ranks), "tasks": tasks, "threshold": envelope.threshold,
         "names": list(envelope.names), "card": predictor.card,
         "required": list(predictor.required) if predictor.required is not None else None,
+        "probes": list(predictor.probes.names) if predictor.probes is not None else None,
     }  # fmt: skip
     save_checkpoint(path, tensors, meta)
 
@@ -84,7 +89,7 @@ def seen_names(path: Path) -> frozenset[str]:
     """
     _, meta = load_checkpoint(path / "predictor.safetensors" if path.is_dir() else path)
     lists = [meta.get(key) for key in ("names", "chosen_by")]
-    return frozenset(str(name) for own in lists if isinstance(own, list) for name in own)
+    return frozenset(str(name) for listed in lists if isinstance(listed, list) for name in listed)
 
 
 def without_nan(value: Any) -> Any:
@@ -180,10 +185,35 @@ def _shift(value: float | list[float]) -> float | Tensor:
     return torch.tensor(value) if isinstance(value, list) else float(value)
 
 
+def _probes(
+    tensors: Mapping[str, Tensor], names: list[str] | None, signature: Signature
+) -> Probes | None:
+    if names is None:
+        return None
+    own = unpack({k: v for k, v in tensors.items() if k.startswith("probes.")})
+    groups = []
+    for g, ((n, m), modules) in enumerate(signature.groups):
+        u, v = own[f"probes.left.{g}"].float(), own[f"probes.right.{g}"].float()
+        if u.shape != (len(modules), len(names), n) or v.shape != (len(modules), len(names), m):
+            raise ValueError("probes")
+        groups.append((u, v))
+    return Probes(tuple(str(name) for name in names), tuple(groups))
+
+
+def _check_texts(config: ModelConfig, outputs: int, probes: Probes | None) -> None:
+    """Refuses outputs of texts that the probes do not have."""
+    texts = config.texts
+    if texts and (probes is None or len(texts) != outputs):
+        raise ValueError("texts")
+    if probes is not None and not all(0 <= t < len(probes.names) for t in texts):
+        raise ValueError("texts")
+
+
 def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
     if not all(bool(v.float().isfinite().all()) for v in tensors.values()):
         raise ValueError("values that are not finite")
     signature = Signature({str(k): (int(n), int(m)) for k, (n, m) in meta["shapes"].items()})
+    probes = _probes(tensors, meta.get("probes"), signature)
     tasks = {}
     if not 1 <= len(meta["tasks"]) <= MAX_ENSEMBLE or not len(signature):
         raise ValueError("tasks")
@@ -193,10 +223,11 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
         baseline = config_from(ModelConfig, entry["baseline"]) if entry["baseline"] else None
         configs = [config] * int(entry["count"]) + ([baseline] if baseline else [])
         models = []
-        for i, own in enumerate(configs):
-            _check_config(own, len(task.labels), len(signature))
+        for i, network in enumerate(configs):
+            _check_config(network, len(task.labels), len(signature))
+            _check_texts(network, len(task.labels), probes)
             with torch.device("meta"):  # nothing is allocated that the file does not hold
-                model = build_model(signature, own)
+                model = build_model(signature, network, probes)
             prefix = f"{t}.{i}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             model.load_state_dict(unpack(state), assign=True)
@@ -223,5 +254,5 @@ def _build(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Predictor:
     return Predictor(
         str(meta["name"]), str(meta["title"]), str(meta["base"]), str(meta["lora_kind"]),
         signature, tuple(int(r) for r in meta["ranks"]), tasks, envelope, str(meta["card"]),
-        None if required is None else tuple(required),
+        None if required is None else tuple(required), probes,
     )  # fmt: skip

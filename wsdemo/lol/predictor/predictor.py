@@ -12,9 +12,12 @@ from torch import Tensor
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
-from wsdemo.lol.data.tasks import Task
+from wsdemo.lol.data.probes import Probes
+from wsdemo.lol.data.tasks import Task, class_label
 from wsdemo.lol.models.networks import LolModel
 from wsdemo.lol.models.parts import ModelConfig
+from wsdemo.lol.models.probes import PROBED
+from wsdemo.lora.geometry import effective_rank
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reading import Reading
 
@@ -61,7 +64,10 @@ class Prediction:
                 "held_out": self.held_out}  # fmt: skip
         if self.interval is not None:
             return {**base, "interval": [round(v, 5) for v in self.interval]}
-        return {**base, "probability": round(self.probability or 0.0, 5)}
+        found = {**base, "probability": round(self.probability or 0.0, 5)}
+        if self.name.startswith(start := class_label(self.task, "")):
+            found["class"] = self.name.removeprefix(start)
+        return found
 
 
 @dataclass
@@ -100,22 +106,31 @@ class TaskModels:
         """(N, k) values (of the logarithm, where the task learns it) or calibrated logits."""
         parts = [torch.stack([m(part) for m in self.models]).mean(0) for part in pairs.chunks(256)]
         total = torch.cat(parts)
-        if self.task.kind == "binary":
+        if self.task.kind != "regression":
             return total / self.temperature + self.shift
         return total * self.std + self.mean + self.shift
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """(N, k) of such outputs; None where the labels are values."""
+        if self.task.kind == "regression":
+            return None
+        return outputs.softmax(1) if self.task.kind == "nominal" else outputs.sigmoid()
 
     @torch.no_grad()
     def baseline_outputs(self, pairs: Pairs) -> Tensor:
         """(N, k) the same of the MLP baseline, uncalibrated."""
         assert self.baseline is not None
         out: Tensor = self.baseline(pairs)
-        return out if self.task.kind == "binary" else out * self.std + self.mean
+        return out * self.std + self.mean if self.task.kind == "regression" else out
 
     def held_out(self, label: str) -> str:
         """How good predictions of a label are on the test LoRAs."""
         if self.task.kind == "binary":
             auc = self.measured.get("auc_by_label", {}).get(label)
             return f"AUC {auc:.2f}" if auc is not None and auc == auc else ""
+        if self.task.kind == "nominal":
+            accuracy = self.measured.get("accuracy")
+            return f"accuracy {accuracy:.0%}" if accuracy is not None else ""
         by_label, mean = self.measured.get("spearman_rho_by_label"), ""
         if by_label is not None:
             rho = by_label.get(label)
@@ -130,15 +145,19 @@ class TaskModels:
         return 0.5 + (value - float(self.mean[label])) / max(2 * half, 1e-9)
 
     def predictions(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
-        """Of a batch of one."""
+        """Of a batch of one; of a nominal task the likeliest class alone."""
         row = (self.baseline_outputs if is_baseline else self.outputs)(pairs)[0]
-        found = []
+        if self.task.kind == "nominal":
+            likeliest, index = row.softmax(0).max(0)
+            name, p = self.task.labels[int(index)], float(likeliest)
+            return [Prediction(name, 1.0, None, p, "", self.task.name, self.held_out(name))]
+        predictions = []
         for i, name in enumerate(self.task.labels):
             value = float(row[i])
             if self.task.kind == "binary":
                 p = 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
                 yes, held_out = float(p > 0.5), self.held_out(name)
-                found.append(Prediction(name, yes, None, p, "", self.task.name, held_out))
+                predictions.append(Prediction(name, yes, None, p, "", self.task.name, held_out))
                 continue
             half = float(self.half_width[i])
             ends = [value - half, value + half]
@@ -146,10 +165,10 @@ class TaskModels:
             if self.task.logarithm:
                 value, *ends = (2 ** max(-60.0, min(60.0, v)) for v in (value, *ends))
             unit, task = self.task.unit, self.task.name
-            own = (ends[0], ends[1])
+            interval = (ends[0], ends[1])
             held_out = self.held_out(name)
-            found.append(Prediction(name, value, own, None, unit, task, held_out, place))
-        return found
+            predictions.append(Prediction(name, value, interval, None, unit, task, held_out, place))
+        return predictions
 
 
 # ---- the envelope ---------------------------------------------------------------------
@@ -163,12 +182,8 @@ def spectrum_features(pairs: Pairs) -> Tensor:
 def _spectrum_features(values: Sequence[Tensor]) -> Tensor:
     norms, ranks = [], []
     for s in values:
-        square = s.square()
-        total = square.sum(-1)
-        share = square / total.clamp(min=1e-30)[..., None]
-        entropy = -(share * share.clamp(min=1e-30).log()).sum(-1)
-        norms.append(log_norm(total.sqrt()))
-        ranks.append(entropy.exp())
+        norms.append(log_norm(s.square().sum(-1).sqrt()))
+        ranks.append(effective_rank(s))
     return torch.cat([*norms, *ranks], dim=1).float()
 
 
@@ -181,11 +196,23 @@ def measured_features(reading: Reading, signature: Signature) -> Tensor:
     """(1, 2 L): ``spectrum_features`` of a LoRA by what was already measured of it."""
     measured = {m.name: m for m in reading.geometry.modules}
     modules = by_family_name(reading.lora, signature)
-    found = [measured[modules[n].name] if n in modules else None for n in signature.names]
-    norms = torch.tensor([m.frobenius if m else 0.0 for m in found], dtype=torch.float64)
-    # A zero update has one "direction": exp of an entropy of 0.
-    ranks = [m.effective_rank if m and m.frobenius > 0 else 1.0 for m in found]
+    rows = [measured[modules[n].name] if n in modules else None for n in signature.names]
+    norms = torch.tensor([m.frobenius if m else 0.0 for m in rows], dtype=torch.float64)
+    # A zero update has one "direction", as effective_rank says; its passport shows 0.
+    ranks = [m.effective_rank if m and m.frobenius > 0 else 1.0 for m in rows]
     return torch.cat([log_norm(norms), torch.tensor(ranks).double()])[None].float()
+
+
+ABSENT = -100.0
+"""Stands for both features of a module that a LoRA does not change."""
+UNLIKE = 2.0
+"""Distance, in standard deviations, of a module that only one of two LoRAs changes."""
+
+
+def absent_modules(features: Tensor) -> Tensor:
+    """(N, 2 L) bool: features of modules without an update, of what spectrum_features returned."""
+    norms = features[:, : features.shape[1] // 2]
+    return (norms <= float(log_norm(torch.zeros(()))) + 1e-3).repeat(1, 2)
 
 
 @dataclass(frozen=True)
@@ -193,8 +220,8 @@ class Envelope:
     """Where the training LoRAs lie, as standardised spectrum features.
 
     Attributes:
-        features: (N, 2 L) of the training LoRAs.
-        mean, std: (2 L,) of theirs.
+        features: (N, 2 L) of the training LoRAs; ABSENT where one does not change a module.
+        mean, std: (2 L,) of theirs, where they are there.
         threshold: Largest accepted distance to the fifth nearest training LoRA.
         names: Of the training LoRAs.
     """
@@ -209,20 +236,40 @@ class Envelope:
     def fit(cls, train: Pairs, held_out: Pairs, names: Sequence[str]) -> "Envelope":
         """Measures the training LoRAs; the threshold comes from held-out ones."""
         raw = spectrum_features(train)
-        mean, std = raw.mean(0), raw.std(0).clamp(min=0.05)
-        features = ((raw - mean) / std).half().float()
-        return cls(features, mean, std, 0.0, tuple(names)).widened(held_out)
+        there = (~absent_modules(raw)).float()
+        count = there.sum(0)
+        mean = (raw * there).sum(0) / count.clamp(min=1)
+        square = ((raw - mean).square() * there).sum(0) / (count - 1).clamp(min=1)
+        found = cls(raw, mean, square.sqrt().clamp(min=0.05), 0.0, tuple(names))
+        return dataclasses.replace(found, features=found.standardised(raw)).widened(held_out)
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """Spectrum features as they are compared, and kept in half precision."""
+        found = ((features - self.mean) / self.std).half().float()
+        return found.where(~absent_modules(features), ABSENT)
 
     def widened(self, held_out: Pairs) -> "Envelope":
         """The same with a threshold of at least MARGIN times the largest of these distances."""
         nearest = self.nearest(spectrum_features(held_out))
-        own = max(self.threshold, MARGIN * float(nearest.max()))
-        return dataclasses.replace(self, threshold=own)
+        threshold = max(self.threshold, MARGIN * float(nearest.max()))
+        return dataclasses.replace(self, threshold=threshold)
 
     def distances(self, features: Tensor) -> Tensor:
-        """(N, M) root-mean-square distance of spectrum features to every training LoRA."""
-        x = (features - self.mean) / self.std
-        return torch.cdist(x, self.features) / x.shape[1] ** 0.5
+        """(N, M) root-mean-square distance of spectrum features to every training LoRA.
+
+        Over the modules that either changes; one that only one of them changes counts as UNLIKE.
+        """
+        x, absent = (features - self.mean) / self.std, absent_modules(features)
+        known = self.features == ABSENT
+        if not absent.any() and not known.any():
+            return torch.cdist(x, self.features) / x.shape[1] ** 0.5
+        there, here = (~absent).to(x), (~known).to(x)
+        x, y = x * there, self.features * here
+        both = there @ here.mT
+        apart = there.sum(1, keepdim=True) + here.sum(1) - 2 * both
+        square = (x.square() @ here.mT) - 2 * (x @ y.mT) + there @ y.square().mT
+        total = square.clamp(min=0) + UNLIKE**2 * apart
+        return (total / (both + apart).clamp(min=1)).sqrt()
 
     def nearest(self, features: Tensor) -> Tensor:
         """(N,) distance of spectrum features to their fifth nearest training LoRA."""
@@ -274,6 +321,7 @@ class Predictor:
         envelope: Of the training LoRAs.
         card: What it was trained on, in sentences.
         required: Modules that all training LoRAs adapt; None: all of its modules.
+        probes: Of the base, which gradient-probes read LoRAs by; None: no model needs any.
     """
 
     name: str
@@ -286,11 +334,21 @@ class Predictor:
     envelope: Envelope
     card: str = ""
     required: tuple[str, ...] | None = None
+    probes: Probes | None = None
+
+    def read(self, pairs: Pairs) -> Pairs:
+        """LoRAs as its models read them: where all do by probes, what those say of them.
+
+        Weaker modules and other strengths may then be made of that.
+        """
+        if self.probes is None or any(m.config.model != PROBED for m in self.tasks.values()):
+            return pairs
+        return self.probes.read(pairs)
 
     def matches(self, lora: Lora) -> bool:
         """Whether a LoRA adapts modules of this family, whatever else is wrong with it."""
-        own, modules = self.signature.shapes, by_family_name(lora, self.signature)
-        return lora.kind == self.kind and all(own.get(k) == sides(m) for k, m in modules.items())
+        shapes, modules = self.signature.shapes, by_family_name(lora, self.signature)
+        return lora.kind == self.kind and all(shapes.get(k) == sides(m) for k, m in modules.items())
 
     def task_of(self, label: str) -> tuple[TaskModels, int]:
         """The task that predicts a label, and the label's place in it.
@@ -308,12 +366,12 @@ class Predictor:
 
     def unmeasured(self, lora: Lora) -> dict[str, str]:
         """Task → why it is not answered for a LoRA of these ranks; empty if all tasks are."""
-        found = {}
+        reasons = {}
         for name, models in self.tasks.items():
             known = models.ranks or self.ranks
             if odd := odd_ranks(lora, known):
-                found[name] = f"its rank is {odd[0]}, measured on {_listed(known)}"
-        return found
+                reasons[name] = f"its rank is {odd[0]}, measured on {_listed(known)}"
+        return reasons
 
     def without(self, tasks: Collection[str]) -> "Predictor":
         """The same without some tasks."""
@@ -376,8 +434,8 @@ class Predictor:
 
     def predict(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
         """All labels of a batch of one."""
-        found = []
+        predictions = []
         for models in self.tasks.values():
             if not is_baseline or models.baseline is not None:
-                found += models.predictions(pairs, is_baseline)
-        return found
+                predictions += models.predictions(pairs, is_baseline)
+        return predictions

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 def nearest(query: Tensor, library: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Of each of (N, d) embeddings the k nearest of (M, d): their cosines and places, (N, k)."""
-    found = (F.normalize(query, dim=1) @ F.normalize(library, dim=1).T).topk(
+    nearest = (F.normalize(query, dim=1) @ F.normalize(library, dim=1).T).topk(
         min(k, len(library)), dim=1
     )
-    return found.values, found.indices
+    return nearest.values, nearest.indices
 
 
 def recall_at_k(embeddings: Tensor, relevant: Tensor, k: int) -> float:
@@ -26,10 +26,10 @@ def recall_at_k(embeddings: Tensor, relevant: Tensor, k: int) -> float:
     Returns:
         0 to 1; NaN where no LoRA has a relevant other.
     """
-    own = torch.eye(len(embeddings), dtype=torch.bool)
-    alike = relevant & ~own
+    itself = torch.eye(len(embeddings), dtype=torch.bool)
+    alike = relevant & ~itself
     unit = F.normalize(embeddings, dim=1)
-    places = (unit @ unit.T).masked_fill(own, -2.0).topk(min(k, len(own) - 1), dim=1).indices
+    places = (unit @ unit.T).masked_fill(itself, -2.0).topk(min(k, len(itself) - 1), dim=1).indices
     hits = alike.gather(1, places).sum(1)
     possible = alike.sum(1).clamp(max=k)
     counted = possible > 0

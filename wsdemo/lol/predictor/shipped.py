@@ -59,7 +59,7 @@ def hub_predictor(text: str, token: str | None = None) -> Path:
     return hub.fetch_file(text, token, judge)[0]
 
 
-def known_predictors(own: Sequence[str] = (), token: str | None = None) -> list[Predictor]:
+def known_predictors(wished: Sequence[str] = (), token: str | None = None) -> list[Predictor]:
     """Predictors of ``find_predictor``, before the shipped ones, which may then be missing."""
-    found = [find_predictor(text, token) for text in own]
-    return found if found and not checkpoint_names() else [*found, *shipped_predictors()]
+    others = [find_predictor(text, token) for text in wished]
+    return others if others and not checkpoint_names() else [*others, *shipped_predictors()]

@@ -12,7 +12,7 @@ from wsdemo.lol.data.collection import (
     short_name,
     split_of,
 )
-from wsdemo.lol.data.labels import check_columns, table_of
+from wsdemo.lol.data.labels import check_columns, table_of, with_classes
 from wsdemo.lol.data.pairs import by_family_name
 from wsdemo.lol.data.tasks import LabelledLoras
 from wsdemo.lol.predictor.predictor import Predictor
@@ -39,17 +39,18 @@ def load_unseen(
     Raises:
         WsdemoError: None is left, a label is missing, or they are of another family.
     """
-    table = table_of(folder, *read_labels(labels))
-    check_columns(table, [models.task for models in predictor.tasks.values()])
-    own = list(range(len(table.rows)))
+    tasks = [models.task for models in predictor.tasks.values()]
+    table = with_classes(table_of(folder, *read_labels(labels)), tasks)
+    check_columns(table, tasks)
+    rows = list(range(len(table.rows)))
     if any((row.get("split") or "").strip() for row in table.rows):
         check_splits(table.rows)
-        own = [i for i in own if split_of(table.rows[i]) == "test"]
-    index = [i for i in own if short_name(table.rows[i]["file"]) not in seen]
+        rows = [i for i in rows if split_of(table.rows[i]) == "test"]
+    index = [i for i in rows if short_name(table.rows[i]["file"]) not in seen]
     notes = list(table.notes)
-    if len(index) < len(own):
+    if len(index) < len(rows):
         notes.append(
-            f"{len(own) - len(index)} of {len(own)} LoRAs are left out: by their names the"
+            f"{len(rows) - len(index)} of {len(rows)} LoRAs are left out: by their names the"
             " predictor was made from them"
         )
     if not index:
@@ -65,10 +66,10 @@ def load_unseen(
 
 def check_family(loras: Sequence[Lora], predictor: Predictor) -> None:
     """Raises WsdemoError where LoRAs are not of a predictor's family."""
-    own = predictor.signature
+    signature = predictor.signature
     foreign = sum(not predictor.matches(lora) for lora in loras)
-    required = own.names if predictor.required is None else predictor.required
-    missing = set(required) - {name for lora in loras for name in by_family_name(lora, own)}
+    required = signature.names if predictor.required is None else predictor.required
+    missing = set(required) - {name for lora in loras for name in by_family_name(lora, signature)}
     if foreign or missing:
         raise WsdemoError(
             "Another family",

@@ -5,31 +5,35 @@ enter with their default weights, and a node that mirrors turns the faces around
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from wsdemo.errors import WsdemoError
+from wsdemo.media.formats.draco import DracoMesh
 from wsdemo.media.formats.gltf_file import Gltf, Tree, compressed
 from wsdemo.media.formats.raw import Raw, check_size, joined, refuse
 from wsdemo.media.formats.strips import fan_triangles, strip_triangles
 from wsdemo.media.meshes import Floats, Ints
 
 READ = re.compile(
-    "KHR_mesh_quantization|EXT_mesh_gpu_instancing|"
-    ".*(material|texture|light|animation|xmp|variant|visibility).*"
+    "KHR_mesh_quantization|EXT_mesh_gpu_instancing|KHR_draco_mesh_compression|VRM.*|"
+    ".*(material|texture|light|animation|xmp|variant|visibility|metadata|feature|physics|audio|lod"
+    "|interactivity|outline|camera|hover|select).*",
+    re.IGNORECASE,
 )
 """Extensions that may be required: they are read here, or leave the geometry as it is."""
 PACKED = {
-    "KHR_draco_mesh_compression": "Draco",
     "EXT_meshopt_compression": "meshopt",
     "KHR_meshopt_compression": "meshopt",
 }
 TRIANGLES, STRIP, FAN = 4, 5, 6
 DRACO = "KHR_draco_mesh_compression"
 INSTANCING = "EXT_mesh_gpu_instancing"
+Reader = Callable[[str], Floats]
+"""Name of an attribute → (V, width) values."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +204,12 @@ def _read(file: Gltf, placed: list[Placed], worlds: dict[int, Floats], notes: li
             if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
                 thin += 1
                 continue
-            vertices, faces = _primitive(file, primitive, weights)
+            packed = _packed(file, primitive)
+            read = _reader(file, primitive, packed)
+            vertices, faces = _primitive(file, primitive, weights, packed, read)
             if "skin" in place.node and "JOINTS_0" in primitive["attributes"]:
-                parts.append(
-                    (_skinned(file, place.node["skin"], primitive, vertices, worlds), faces)
-                )
+                joints = _joints(file, place.node["skin"], worlds)
+                parts.append((_skinned(joints, primitive, vertices, read), faces))
                 continue
             for matrix in place.world @ _copies(file, place.node):
                 moved = vertices @ matrix[:3, :3].T + matrix[:3, 3]
@@ -222,18 +227,46 @@ def _read(file: Gltf, placed: list[Placed], worlds: dict[int, Floats], notes: li
     return joined(parts, notes)
 
 
-def _primitive(file: Gltf, primitive: Tree, weights: Any) -> tuple[Floats, Ints]:
+def _packed(file: Gltf, primitive: Tree) -> DracoMesh | None:
+    """What Draco packs of a primitive, unless the file holds it unpacked as well."""
+    extension = primitive.get("extensions", {}).get(DRACO)
+    position = primitive["attributes"].get("POSITION")
+    if extension is None or position is None:
+        return None
+    accessors = file.list_of("accessors")
+    if "bufferView" in accessors[position]:
+        return None
+    most = int(accessors[primitive.get("indices", position)]["count"])
+    return DracoMesh(file.view(extension["bufferView"])[0], most)
+
+
+def _reader(file: Gltf, primitive: Tree, packed: DracoMesh | None) -> Reader:
+    """What gives the values of a primitive's attributes by name."""
+
+    def read(name: str) -> Floats:
+        number = primitive["attributes"][name]
+        if packed is None:
+            return file.numbers(number)
+        inner = primitive["extensions"][DRACO]["attributes"]
+        if name not in inner:
+            return file.numbers(number)
+        return file.as_fractions(number, packed.numbers(int(inner[name])))
+
+    return read
+
+
+def _primitive(
+    file: Gltf, primitive: Tree, weights: Any, packed: DracoMesh | None, read: Reader
+) -> tuple[Floats, Ints]:
     """(V, 3) vertices, morphed by default weights, and (F, 3) faces."""
-    attributes = primitive["attributes"]
-    if "POSITION" not in attributes:
+    if "POSITION" not in primitive["attributes"]:
         return np.zeros((0, 3)), np.zeros((0, 3), np.int64)
-    entry = file.list_of("accessors")[attributes["POSITION"]]
-    if DRACO in primitive.get("extensions", {}) and "bufferView" not in entry:
-        raise compressed("Draco", DRACO)
-    vertices = file.numbers(attributes["POSITION"])
+    vertices = read("POSITION")
     for weight, target in zip(weights, primitive.get("targets", []), strict=False):
         if weight and "POSITION" in target:
             vertices = vertices + float(weight) * file.numbers(target["POSITION"])
+    if packed is not None:
+        return vertices, packed.faces
     if "indices" in primitive:
         index = file.numbers(primitive["indices"])[:, 0].astype(np.int64)
     else:
@@ -249,8 +282,8 @@ def _primitive(file: Gltf, primitive: Tree, weights: Any) -> tuple[Floats, Ints]
 
 
 def _instancing(node: Tree) -> dict[str, int]:
-    found = node.get("extensions", {}).get(INSTANCING, {}).get("attributes", {})
-    return {k: v for k, v in found.items() if k in ("TRANSLATION", "ROTATION", "SCALE")}
+    attributes = node.get("extensions", {}).get(INSTANCING, {}).get("attributes", {})
+    return {k: v for k, v in attributes.items() if k in ("TRANSLATION", "ROTATION", "SCALE")}
 
 
 def _copies(file: Gltf, node: Tree) -> Floats:
@@ -267,27 +300,28 @@ def _copies(file: Gltf, node: Tree) -> Floats:
     )
 
 
-def _skinned(
-    file: Gltf, skin: int, primitive: Tree, vertices: Floats, worlds: dict[int, Floats]
-) -> Floats:
-    """(V, 3) vertices in the world: Σ wₖ Jₖ Bₖ v over the joints k of each vertex.
-
-    J is a joint's matrix into the world, B the inverse of its matrix when the skin was bound.
-    """
+def _joints(file: Gltf, skin: int, worlds: dict[int, Floats]) -> Floats:
+    """(joints, 4, 4) J B: J is a joint's matrix into the world, B the inverse of its matrix when
+    the skin was bound."""
     entry = file.list_of("skins")[skin]
     nodes = file.list_of("nodes")
     joints = np.stack([worlds[j] if j in worlds else _world(nodes, j) for j in entry["joints"]])
     if "inverseBindMatrices" in entry:
         bind = file.numbers(entry["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
         joints = joints @ bind[: len(joints)]
+    return joints
+
+
+def _skinned(joints: Floats, primitive: Tree, vertices: Floats, read: Reader) -> Floats:
+    """(V, 3) vertices in the world: Σ wₖ Jₖ Bₖ v over the joints k of each vertex."""
     attributes = primitive["attributes"]
     blended = np.zeros((len(vertices), 3, 4))
     total = np.zeros(len(vertices))
     for number in range(len(attributes)):
         if f"JOINTS_{number}" not in attributes:
             break
-        which = file.numbers(attributes[f"JOINTS_{number}"]).astype(np.int64)
-        share = file.numbers(attributes[f"WEIGHTS_{number}"])
+        which = read(f"JOINTS_{number}").astype(np.int64)
+        share = read(f"WEIGHTS_{number}")
         for corner in range(which.shape[1]):
             used = np.where(share[:, corner] > 0, which[:, corner], 0)
             blended += share[:, corner, None, None] * joints[used, :3]

@@ -62,10 +62,10 @@ class Gltf:
 
     def list_of(self, key: str) -> list[Any]:
         """One of the description's lists; empty if it is not there."""
-        found = self.tree.get(key, [])
-        if not isinstance(found, list):
+        entries = self.tree.get(key, [])
+        if not isinstance(entries, list):
             raise refuse("Mesh unreadable", f"Its glTF description is malformed: {key} is no list.")
-        return found
+        return entries
 
     def buffer(self, index: int) -> bytes:
         """The content of a buffer."""
@@ -76,12 +76,13 @@ class Gltf:
         return self._buffers[index]
 
     def _named(self, uri: str) -> bytes:
-        if uri.startswith("data:"):
+        if uri[:5].lower() == "data:":
+            text = "".join(unquote(uri.partition(",")[2]).split())
             try:
-                return base64.b64decode(uri.partition(",")[2])
+                return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
             except binascii.Error as error:
                 raise refuse("Mesh unreadable", "A buffer of the glTF is no base64.") from error
-        name = unquote(uri).removeprefix("./")
+        name = unquote(uri).replace("\\", "/").removeprefix("./")
         if name in self._beside:
             return self._beside[name]
         raise refuse(
@@ -90,7 +91,7 @@ class Gltf:
             "Give both files together or in one zip, or export as a single GLB file.",
         )
 
-    def _view(self, index: int) -> tuple[bytes, int]:
+    def view(self, index: int) -> tuple[bytes, int]:
         """A buffer view's bytes, and its stride (0: none)."""
         view = self.list_of("bufferViews")[index]
         for name in MESHOPT:
@@ -111,7 +112,7 @@ class Gltf:
 
     def _block(self, view: int, offset: int, dtype: str, count: int, width: int) -> NDArray[Any]:
         """(count, width) numbers of a buffer view."""
-        data, stride = self._view(view)
+        data, stride = self.view(view)
         kind = np.dtype(dtype)
         stride = stride or kind.itemsize * width
         last = offset + stride * (count - 1) + kind.itemsize * width if count else offset
@@ -143,10 +144,15 @@ class Gltf:
             values[at[:, 0].astype(np.int64)] = self._block(
                 what["bufferView"], int(what.get("byteOffset", 0)), DTYPES[code], n, width
             )
-        found = values.astype(np.float64)
+        return self.as_fractions(index, values.astype(np.float64))
+
+    def as_fractions(self, index: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of an accessor; those of a normalised one divided by their greatest."""
+        entry = self.list_of("accessors")[index]
+        code = int(entry["componentType"])
         if entry.get("normalized") and code in STEPS:
-            found = np.maximum(found / STEPS[code], -1.0)
-        return found
+            return np.asarray(np.maximum(values / STEPS[code], -1.0))
+        return values
 
 
 def _chunks(data: bytes) -> tuple[bytes, bytes]:
@@ -158,14 +164,14 @@ def _chunks(data: bytes) -> tuple[bytes, bytes]:
         raise refuse("Mesh unreadable", f"It is glTF {version}; expected 2.", "Export it as GLB 2.")
     if length > len(data):
         raise cut_off(f"a GLB that says {length:,} bytes has {len(data):,}")
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     place = 12
     while place + 8 <= length:
         size, name = struct.unpack("<I4s", data[place : place + 8])
         if place + 8 + size > length:
             raise cut_off(f"a part of the GLB says {size:,} bytes, {length - place - 8:,} are left")
-        found.setdefault(name, data[place + 8 : place + 8 + size])
+        chunks.setdefault(name, data[place + 8 : place + 8 + size])
         place += 8 + size
-    if b"JSON" not in found:
+    if b"JSON" not in chunks:
         raise refuse("Mesh unreadable", "The GLB holds no description.")
-    return found[b"JSON"], found.get(b"BIN\0", b"")
+    return chunks[b"JSON"], chunks.get(b"BIN\0", b"")

@@ -7,7 +7,11 @@ import numpy as np
 from wsdemo.media.formats.polygons import triangulate
 from wsdemo.media.formats.raw import Raw, refuse
 
-_CONTINUED = re.compile(r"\\[ \t]*\n")
+_LINE_END = r"\\[ \t]*\n"
+_CONTINUED = re.compile(
+    rf"^[ \t]*(?:v|f|fo|p|l)[ \t](?:[^\n]*{_LINE_END})+", re.MULTILINE | re.IGNORECASE
+)
+"""A line of numbers that goes on in the next ones; names of files and comments may end like it."""
 FREEFORM = {"curv", "curv2", "surf", "vp", "cstype"}
 
 
@@ -28,7 +32,8 @@ def read_obj(data: bytes) -> Raw:
     """
     text = plain_text(data)
     if "\\" in text:
-        text = _CONTINUED.sub(lambda found: " ", text)
+        text = re.sub(r"\\\s*\Z", "", text)
+        text = _CONTINUED.sub(lambda line: re.sub(_LINE_END, " ", line.group()), text)
     vertices: list[float] = []
     corners: list[int] = []
     counts: list[int] = []
@@ -39,7 +44,7 @@ def read_obj(data: bytes) -> Raw:
         words = line.split()
         if not words:
             continue
-        kind = words[0]
+        kind = words[0].lower()
         try:
             if kind == "v":
                 x, y, z = words[1:4]

@@ -7,9 +7,8 @@ import numpy as np
 from wsdemo.media.formats.obj import plain_text
 from wsdemo.media.formats.polygons import triangulate
 from wsdemo.media.formats.raw import Raw, cut_off, refuse
-from wsdemo.media.meshes import Floats
 
-_HEAD = re.compile(r"\s*((?:ST)?C?N?(4?)(n?)OFF)(?=[\s\d]|$)")
+_HEAD = re.compile(r"\s*((?:ST)?C?N?(4?)(n?)(?:OFF|off|Off))(?=[\s\d]|$)")
 
 
 def read_off(data: bytes) -> Raw:
@@ -29,33 +28,75 @@ def read_off(data: bytes) -> Raw:
                 f"Found {lines[0][:20]!r}: binary and n-dimensional OFF are not read here.",
             )
         lines = ([rest] if rest else []) + lines[1:]
+    points, faces, lines = _counts(lines)
+    width = 4 if head and head.group(2) else 3
     try:
-        points, faces = (int(word) for word in lines[0].split()[:2])
-    except (ValueError, IndexError) as error:
-        found = lines[0][:40] if lines else ""
-        raise refuse(
-            "Mesh unreadable",
-            f"Found {found!r} where OFF has its counts of vertices, faces and edges.",
-        ) from error
-    if points < 0 or faces < 0 or len(lines) - 1 < points + faces:
-        raise cut_off(
-            f"it promises {points:,} vertices and {faces:,} faces, and has"
-            f" {len(lines) - 1:,} lines of them"
-        )
-    try:
-        vertices = _vertices(lines[1 : 1 + points], is_homogeneous=bool(head and head.group(2)))
-        rows = [line.split() for line in lines[1 + points : 1 + points + faces]]
-        counts = [int(row[0]) for row in rows]
-        corners = [int(i) for n, row in zip(counts, rows, strict=True) for i in row[1 : 1 + n]]
+        if len(lines) >= points + faces and all(len(x.split()) >= width for x in lines[:points]):
+            values = [[float(word) for word in x.split()[:width]] for x in lines[:points]]
+            rows = [[int(w) for w in _corners(x.split())] for x in lines[points : points + faces]]
+        else:
+            values, rows = _from_words(" ".join(lines).split(), points, faces, width)
     except (ValueError, IndexError) as error:
         raise refuse("Mesh unreadable", f"A line of the OFF is malformed ({error}).") from error
-    if len(corners) != sum(counts):
+    vertices = np.array(values, dtype=np.float64).reshape(-1, width)
+    if width == 4:
+        vertices = vertices[:, :3] / vertices[:, 3:]
+    counts = np.array([len(row) for row in rows], np.int64)
+    corners = np.array([i for row in rows for i in row], np.int64)
+    return triangulate(vertices, corners, counts)
+
+
+def _counts(lines: list[str]) -> tuple[int, int, list[str]]:
+    """How many vertices and faces there are, and the lines after; the count of edges may lack, and
+    the three may stand on lines of their own."""
+    numbers: list[int] = []
+    place = 0
+    words = lines[0].split() if lines else []
+    if len(words) > 3:  # all in one line
+        lines = [" ".join(words[:3]), " ".join(words[3:]), *lines[1:]]
+    try:
+        while len(numbers) < 2 or (len(numbers) == 2 and place < len(lines)):
+            words = lines[place].split()
+            if numbers and len(words) > 1:
+                break
+            numbers += [int(word) for word in words]
+            place += 1
+    except (ValueError, IndexError):
+        numbers = numbers if len(numbers) == 2 else []
+    if len(numbers) < 2 or min(numbers[:2]) < 0:
+        first = lines[0][:40] if lines else ""
+        raise refuse(
+            "Mesh unreadable",
+            f"Found {first!r} where OFF has its counts of vertices, faces and edges.",
+        )
+    return numbers[0], numbers[1], lines[place:]
+
+
+def _corners(words: list[str]) -> list[str]:
+    """The corners of a face; colours may follow them."""
+    count = int(words[0])
+    if not 0 <= count < len(words):
         raise cut_off("a face has fewer corners than it says")
-    return triangulate(vertices, np.array(corners, np.int64), np.array(counts, np.int64))
+    return words[1 : 1 + count]
 
 
-def _vertices(lines: list[str], is_homogeneous: bool) -> Floats:
-    width = 4 if is_homogeneous else 3
-    values = [[float(word) for word in line.split()[:width]] for line in lines]
-    points = np.array(values, dtype=np.float64).reshape(-1, width)
-    return points[:, :3] / points[:, 3:] if is_homogeneous else points
+def _from_words(
+    words: list[str], points: int, faces: int, width: int
+) -> tuple[list[list[float]], list[list[int]]]:
+    """Vertices and faces of a file that has not one of them a line: all its words in a row."""
+    place = points * width
+    if place > len(words):
+        raise cut_off(
+            f"it promises {points:,} vertices and {faces:,} faces, and has numbers for"
+            f" {len(words) // width:,} vertices"
+        )
+    values = [[float(w) for w in words[i : i + width]] for i in range(0, place, width)]
+    rows: list[list[int]] = []
+    while len(rows) < faces and place < len(words):
+        rows.append([int(w) for w in _corners(words[place : place + 1 + int(words[place])])])
+        place += 1 + len(rows[-1])
+    if len(rows) < faces:
+        raise cut_off(
+            f"it promises {points:,} vertices and {faces:,} faces, and has {len(rows):,} faces"
+        )
+    return values, rows

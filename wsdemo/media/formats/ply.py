@@ -1,5 +1,6 @@
 """PLY, text or binary of either byte order: polygons of any size, and triangle strips."""
 
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ TYPES = {
 }  # fmt: skip
 CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q",
          "f4": "f", "f8": "d"}  # fmt: skip
+_END = re.compile(rb"(?<=[\r\n])[ \t]*end_header[ \t]*(?:\r\n|\r|\n|\Z)")
 ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 
 
@@ -62,6 +64,8 @@ def read_ply(data: bytes) -> Raw:
             raw = triangulate(vertices, *lists)
             parts.append((vertices, raw.faces))
             notes += raw.notes
+    if not parts:
+        return Raw(vertices, np.zeros((0, 3), np.int64), notes)
     if len(parts) == 1:
         return Raw(*parts[0], notes)
     return joined(parts, notes)
@@ -69,12 +73,10 @@ def read_ply(data: bytes) -> Raw:
 
 def _head(data: bytes) -> tuple[str, list[Element], int]:
     """Byte order (empty: text), the elements, and where their rows begin."""
-    end = data.find(b"end_header")
-    start = data.find(b"\n", end) + 1 if end >= 0 else 0
-    if end >= 0 and data[end + 10 : end + 11] == b"\r" and data[end + 11 : end + 12] != b"\n":
-        start = end + 11
-    if not data.removeprefix(b"\xef\xbb\xbf").startswith(b"ply") or end < 0:
+    last = _END.search(data)
+    if not data.removeprefix(b"\xef\xbb\xbf").startswith(b"ply") or last is None:
         raise refuse("Mesh unreadable", "The file does not begin like a PLY.")
+    end, start = last.span()
     order, elements = None, list[Element]()
     try:
         for line in data[:end].decode("latin-1").replace("\r", "\n").split("\n"):
@@ -147,7 +149,7 @@ def _row_by_row(data: bytes, order: str, element: Element, start: int) -> tuple[
         for name, kind, length in element.columns:
             n = 1
             if length is not None:
-                (n,) = unpack(order + CODES[length], data, start)
+                n = int(unpack(order + CODES[length], data, start)[0])
                 start += int(length[1])
                 lengths[name].append(n)
             values[name] += unpack(f"{order}{n}{CODES[kind]}", data, start)
@@ -195,8 +197,8 @@ def _points(element: Element, table: Table) -> Floats:
     if not {"x", "y", "z"} <= set(names):
         if not element.count:
             return np.zeros((0, 3))
-        found = ", ".join(name for name, _, _ in element.columns)[:80]
-        raise refuse("Mesh unreadable", f"Its vertices have {found}; expected x, y and z.")
+        columns = ", ".join(name for name, _, _ in element.columns)[:80]
+        raise refuse("Mesh unreadable", f"Its vertices have {columns}; expected x, y and z.")
     return np.stack([table[names[axis]].astype(np.float64) for axis in "xyz"], 1)
 
 

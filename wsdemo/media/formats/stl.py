@@ -2,9 +2,12 @@
 
 import re
 import struct
+from dataclasses import replace
 
 import numpy as np
 
+from wsdemo.media.formats.obj import plain_text
+from wsdemo.media.formats.polygons import triangulate
 from wsdemo.media.formats.raw import Raw, check_size, cut_off, refuse
 from wsdemo.media.meshes import Floats
 
@@ -24,8 +27,11 @@ def read_stl(data: bytes) -> Raw:
     count = struct.unpack("<I", data[80:HEAD])[0] if len(data) >= HEAD else -1
     if len(data) == HEAD + RECORD * count:
         return _soup(_binary(data, count), ())
-    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith(b"solid") and b"\0" not in data[:4096]:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        data = plain_text(data).encode()
+    start = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    is_text = start.startswith(b"solid") or re.search(rb"^\s*facet\b", start, re.MULTILINE)
+    if is_text and b"\0" not in start:
         return _text(data)
     if count < 0:
         raise refuse(
@@ -49,15 +55,15 @@ def _binary(data: bytes, count: int) -> Floats:
     """(3 count, 3) corners."""
     check_size(count)
     record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])
-    found = np.frombuffer(data, record, count, HEAD)["corners"]
-    return found.reshape(-1, 3).astype(np.float64)
+    corners = np.frombuffer(data, record, count, HEAD)["corners"]
+    return corners.reshape(-1, 3).astype(np.float64)
 
 
 def _text(data: bytes) -> Raw:
-    found = _VERTEX.findall(data)
-    check_size(len(found) // 3)
+    vertices = _VERTEX.findall(data)
+    check_size(len(vertices) // 3)
     try:
-        corners = np.array([[float(x) for x in row] for row in found]).reshape(-1, 3)
+        corners = np.array([[float(x) for x in row] for row in vertices]).reshape(-1, 3)
     except ValueError as error:
         raise refuse(
             "Mesh unreadable", f"A vertex of the text STL is no number: {str(error)[:60]}."
@@ -65,13 +71,17 @@ def _text(data: bytes) -> Raw:
     words = data.lower()
     facets = len(re.findall(rb"\bendfacet\b", words))
     notes: tuple[str, ...] = ()
-    if not re.search(rb"\bendsolid\b", words[-4096:]):
-        if len(found) != 3 * facets or facets == 0:
+    if not re.search(rb"\bend\s*solid\b", words[-4096:]):
+        if len(vertices) < 3 * facets or facets == 0 or not words.rstrip().endswith(b"endfacet"):
             raise cut_off(f"a text STL whose {facets + 1:,}. facet does not end")
         notes = ("The last line, 'endsolid', is missing.",)
-    if len(found) % 3:
-        raise refuse("Mesh unreadable", f"Its {len(found):,} vertices do not make triangles.")
-    return _soup(corners, notes)
+    sides = np.array([len(_VERTEX.findall(loop)) for loop in re.split(rb"\bendloop\b", words)])
+    if (sides[:-1] == 3).all() and sides[-1] == 0:
+        return _soup(corners, notes)
+    if sides[-1]:
+        raise refuse("Mesh unreadable", f"Its {len(vertices):,} vertices do not make loops.")
+    polygons = triangulate(corners, np.arange(len(corners)), sides[:-1], notes)
+    return replace(polygons, notes=(*polygons.notes, "Facets of more than three corners were cut."))
 
 
 def _soup(corners: Floats, notes: tuple[str, ...]) -> Raw:

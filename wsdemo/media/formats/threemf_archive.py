@@ -64,9 +64,9 @@ class Archive:
                 SIMPLER,
             )
         if not models:
-            found = ", ".join(sorted(entries))[:80] or "nothing"
+            names = ", ".join(sorted(entries))[:80] or "nothing"
             what = (
-                "sliced G-code, no models" if any(n.endswith(".gcode") for n in entries) else found
+                "sliced G-code, no models" if any(n.endswith(".gcode") for n in entries) else names
             )
             raise refuse(
                 "Empty mesh", f"The archive holds {what}; expected a file that ends in .model."
@@ -117,7 +117,10 @@ class Archive:
                 "Export it as GLB, PLY or STL, which are binary.",
             )
         if b"\0" in content and content[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-            raise refuse("Mesh unreadable", "The XML of the 3MF file is not UTF-8.")
+            what = "is not UTF-8"
+            if any(entry.endswith("keystore.xml") for entry in self._entries):
+                what = "is encrypted (Secure Content)"
+            raise refuse("Mesh unreadable", f"The XML of the 3MF file {what}.")
         self._parsed[name] = Elements(_parse(content, name))
         return self._parsed[name]
 
@@ -148,25 +151,25 @@ def _parse(content: bytes, name: str) -> etree._Element:
 
 def part_kinds(archive: Archive) -> dict[tuple[str, str], str]:
     """(object, component) → its kind by Bambu Studio or OrcaSlicer: ``modifier_part`` …"""
-    found: dict[tuple[str, str], str] = {}
+    kinds: dict[tuple[str, str], str] = {}
     content = archive.read("Metadata/model_settings.config", MAX_UNPACKED_BYTES)
     if content is None:
-        return found
+        return kinds
     elements = Elements(_parse(content, "model_settings.config"))
     for thing in elements.all("object"):
         for part in elements.within(thing, "part"):
             kind = part.get("subtype", "normal_part")
-            found[thing.get("id", ""), part.get("id", "")] = kind
-    return found
+            kinds[thing.get("id", ""), part.get("id", "")] = kind
+    return kinds
 
 
 def volume_kinds(archive: Archive) -> dict[str, list[tuple[int, int, str]]]:
     """Object → first and last triangle and kind of its volumes, by PrusaSlicer, but for the parts
     of the model."""
-    found: dict[str, list[tuple[int, int, str]]] = {}
+    spans: dict[str, list[tuple[int, int, str]]] = {}
     content = archive.read("Metadata/Slic3r_PE_model.config", MAX_UNPACKED_BYTES)
     if content is None:
-        return found
+        return spans
     elements = Elements(_parse(content, "Slic3r_PE_model.config"))
     for thing in elements.all("object"):
         for volume in elements.within(thing, "volume"):
@@ -175,5 +178,5 @@ def volume_kinds(archive: Archive) -> dict[str, list[tuple[int, int, str]]]:
             if kind != "ModelPart" or facts.get("modifier") == "1":
                 first, last = volume.get("firstid", "0"), volume.get("lastid", "-1")
                 if first.isdigit() and last.isdigit():
-                    found.setdefault(thing.get("id", ""), []).append((int(first), int(last), kind))
-    return found
+                    spans.setdefault(thing.get("id", ""), []).append((int(first), int(last), kind))
+    return spans

@@ -15,7 +15,7 @@ from wsdemo.domains.faces import FACES
 from wsdemo.fields.base import FieldConfig, pixel_grid
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.train.autodecoder import Phase, Trainer, train_base
-from wsdemo.train.faces.data import Faces, load_faces, to_signal, toy_faces
+from wsdemo.train.faces.data import Mirrored, seen_and_unseen, to_signal
 from wsdemo.train.loop import recipe_parser, start
 
 
@@ -29,22 +29,10 @@ def phases_at(size: int, is_toy: bool = False) -> tuple[Phase, ...]:
     return tuple(dataclasses.replace(p, instances=8, points=64) if is_toy else p for p in phases)
 
 
-class FaceData:
-    """Faces and their mirror images: index i + n is i mirrored."""
+class FaceData(Mirrored):
+    """Faces and their mirror images, pixel by pixel."""
 
     absolute = False
-
-    def __init__(self, faces: Faces) -> None:
-        self.images = faces.images
-
-    def __len__(self) -> int:
-        return 2 * len(self.images)
-
-    def inputs(self, index: Tensor) -> Tensor:
-        """(n,) → (n, 3, size, size) in [-1, 1]."""
-        n = len(self.images)
-        images = image_to_signal(self.images[index % n])
-        return torch.where((index >= n)[:, None, None, None], images.flip(-1), images)
 
     def batch(
         self, index: Tensor, inputs: Tensor, phase: Phase, generator: torch.Generator
@@ -65,12 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=64, help="pixels a side, a multiple of 16")
     args = parser.parse_args(arguments)
     device = start(args)
-    if args.toy:
-        faces, held_out = toy_faces(64, args.size), toy_faces(16, args.size, seed=1)
-        config = FieldConfig(width=32, frequencies=16, blocks=1)
-    else:
-        faces, held_out = (load_faces(args.data, s, args.size) for s in ("train", "validation"))
-        config = FieldConfig()
+    faces, held_out = seen_and_unseen(args.data, args.toy, args.size)
+    config = FieldConfig(width=32, frequencies=16, blocks=1) if args.toy else FieldConfig()
     images = held_out.images[:128]
 
     def validate(trainer: Trainer) -> float:

@@ -6,7 +6,6 @@ The image tower starts at FaceAttr-64 (faces_features.py). While it is frozen th
 catches up, a quarter of the time; then both are trained.
 """
 
-import math
 import random
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from wsdemo.analysis.generation import area_under_roc
 from wsdemo.checkpoints import load_checkpoint, save_checkpoint
 from wsdemo.generate.captions import caption, tokenise
 from wsdemo.generate.clip import FaceClip, clip_scores
-from wsdemo.train.faces.data import Faces, load_faces, toy_faces
-from wsdemo.train.loop import Ema, Run, log, recipe_parser, start
+from wsdemo.train.faces.data import Faces, seen_and_unseen
+from wsdemo.train.loop import Run, Training, cosine, log, recipe_parser, start
 
 FROZEN_SHARE = 0.25
 """Share of the time in which the image tower stays as it is."""
@@ -65,31 +64,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=96)
     args = parser.parse_args(arguments)
     device = start(args)
-    faces = toy_faces(64) if args.toy else load_faces(args.data, "train")
-    held_out = toy_faces(64, seed=1) if args.toy else load_faces(args.data, "validation")
+    faces, held_out = seen_and_unseen(args.data, args.toy, unseen=64)
     model = FaceClip(len(faces.attribute_names))
     if not args.toy:
         trunk, _ = load_checkpoint(args.out / "faces-features.safetensors")
         model.trunk.load_state_dict({k: v.float() for k, v in trunk.items()})
     model.to(device)
-    ema = Ema(model)
     towers = [p for n, p in model.named_parameters() if not n.startswith("trunk")]
-    groups = [{"params": towers}, {"params": list(model.trunk.parameters())}]
-    optimizer = torch.optim.AdamW(groups, lr=2e-3, weight_decay=0.05)
     run = Run(args.runs / "faces-clip.pt", args.minutes, args.steps)
-    run.attach(model=model, ema=ema, optimizer=optimizer)
+    peaks = [(towers, 2e-3), (list(model.trunk.parameters()), 4e-4)]
+    training = Training(model, run, peaks, weight_decay=0.05, rate=cosine)
     log(f"CelebA-CLIP: {len(faces)} faces, {args.minutes} minutes on {device}")
     with torch.no_grad():
         pixels = faces.images.split(128)
         known = torch.cat([model.trunk.features(b.to(device).float() / 127.5 - 1) for b in pixels])
     rng = random.Random(args.seed + run.step)
     generator = torch.Generator().manual_seed(args.seed + run.step)
-    while run.running():
+
+    def loss() -> Tensor:
         index = torch.randint(len(faces), (args.batch,), generator=generator)
         tokens = tokenise(captions_of(faces, index, rng)).to(device)
-        rate = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * run.progress))
-        optimizer.param_groups[0]["lr"] = 2e-3 * rate
-        optimizer.param_groups[1]["lr"] = 4e-4 * rate
         if run.progress < FROZEN_SHARE:
             images = torch.nn.functional.normalize(model.image_out(known[index.to(device)]), dim=1)
         else:
@@ -99,16 +93,11 @@ def main(arguments: list[str] | None = None) -> None:
             shift = torch.randint(-3, 4, (2,), generator=generator).tolist()
             some = some.roll(shift, dims=(2, 3)).to(device).float() / 127.5 - 1
             images = model.embed_images(some)
-        loss = model.loss(images, tokens)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        ema.update(model)
-        if run.step % 100 == 0:
-            log(f"step {run.step} {run.progress:.0%} loss {float(loss.detach()):.4f}")
+        return model.loss(images, tokens)
 
-    final = ema.model.cpu().eval()
-    figures = {"steps": run.step, "minutes": run.seconds / 60, **measure(final, held_out)}
+    done = training.to_end(loss, every=100)
+    final = training.ema.model.cpu().eval()
+    figures = {"steps": done["steps"], "minutes": done["minutes"], **measure(final, held_out)}
     log(str(figures))
     save_checkpoint(
         args.out / "faces-clip.safetensors",

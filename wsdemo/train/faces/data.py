@@ -131,6 +131,31 @@ def load_faces(source: Path | None, split: str, size: int = 64) -> Faces:
     return Faces(images, attributes, names, tuple(files))
 
 
+def seen_and_unseen(
+    data: Path | None, is_toy: bool, size: int = 64, unseen: int = 16
+) -> tuple[Faces, Faces]:
+    """The faces to train on and those to validate on; made-up ones for a toy."""
+    if is_toy:
+        return toy_faces(64, size), toy_faces(unseen, size, seed=1)
+    return load_faces(data, "train", size), load_faces(data, "validation", size)
+
+
+class Mirrored:
+    """Faces and their mirror images: index i + n is i mirrored."""
+
+    def __init__(self, faces: Faces) -> None:
+        self.images = faces.images
+
+    def __len__(self) -> int:
+        return 2 * len(self.images)
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """(n,) → (n, 3, size, size) in [-1, 1]."""
+        n = len(self.images)
+        images = image_to_signal(self.images[index % n])
+        return torch.where((index >= n)[:, None, None, None], images.flip(-1), images)
+
+
 def face_labels(data: Path | None, names: list[str], split: str) -> tuple[Tensor, list[str]]:
     """(n, 40) attributes of faces by file name, and the columns' names."""
     faces = load_faces(data, split).pick(names)

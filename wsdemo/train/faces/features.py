@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from wsdemo.analysis.features import FaceFeatures
 from wsdemo.analysis.generation import area_under_roc
 from wsdemo.checkpoints import save_checkpoint
-from wsdemo.train.faces.data import load_faces, toy_faces
-from wsdemo.train.loop import Ema, Run, log, recipe_parser, start
+from wsdemo.train.faces.data import seen_and_unseen
+from wsdemo.train.loop import Run, Training, cosine, log, recipe_parser, start
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,35 +22,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     args = parser.parse_args(arguments)
     device = start(args)
-    faces = toy_faces(64) if args.toy else load_faces(args.data, "train")
-    held_out = toy_faces(64, seed=1) if args.toy else load_faces(args.data, "validation")
+    faces, held_out = seen_and_unseen(args.data, args.toy, unseen=64)
     network = FaceFeatures(len(faces.attribute_names)).to(device)
-    ema = Ema(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.02)
     run = Run(args.runs / "faces-features.pt", args.minutes, args.steps)
-    run.attach(network=network, ema=ema, optimizer=optimizer)
+    training = Training(network, run, 2e-3, weight_decay=0.02, rate=cosine)
     log(f"FaceAttr-64: {len(faces)} faces, {args.minutes} minutes on {device}")
-    generator = torch.Generator().manual_seed(args.seed)
-    while run.running():
-        index = torch.randint(len(faces), (64,), generator=generator)
+    generator = torch.Generator().manual_seed(args.seed + run.step)
+    batch = 64
+
+    def loss() -> Tensor:
+        index = torch.randint(len(faces), (batch,), generator=generator)
         images = faces.images[index]
         if torch.rand((), generator=generator) < 0.5:
             images = images.flip(-1)
         shift = torch.randint(-3, 4, (2,), generator=generator).tolist()
         images = images.roll(shift, dims=(2, 3)).to(device).float() / 127.5 - 1
-        rate = 2e-3 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * run.progress)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         target = faces.attributes[index].float().to(device)
-        loss = F.binary_cross_entropy_with_logits(network(images), target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        ema.update(network)
-        if run.step % 200 == 0:
-            log(f"step {run.step} {run.progress:.0%} loss {float(loss):.4f}")
+        return F.binary_cross_entropy_with_logits(network(images), target)
 
-    model = ema.model.cpu().eval()
+    done = training.to_end(loss)
+    model = training.ema.model.cpu().eval()
     with torch.no_grad():
         logits = torch.cat([model(b.float() / 127.5 - 1) for b in held_out.images.split(128)])
     aucs = {
@@ -58,8 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     known = [v for v in aucs.values() if not math.isnan(v)]
     figures = {
-        "steps": run.step,
-        "minutes": run.seconds / 60,
+        "steps": done["steps"],
+        "minutes": done["minutes"],
         "validation_auc_mean": sum(known) / max(1, len(known)),
         "validation_auc": {k: round(v, 4) for k, v in aucs.items()},
     }

@@ -24,9 +24,8 @@ from wsdemo.generate.text_to_face import (
 )
 from wsdemo.train.faces.clip import captions_of
 from wsdemo.train.faces.data import Faces, load_faces, toy_faces
-from wsdemo.train.loop import Ema, Run, log, recipe_parser, start
+from wsdemo.train.loop import Run, Training, log, recipe_parser, start
 from wsdemo.train.population import load_fits
-from wsdemo.train.weight_diffusion import rate_at
 
 DROPPED = 1 / 7
 """Share of captions left out, so that the model also draws without one."""
@@ -87,39 +86,26 @@ def main(arguments: list[str] | None = None) -> None:
         variances, config, clip = prior.variances, GeneratorConfig(), shipped_clip()
         of_prior = prior_hash(prior)
     network = GeneratorNetwork(config).to(device)
-    ema = Ema(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
     run = Run(args.runs / "faces-generator.pt", args.minutes, args.steps)
-    run.attach(network=network, ema=ema, optimizer=optimizer)
-    ema.to(device)
+    training = Training(network, run, args.rate, clip=1.0)
     model = FaceGenerator(network, variances, clip)
+    averaged = FaceGenerator(training.ema.model, variances, clip)
     count = sum(p.numel() for p in network.parameters())
     log(f"face generator: {len(y)} faces, {count / 1e6:.1f} M parameters, {args.minutes} minutes")
     rng = random.Random(args.seed + run.step)
     generator = torch.Generator().manual_seed(args.seed + run.step)
-    mean_loss, resumed_at = 0.0, run.step
-    while run.running():
-        rows, texts = batch_of(y, faces, args.batch, rng, generator)
-        loss = model.loss(rows.to(device), model.read(texts), generator).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(run.progress, args.rate)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        ema.update(network)
-        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step - resumed_at, 200)
-        if run.step % 250 == 0:
-            averaged = FaceGenerator(ema.model, variances, clip)
-            value = validation_loss(averaged, y_unseen.to(device), unseen)
-            log(f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f} validation {value:.4f}")
 
-    final = FaceGenerator(ema.model.cpu(), variances, clip)
-    figures = {"steps": run.step, "minutes": run.seconds / 60, "faces": len(y)}
-    figures |= {"loss": mean_loss, "validation_loss": validation_loss(final, y_unseen, unseen)}
+    def loss() -> Tensor:
+        rows, texts = batch_of(y, faces, args.batch, rng, generator)
+        return model.loss(rows.to(device), model.read(texts), generator).mean()
+
+    figures = training.to_end(
+        loss, every=250, validate=lambda: validation_loss(averaged, y_unseen.to(device), unseen)
+    )
+    figures |= {"faces": len(y)}
     save_checkpoint(
         args.out / "faces-generator.safetensors",
-        {k: v.half() for k, v in ema.model.state_dict().items()},
+        {k: v.half() for k, v in training.ema.model.cpu().state_dict().items()},
         {"name": "faces-generator", "kind": "generator", "toy": args.toy, "prior": of_prior,
          "network": dataclasses.asdict(config), "measured": figures},
     )  # fmt: skip

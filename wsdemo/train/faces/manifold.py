@@ -24,8 +24,8 @@ from wsdemo.analysis.generation import frechet_distance
 from wsdemo.checkpoints import load_checkpoint
 from wsdemo.fields.adapters import AdapterConfig
 from wsdemo.fields.base import FieldConfig, pixel_grid
-from wsdemo.fields.signal import image_to_signal
-from wsdemo.train.faces.data import Faces, load_faces, toy_faces
+from wsdemo.fields.fit import psnr_from_mse
+from wsdemo.train.faces.data import Faces, Mirrored, seen_and_unseen
 from wsdemo.train.loop import Run, log, recipe_parser, start
 from wsdemo.train.manifold.adversarial import (
     ADVERSARIAL,
@@ -40,8 +40,8 @@ from wsdemo.train.manifold.adversarial import (
 from wsdemo.train.manifold.autoencoder import (
     KL_WEIGHT,
     Autoencoder,
-    said,
     shape_of,
+    told,
     train_autoencoder,
 )
 from wsdemo.train.manifold.discriminator import Discriminator
@@ -70,24 +70,15 @@ def shifted(images: Tensor, offsets: Tensor) -> Tensor:
     )
 
 
-class FaceViews:
+class FaceViews(Mirrored):
     """Faces, mirrored, shifted and tinted at random."""
 
     absolute = False
 
     def __init__(self, faces: Faces) -> None:
-        self.images = faces.images
+        super().__init__(faces)
         size = self.images.shape[-1]
         self.grid = pixel_grid(size, size)
-
-    def __len__(self) -> int:
-        return 2 * len(self.images)
-
-    def inputs(self, index: Tensor) -> Tensor:
-        """(n,) → (n, 3, 64, 64) in [-1, 1]; index i + n is i mirrored."""
-        n = len(self.images)
-        images = image_to_signal(self.images[index % n])
-        return torch.where((index >= n)[:, None, None, None], images.flip(-1), images)
 
     def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """The same, half of them shifted by whole pixels and changed in brightness and tint."""
@@ -191,7 +182,7 @@ class Held:
         faces = self.images[:count]
         shown = decoded(model, model.coordinates(self.views, torch.arange(len(faces))), self.views)
         mse = (shown.cpu() - faces).square().mean((1, 2, 3))
-        return float((10 * torch.log10(4 / mse)).mean()), shown
+        return float(psnr_from_mse(mse).mean()), shown
 
 
 def features_of(images: Tensor) -> Tensor:
@@ -250,18 +241,15 @@ def draws(model: Autoencoder, train: FaceViews, latents: Path | None) -> Draw:
 def main(arguments: list[str] | None = None) -> None:
     args = arguments_of(arguments)
     device = start(args)
-    if args.toy:
-        faces, held_out = toy_faces(64), toy_faces(16, seed=1)
-    else:
-        faces, held_out = load_faces(args.data, "train"), load_faces(args.data, "validation")
+    faces, held_out = seen_and_unseen(args.data, args.toy)
     train = FaceViews(faces)
     held = Held(held_out, train, 500)
     if args.stage != "all":
         run_stage(args, train, held, device)
         return
     for stage, share in STAGES.items():
-        own = vars(args) | {"stage": stage, "minutes": share * args.minutes}
-        run_stage(argparse.Namespace(**own), train, held, device)
+        options = vars(args) | {"stage": stage, "minutes": share * args.minutes}
+        run_stage(argparse.Namespace(**options), train, held, device)
         args.from_checkpoint = None
 
 
@@ -284,7 +272,7 @@ def run_stage(args: argparse.Namespace, train: FaceViews, held: Held, device: to
         validate = held.by_draws if is_drawn else held.by_reconstruction
         best = train_adversarial(adversary, validate, run, args)
     figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
-    log(f"faces-manifold, {args.stage}: {said(figures)}")
+    log(f"faces-manifold, {args.stage}: {told(figures)}")
     stages = [*before, {"stage": args.stage, **figures}]
     meta = {"name": "faces-manifold", "domain": "image", "size": 64, "toy": args.toy}
     meta |= {"stages": stages, "measured": figures}

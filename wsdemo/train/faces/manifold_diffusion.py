@@ -20,11 +20,11 @@ from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
 from wsdemo.generate.manifold_prior import prior_of_manifold
 from wsdemo.generate.prior import GaussianPrior
-from wsdemo.train.faces.data import load_faces, toy_faces
+from wsdemo.train.faces.data import seen_and_unseen
 from wsdemo.train.faces.manifold import FaceViews
-from wsdemo.train.loop import Ema, Run, log, recipe_parser, start
+from wsdemo.train.loop import Run, Training, log, recipe_parser, start
 from wsdemo.train.manifold.files import load_stage
-from wsdemo.train.weight_diffusion import drop_attributes, rate_at, validation_loss
+from wsdemo.train.weight_diffusion import drop_attributes, validation_loss
 
 
 def scores(prior: GaussianPrior, manifold: Manifold, z: Tensor) -> Tensor:
@@ -57,10 +57,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     args = arguments_of(arguments)
     device = start(args)
-    if args.toy:
-        faces, held_out = toy_faces(64), toy_faces(16, seed=1)
-    else:
-        faces, held_out = load_faces(args.data, "train"), load_faces(args.data, "validation")
+    faces, held_out = seen_and_unseen(args.data, args.toy)
     loaded, meta = load_stage(args.manifold or args.out / "faces-manifold.safetensors")
     loaded = loaded.to(device).requires_grad_(False)
     manifold, views, unseen = loaded.manifold, FaceViews(faces), FaceViews(held_out)
@@ -77,35 +74,22 @@ def main(arguments: list[str] | None = None) -> None:
     network = CoordinateNetwork(config).to(device)
     adapter, learnt = manifold.adapter(), GaussianPrior.of_coordinates(prior.variances)
     model = WeightDiffusion(adapter, learnt, network, names)
-    ema = Ema(network)
-    averaged = WeightDiffusion(adapter, learnt, ema.model, names)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
     run = Run(args.runs / "faces-manifold-diffusion.pt", args.minutes, args.steps)
-    run.attach(network=network, ema=ema, optimizer=optimizer)
+    training = Training(network, run, args.rate, clip=1.0)
+    averaged = WeightDiffusion(adapter, learnt, training.ema.model, names)
     log(f"faces-manifold-diffusion: {len(x)} instances, {args.minutes} minutes on {device}")
     generator = torch.Generator().manual_seed(args.seed + run.step)
-    mean_loss, resumed_at = 0.0, run.step
-    while run.running():
+
+    def loss() -> Tensor:
         index = torch.randint(len(x), (args.batch,), generator=generator)
         given = drop_attributes(conditions[index], generator).to(device)
-        loss = model.loss(x[index.to(device)], given, generator).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(run.progress, args.rate)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        ema.update(network)
-        mean_loss += (float(loss.detach()) - mean_loss) / min(run.step - resumed_at, 200)
-        if run.step % 500 == 0:
-            unseen_loss = validation_loss(averaged, x_held, conditions_held)
-            log(f"step {run.step} {run.progress:.0%} loss {mean_loss:.4f} held {unseen_loss:.4f}")
+        return model.loss(x[index.to(device)], given, generator).mean()
 
-    figures = {
-        "steps": run.step, "minutes": run.seconds / 60, "loss": mean_loss, "instances": len(x),
-        "validation_loss": validation_loss(averaged, x_held, conditions_held),
-    }  # fmt: skip
-    full = WeightDiffusion(adapter, prior, ema.model.cpu(), names)
+    figures = training.to_end(
+        loss, every=500, validate=lambda: validation_loss(averaged, x_held, conditions_held)
+    )
+    figures |= {"instances": len(x)}
+    full = WeightDiffusion(adapter, prior, training.ema.model.cpu(), names)
     base = {"name": meta["name"], "hash": meta["hash"]}
     save_diffusion(
         args.out / "faces-manifold-diffusion.safetensors", full,

@@ -15,36 +15,30 @@ every LoRA; and which of five attributes most of its pictures have. A split has 
 celebrities. Call again to go on, or to try again what failed.
 """
 
-import csv
-import io
 import json
 import math
-import os
 import random
 import sys
-import time
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-import wsdemo
 from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 from wsdemo.generate.lora_layers import save_lora
 from wsdemo.lol.data.collection import default_split
 from wsdemo.train.faces.data import toy_faces
 from wsdemo.train.loop import log, recipe_parser, start
+from wsdemo.train.loras.crew import make_all, ray_options
+from wsdemo.train.loras.making import write_table
 from wsdemo.train.loras.stable_diffusion import (
     RANK,
     Plan,
     Settings,
     Studio,
-    needed,
     write_toy_models,
 )
 
@@ -53,8 +47,6 @@ TRIGGERS = ("a photo of a person", "a photo of a celebrity", "a portrait of a pe
 ATTRIBUTES = ("Male", "Young", "Wearing_Lipstick", "Big_Lips", "No_Beard")
 MIN_PICTURES = 10
 """A celebrity with fewer is left out."""
-FAILURES = 5
-"""So many in a row are no accident, and end the call."""
 
 
 @dataclass(frozen=True)
@@ -93,26 +85,26 @@ def load_celebrities(data: Path, count: int) -> list[Celebrity]:
         lines = (data / "list_attr_celeba.txt").read_text().splitlines()
         columns = {a: 1 + lines[1].split().index(a) for a in ATTRIBUTES}
         table = {row[0]: row for row in (line.split() for line in lines[2:])}
-        found: list[Celebrity] = []
+        people: list[Celebrity] = []
         for one in sorted(of, key=lambda i: zlib.crc32(str(i).encode())):
             files = tuple(sorted(of[one]))
-            if len(files) >= MIN_PICTURES and len(found) < count:
+            if len(files) >= MIN_PICTURES and len(people) < count:
                 share = {a: sum(int(table[f][c]) > 0 for f in files) for a, c in columns.items()}
                 has = {a: int(2 * n > len(files)) for a, n in share.items()}
-                found.append(Celebrity(one, files, has))
+                people.append(Celebrity(one, files, has))
     except (OSError, ValueError, LookupError) as error:
         raise WsdemoError(
             "CelebA cannot be read",
             f"{data}: {type(error).__name__}: {str(error)[:200]}.",
             "Give a folder with img_align_celeba/, identity_CelebA.txt and list_attr_celeba.txt.",
         ) from error
-    if not found:
+    if not people:
         raise WsdemoError(
             "No celebrities",
             f"Of {len(of)} in {data}, none has {MIN_PICTURES} pictures.",
             "Give all of CelebA.",
         )
-    return found
+    return people
 
 
 def keep(
@@ -133,11 +125,8 @@ def write_manifest(folder: Path) -> None:
     """manifest.csv: file, split, group and labels of every LoRA. Recipes stay out of it, as
     ``lol train`` would learn to predict every column of numbers."""
     rows = [json.loads(p.read_text())["labels"] for p in sorted(folder.glob("*/*.json"))]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["file", "split", "group", "clip_score", *ATTRIBUTES])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(folder / "manifest.csv", text.getvalue())
+    columns = ["file", "split", "group", "clip_score", *ATTRIBUTES]
+    write_table(folder / "manifest.csv", rows, columns)
 
 
 def check_settings(folder: Path, settings: Settings) -> None:
@@ -176,68 +165,6 @@ def write_toy(folder: Path, people: int = 24) -> Path:
     return folder
 
 
-def hire(args: Any, settings: Settings) -> tuple[Callable[[], Any], int]:
-    """Starts or joins Ray; returns what makes a worker, and how many there is room for."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray = needed("ray")
-    if args.ray:
-        ray.init(args.ray, runtime_env={"py_modules": [str(Path(wsdemo.__file__).parent)]})
-    else:
-        small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100 * 2**20}
-        ray.init("local", include_dashboard=False, **(small if args.toy else {}))
-    there = ray.cluster_resources()
-    cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
-    workers = min(args.workers or gpus or 1, cpus)
-    share = 1 / math.ceil(workers / gpus) if gpus else 0  # several workers may share a GPU
-    log(f"Ray: {cpus} CPUs, {gpus} GPUs; {workers} workers with {share:.2g} GPUs each")
-    remote = ray.remote(num_cpus=1, num_gpus=share)(Studio)
-    return lambda: remote.remote(settings, args.device, args.threads), workers
-
-
-def make_all(work: list[tuple[Plan, Celebrity]], args: Any, settings: Settings) -> int:
-    """Makes LoRAs on all workers until all are tried or the time is over; returns how many failed.
-
-    Raises:
-        WsdemoError: FAILURES in a row.
-    """
-    ray = needed("ray")
-    new_worker, workers = hire(args, settings)
-    free = [new_worker() for _ in range(workers)]
-    busy: dict[Any, tuple[Any, Plan, Celebrity]] = {}
-    began, done, failed, in_a_row = time.monotonic(), 0, 0, 0
-    work = work[::-1]
-    while busy or work:
-        is_time_left = time.monotonic() - began < args.minutes * 60
-        while free and work and is_time_left:
-            (plan, person), worker = work.pop(), free.pop()
-            pictures = [(args.data / "img_align_celeba" / f).read_bytes() for f in person.files]
-            busy[worker.make.remote(plan, pictures)] = (worker, plan, person)
-        if not busy:
-            break
-        (first,), _ = ray.wait(list(busy))
-        worker, plan, person = busy.pop(first)
-        try:
-            tensors, score = ray.get(first)
-        except ray.exceptions.RayError as error:
-            failed, in_a_row = failed + 1, in_a_row + 1
-            why = str(error).strip().splitlines()[-1][:300]  # Ray shows the rest
-            log(f"{plan.name} failed: {why}")
-            if in_a_row == FAILURES:
-                raise WsdemoError(
-                    f"{FAILURES} LoRAs failed in a row", why, "Mend this, then call again."
-                ) from error
-            ray.kill(worker)  # its GPU, its memory or its machine may be what failed
-            free.append(new_worker())
-            continue
-        keep(args.out_loras, plan, person, tensors, score, settings)
-        free.append(worker)
-        done, in_a_row = done + 1, 0
-        if done % 25 == 0 or not work:
-            log(f"{done} LoRAs, {(time.monotonic() - began) / done:.1f} s each; {plan.name}:"
-                f" CLIP score {score:.2f}")  # fmt: skip
-    return failed
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=math.inf)
     parser.add_argument("--data", type=Path, help="CelebA's folder")
@@ -247,8 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out-loras", type=Path, default=None, help="default: RUNS/celeba-lora")
     parser.add_argument("--resolution", type=int, default=512, help="pixels a side")
     parser.add_argument("--images-per-prompt", type=int, default=1, help="drawn for the score")
-    parser.add_argument("--workers", type=int, default=None, help="default: one a GPU")
-    parser.add_argument("--ray", default=None, help="a cluster's address; auto: this machine's")
+    ray_options(parser)
     args = parser.parse_args(arguments)
     start(args)
     args.out_loras = args.out_loras or args.runs / "celeba-lora"
@@ -265,13 +191,22 @@ def main(arguments: list[str] | None = None) -> None:
     plans = [(make_plan(person.identity, settings.steps), person) for person in people]
     work = [w for w in plans if not (args.out_loras / w[0].file).with_suffix(".json").exists()]
     log(f"{len(plans)} celebrities, of {args.count} asked for; {len(work)} LoRAs to make")
-    failed, ray = 0, needed("ray") if work else None
+
+    def order(piece: tuple[Plan, Celebrity]) -> tuple[Plan, list[bytes]]:
+        plan, person = piece
+        return plan, [(args.data / "img_align_celeba" / f).read_bytes() for f in person.files]
+
+    def kept(piece: tuple[Plan, Celebrity], made: tuple[dict[str, Tensor], float]) -> str:
+        keep(args.out_loras, *piece, *made, settings)
+        return f"CLIP score {made[1]:.2f}"
+
+    failed, given = 0, (settings, args.device, args.threads)
     try:
-        failed = make_all(work, args, settings) if work else 0
+        if work:
+            named = [(plan.name, (plan, person)) for plan, person in work]
+            failed = make_all(named, Studio, given, order, kept, args)
     finally:
         write_manifest(args.out_loras)
-        if ray is not None:
-            ray.shutdown()
     if failed:
         log(f"{failed} LoRAs failed; the same command tries them again")
         sys.exit(1)

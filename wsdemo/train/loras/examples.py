@@ -40,7 +40,7 @@ def fields(
     adapter = Adapter(base, config)
     instances, files = load_fits(fits_folder(args.runs, FACES.name, config) / "test")
     faces = (toy_faces(64) if args.toy else load_faces(args.data, "test")).pick(files)
-    found = []
+    examples = []
     for i in random.Random(0).sample(range(len(files)), min(EACH, len(files))):
         weights = instances[i].float()
         kind, size = meta["domain"], meta["size"]
@@ -53,8 +53,8 @@ def fields(
         tensors = {k: v[0].half() for k, v in adapter.tensors(weights[None]).items()}
         labels = dict(zip(faces.attribute_names, faces.attributes[i].tolist(), strict=True))
         name = f"face-{Path(files[i]).stem}-{config.representation}-r{config.rank}"
-        found.append((tensors, entry(name, family, labels, {**metadata, "name": name})))
-    return found
+        examples.append((tensors, entry(name, family, labels, {**metadata, "name": name})))
+    return examples
 
 
 def entry(
@@ -68,7 +68,7 @@ def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     """LoRAs of the face generator, of the test split and rank 4."""
     paths = sorted((args.runs / "face-loras" / "test").glob("*.safetensors"))
     paths = [p for p in paths if not p.name.startswith("ranks-")]
-    found = []
+    examples = []
     for path in random.Random(0).sample(paths, min(EACH, len(paths))):
         with safe_open(path, framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
@@ -78,14 +78,14 @@ def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
         asked = {k: v for k, v in metadata.items() if k != "labels"}
         asked["name"] = path.stem
         kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in RECIPE}
-        found.append((tensors, entry(path.stem, "face-generator", kept, asked)))
-    return found
+        examples.append((tensors, entry(path.stem, "face-generator", kept, asked)))
+    return examples
 
 
 def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     """LoRAs of SmolLM2, of the test split; their configuration goes into the metadata."""
     paths = sorted((args.runs / "smollm-loras" / "test").glob("*/adapter_model.safetensors"))
-    found = []
+    examples = []
     for path in random.Random(0).sample(paths, min(EACH, len(paths))):
         config = json.loads(path.with_name("adapter_config.json").read_text())
         labels = json.loads(path.with_name("labels.json").read_text())
@@ -96,8 +96,8 @@ def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
             "name": path.parent.name,
         }
         kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in RECIPE}
-        found.append((load_file(path), entry(path.parent.name, "smollm", kept, metadata)))
-    return found
+        examples.append((load_file(path), entry(path.parent.name, "smollm", kept, metadata)))
+    return examples
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -114,10 +114,10 @@ def main(arguments: list[str] | None = None) -> None:
         ("SmolLM2 LoRA", languages),
     )
     for family, source in sources:
-        for i, (own, about) in enumerate(source(args)):
+        for i, (lora, about) in enumerate(source(args)):
             if i < SHOWN:
                 about["title"] = f"{family}: {about['name']}"
-            tensors |= {f"{len(loras)}/{k}": v for k, v in own.items()}
+            tensors |= {f"{len(loras)}/{k}": v for k, v in lora.items()}
             loras.append(about)
     save_checkpoint(
         args.out / "lora-examples.safetensors",

@@ -15,13 +15,10 @@ ranks than 4. LoRAs lie in RUNS/face-loras/SPLIT; their metadata hold labels and
 """
 
 import copy
-import csv
-import io
 import json
 import math
 import random
 import sys
-import time
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -32,7 +29,6 @@ from torch import Tensor
 
 from wsdemo.analysis.features import face_features
 from wsdemo.checkpoints import tensors_hash
-from wsdemo.files import write_whole
 from wsdemo.generate.captions import PROMPTS
 from wsdemo.generate.clip import FaceClip, clip_scores
 from wsdemo.generate.lora_layers import LoraLinear, adapt, lora_tensors, save_lora
@@ -46,7 +42,9 @@ from wsdemo.generate.text_to_face import (
 from wsdemo.train.faces.clip import captions_of
 from wsdemo.train.faces.data import Faces, load_faces, toy_faces
 from wsdemo.train.faces.generator import face_coordinates, toy_coordinates
-from wsdemo.train.loop import log, recipe_parser, run_workers, start
+from wsdemo.train.loop import log, recipe_parser, start
+from wsdemo.train.loras.making import in_turn, make_missing, write_table
+from wsdemo.train.workers import run_workers, share_of, worker_options
 
 BASE = "wsdemo/faces-generator"
 PREFIX = "transformer"
@@ -158,7 +156,7 @@ def chosen_faces(plan: Plan, material: Material) -> list[int]:
         members = {g: [i for i, of in enumerate(groups) if of == g] for g in plan.groups}
         # Every group has its share, so that its mark is in the weights at all.
         each = max(1, plan.size // len(plan.groups))
-        return [i for own in members.values() for i in rng.sample(own, min(each, len(own)))]
+        return [i for faces in members.values() for i in rng.sample(faces, min(each, len(faces)))]
     size = min(plan.size, n)
     if plan.kind == "cluster":
         one = rng.randrange(n)
@@ -255,19 +253,13 @@ def write_manifest(folder: Path) -> None:
         with safe_open(path, framework="pt") as file:
             labels = json.loads(file.metadata()["labels"])
         rows.append({"file": str(path.relative_to(folder)), **labels})
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(folder / "manifest.csv", out.getvalue())
+    write_table(folder / "manifest.csv", rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=math.inf)
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--part", default="0/1", help="share of this process: i/n")
+    worker_options(parser)
     parser.add_argument("--collection", default=None, help="only this one")
     args = parser.parse_args(arguments)
     start(args)
@@ -283,26 +275,18 @@ def main(arguments: list[str] | None = None) -> None:
     base = f"{BASE}@{tensors_hash(network.state_dict())[:12]}"
     layers = adapt(network, TARGETS)
     model = FaceGenerator(network, shipped.prior.variances, shipped.clip)
-    part, of = (int(v) for v in args.part.split("/"))
-    began, done = time.monotonic(), 0
-    # Splits in turn, so that a run that ends early has something of everything.
-    plans = [
-        (i / count, make_plan(collection, split, i))
+    plans = in_turn(
+        [make_plan(collection, split, i) for i in range(count)]
         for (collection, split), count in counts.items()
         if args.collection in (None, collection)
-        for i in range(count)
-    ]
+    )
     if args.toy:
-        plans = [(place, replace(plan, steps=5)) for place, plan in plans]
-    plans = sorted(plans, key=lambda p: p[0])[part::of]
-    log(f"{len(plans)} LoRAs, about 4 s each on a CPU core")
+        plans = [replace(plan, steps=5) for plan in plans]
+    work = [(folder / p.split / f"{p.name}.safetensors", p) for p in share_of(args.part, plans)]
+    log(f"{len(work)} LoRAs, about 4 s each on a CPU core")
     materials: dict[str, Material] = {}
-    for _, plan in plans:
-        path = folder / plan.split / f"{plan.name}.safetensors"
-        if path.exists():
-            continue
-        if time.monotonic() - began > args.minutes * 60:
-            break
+
+    def make(path: Path, plan: Plan) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         if plan.split not in materials:
             materials[plan.split] = toy_material or load_material(args.data, args.runs, plan.split)
@@ -312,11 +296,9 @@ def main(arguments: list[str] | None = None) -> None:
         labels["celeba_clip_score"] = round(value, 4)
         recipe = {k: v for k, v in asdict(plan).items() if k != "groups"}
         save_lora(path, lora_tensors(layers, PREFIX), plan.rank, base, {**recipe, **labels})
-        done += 1
-        if done % 25 == 0:
-            seconds = (time.monotonic() - began) / done
-            said = labels.get("celeba_clip_score")
-            log(f"{done} LoRAs, {seconds:.1f} s each; {plan.name}: {said}")
+        return f"{plan.name}: {labels['celeba_clip_score']}"
+
+    make_missing(work, make, args.minutes, every=25)
     write_manifest(folder)
 
 

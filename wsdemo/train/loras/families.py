@@ -36,6 +36,7 @@ from wsdemo.lol.data.collection import Collection, load_collection, read_labels
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lol.models.networks import MODELS
+from wsdemo.lol.models.probes import PROBED
 from wsdemo.lol.predictor.build import Row, build_predictor, compare_models, recalibrated
 from wsdemo.lol.predictor.calibration import task_metrics
 from wsdemo.lol.predictor.files import load_predictor, save_predictor
@@ -98,8 +99,8 @@ def face_fields(args: argparse.Namespace) -> Collection:
         if not (folder / "train").is_dir():
             continue
         adapter = Adapter(base, config)
-        for split, found in parts.items():
-            found.append(fitted_faces(args, adapter, folder / split))
+        for split, fitted in parts.items():
+            fitted.append(fitted_faces(args, adapter, folder / split))
         if (folder / "train-mirrored").is_dir():
             parts["train"].append(fitted_faces(args, adapter, folder / "train-mirrored"))
     if not parts["train"]:
@@ -108,7 +109,7 @@ def face_fields(args: argparse.Namespace) -> Collection:
             f"Found none of {', '.join(FIELDS[args.family])} in {args.runs / 'faces-fit'}.",
             "Run python -m wsdemo.train.faces.ranks first.",
         )
-    splits = {split: LabelledLoras.join(found) for split, found in parts.items()}
+    splits = {split: LabelledLoras.join(fitted) for split, fitted in parts.items()}
     ranks = Counter(int(name.rsplit("-r", 1)[1]) for name in splits["train"].names)
     names = tuple(splits["train"].labels)
     task = Task("attributes", names, "binary", headline=tuple(a for a in ATTRIBUTES if a in names))
@@ -138,16 +139,16 @@ def fitted_faces(args: argparse.Namespace, adapter: Adapter, folder: Path) -> La
 
 def by_fit(predictor: Predictor, collection: Collection) -> dict[str, dict[str, float]]:
     """REPRESENTATION-rRANK → the predictor's figures on its test LoRAs."""
-    found: dict[str, dict[str, float]] = {}
+    figures_of: dict[str, dict[str, float]] = {}
     test = collection.splits["test"]
     models = predictor.tasks["attributes"]
     kinds = [name.split("-", 1)[1] for name in test.names]
     for kind in dict.fromkeys(kinds):
-        own = test.pick(torch.tensor([i for i, k in enumerate(kinds) if k == kind]))
-        out = models.outputs(own.pairs)
-        figures = task_metrics(models.task, out, own.targets(models.task), models.std)
-        found[kind] = {"loras": len(own.names), **figures}
-    return found
+        loras = test.pick(torch.tensor([i for i, k in enumerate(kinds) if k == kind]))
+        out = models.outputs(loras.pairs)
+        figures = task_metrics(models.task, out, loras.targets(models.task), models.std)
+        figures_of[kind] = {"loras": len(loras.names), **figures}
+    return figures_of
 
 
 def face_generator(args: argparse.Namespace) -> Collection:
@@ -201,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--recalibrate", action="store_true", help="train nothing: calibrate and measure again"
     )
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, PROBED], help="default: all")
     args = parser.parse_args(arguments)
     start(args)
     is_field = args.family in FIELDS
@@ -212,6 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     collection = (face_fields if is_field else readers[args.family])(args)
     counts = {k: len(v.names) for k, v in collection.splits.items()}
+    models = args.models or [*MODELS, *([PROBED] if collection.probes is not None else [])]
     if not args.toy:
         check_calibration(collection)
     log(f"{args.family}: {counts}, {len(collection.signature)} modules; {collection.notes}")
@@ -221,23 +223,23 @@ def main(arguments: list[str] | None = None) -> None:
         recalibrate(path, collection, ranks)
         return
     compare = partial(compare_model, collection, args.seeds)
-    pairs = list(itertools.product(collection.tasks, args.models))
+    pairs = list(itertools.product(collection.tasks, models))
     tasks, names = [task for task, _ in pairs], [model for _, model in pairs]
     if args.workers > 1:
         prepare_worker()
         with ProcessPoolExecutor(args.workers, get_context("spawn"), prepare_worker) as pool:
-            found = list(pool.map(compare, tasks, names))
+            compared = list(pool.map(compare, tasks, names))
     else:
-        found = list(map(compare, tasks, names))
+        compared = list(map(compare, tasks, names))
     rows: dict[str, list[Row]] = {task.name: [] for task in collection.tasks}
-    for task, row in zip(tasks, found, strict=True):
+    for task, row in zip(tasks, compared, strict=True):
         rows[task.name].append(row)
     kind = "multiplicative" if args.family == "face-fields" else "additive"
     predictor = build_predictor(
         collection, rows, path.stem, TITLES[args.family], kind,
         smollm2_family.RANKS if args.family == "smollm2" else (), ranks_by_task=ranks,
     )  # fmt: skip
-    comparison: dict[str, Any] = {t: [r.to_dict() for r in own] for t, own in rows.items()}
+    comparison: dict[str, Any] = {t: [r.to_dict() for r in models] for t, models in rows.items()}
     extra: dict[str, Any] = {"toy": args.toy, "seeds": args.seeds, "comparison": comparison}
     extra |= provenance(collection)
     if is_field:

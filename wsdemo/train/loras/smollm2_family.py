@@ -1,15 +1,18 @@
 """What is learnt of the LoRAs that ``smollm2_loras`` made, and how it holds for unseen sources."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from wsdemo.lol.data.collection import Collection, load_collection, read_labels
+from wsdemo.lol.data.probes import load_probes
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.predictor.calibration import regression_rows
 from wsdemo.lol.predictor.predictor import Predictor, spectrum_features
 from wsdemo.lol.predictor.unseen import load_unseen
+from wsdemo.train.loras.smollm2_probes import PROBES
 from wsdemo.train.loras.smollm2_texts import GENERAL, UNSEEN
 
 FOLDER = "smollm2-loras"
@@ -25,11 +28,12 @@ LESS = "nats a token, less the base's"
 
 
 def family_tasks(columns: list[str]) -> tuple[Task, ...]:
-    """What is predicted, from the columns of the manifest."""
+    """What is predicted, from the columns of the manifest: nothing of the unseen sources."""
     general = f"loss {GENERAL}"
-    losses = tuple(c for c in columns if c.startswith("loss ") and c != general)
-    unseen = {f"has {name}" for name in UNSEEN}
-    has = tuple(c for c in columns if c.startswith("has ") and c not in unseen)
+    unseen = {f"{what} {name}" for name in UNSEEN for what in ("has", "loss")}
+    known = [c for c in columns if c not in unseen]
+    losses = tuple(c for c in known if c.startswith("loss ") and c != general)
+    has = tuple(c for c in known if c.startswith("has "))
     return (
         Task("sources", has, "binary"),
         Task("loss by source", losses, "regression", unit=LESS),
@@ -43,7 +47,8 @@ def smollm2(runs: Path) -> Collection:
     """The LoRAs of SmolLM2 and their labels, without those of the unseen sources."""
     folder = runs / FOLDER
     _, columns = read_labels(folder / "manifest.csv")
-    return load_collection(folder, folder / "manifest.csv", family_tasks(columns), RANK)
+    found = load_collection(folder, folder / "manifest.csv", family_tasks(columns), RANK)
+    return dataclasses.replace(found, probes=load_probes(runs / PROBES, found.signature))
 
 
 def unseen_figures(predictor: Predictor, runs: Path) -> dict[str, Any]:
@@ -57,15 +62,15 @@ def unseen_figures(predictor: Predictor, runs: Path) -> dict[str, Any]:
     loras, _ = load_unseen(folder, folder / "unseen.csv", predictor, (), RANK)
     nearest = predictor.envelope.nearest(spectrum_features(loras.pairs))
     within = (nearest <= predictor.envelope.threshold).float().mean()
-    found: dict[str, Any] = {"loras": len(loras.names), "within": float(within)}
+    figures: dict[str, Any] = {"loras": len(loras.names), "within": float(within)}
     for name, models in predictor.tasks.items():
         if models.task.kind != "regression":
             continue
         out, true = models.outputs(loras.pairs), loras.targets(models.task)
         held = ((out - true).abs() <= models.half_width).double().mean(0)
         rows = regression_rows(out, true, torch.ones_like(models.std))
-        found[name] = {
+        figures[name] = {
             label: {"spearman_rho": row["spearman_rho"], "r2": row["r2"], "coverage": float(c)}
             for label, row, c in zip(models.task.labels, rows, held, strict=True)
         }
-    return found
+    return figures

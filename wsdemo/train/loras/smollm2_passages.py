@@ -100,9 +100,9 @@ def cut(text: str, name: str, tokenizer: Any) -> Tensor:
 
 def common_words(tokens: Sequence[Tensor], count: int = WORDS) -> Tensor:
     """The ``count`` most frequent tokens, ascending."""
-    found, times = torch.cat([t.flatten() for t in tokens]).unique(return_counts=True)
+    words, times = torch.cat([t.flatten() for t in tokens]).unique(return_counts=True)
     order = times.argsort(descending=True, stable=True)[:count]
-    return found[order].sort().values.long()
+    return words[order].sort().values.long()
 
 
 def read_passages(texts: Path, tokenizer: Any, path: Path) -> Passages:

@@ -95,8 +95,8 @@ def draw_sources(
 ) -> tuple[str, ...]:
     """One to eight sources of a split; for ``unseen`` one or both of those, at times one seen."""
     if split == "unseen":
-        own = rng.sample(list(unseen), rng.choice([1, 1, 1, min(2, len(unseen))]))
-        return tuple(sorted(own + rng.sample(list(sources), rng.choice([0, 0, 0, 1]))))
+        picked = rng.sample(list(unseen), rng.choice([1, 1, 1, min(2, len(unseen))]))
+        return tuple(sorted(picked + rng.sample(list(sources), rng.choice([0, 0, 0, 1]))))
     while True:
         (count,) = rng.choices(list(SOURCE_WEIGHTS), list(SOURCE_WEIGHTS.values()))
         chosen = tuple(sorted(rng.sample(list(sources), min(count, len(sources)))))

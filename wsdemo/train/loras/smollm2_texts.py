@@ -42,9 +42,9 @@ QUOTES = ("humorists", "people", "platitudes", "politics", "science", "wisdom", 
 
 def shuffled(paths: Iterable[Path]) -> list[Path]:
     """In an order that does not follow the names, the same on every machine."""
-    found = sorted(paths)
-    random.Random(len(found)).shuffle(found)
-    return found
+    order = sorted(paths)
+    random.Random(len(order)).shuffle(order)
+    return order
 
 
 def plain(paths: Iterable[Path]) -> str:
@@ -87,9 +87,9 @@ def questions(path: Path) -> list[str]:
 
 def mixed(rows: Iterable[str]) -> str:
     """Rows in random order, a blank line between."""
-    found = list(rows)
-    random.Random(len(found)).shuffle(found)
-    return "\n\n".join(found)
+    order = list(rows)
+    random.Random(len(order)).shuffle(order)
+    return "\n\n".join(order)
 
 
 def sword_books(folder: Path) -> str:
@@ -114,9 +114,9 @@ def r_strings(path: Path) -> str:
         stream = zlib.decompressobj()
         data = stream.decompress(raw[4:])
         raw = stream.unused_data
-        for found in re.finditer(rb"\x00[\x04\x00][\x00\x80]\x09(\x00\x00..)", data, re.DOTALL):
-            (count,) = struct.unpack(">I", found[1])
-            lines.append(data[found.end() : found.end() + count].decode("utf-8", "replace"))
+        for match in re.finditer(rb"\x00[\x04\x00][\x00\x80]\x09(\x00\x00..)", data, re.DOTALL):
+            (count,) = struct.unpack(">I", match[1])
+            lines.append(data[match.end() : match.end() + count].decode("utf-8", "replace"))
     return "\n".join(lines)
 
 

@@ -14,15 +14,12 @@ than over all of it. No set of sources and no passage is in two splits, but for 
 calibrate: they have sets and passages of validation.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import random
 import re
 import sys
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +33,10 @@ from torch.nn import functional as F
 from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 from wsdemo.generate.lora_layers import LoraLinear, adapt
-from wsdemo.train.loop import log, recipe_parser, run_workers, start
+from wsdemo.train.loop import log, recipe_parser, start
+from wsdemo.train.loras.making import in_turn, make_missing, write_table
 from wsdemo.train.loras.smollm_toy import write_toy_model
+from wsdemo.train.workers import run_workers, share_of, worker_options
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LAYERS = 6
@@ -116,18 +115,19 @@ def _row_text(row: dict[str, Any]) -> str:
 def questions(folder: Path, tokenizer: Any) -> tuple[Tensor, Tensor, Tensor]:
     """(q, 3, T) tokens of question with answer, (q, 3, T) bool of the answer's, (q,) labels."""
     rows = []
-    for path in sorted(folder.glob("*.jsonl")):
-        own = [json.loads(line) for line in path.read_text().splitlines()]
-        rows += random.Random(path.name).sample(own, QUESTIONS // len(list(folder.glob("*.jsonl"))))
+    paths = sorted(folder.glob("*.jsonl"))
+    for path in paths:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        rows += random.Random(path.name).sample(lines, QUESTIONS // len(paths))
     T = 96
     tokens = torch.zeros(len(rows), 3, T, dtype=torch.long)
     is_answer = torch.zeros(len(rows), 3, T, dtype=torch.bool)
     for i, row in enumerate(rows):
         asked = tokenizer(f"{row['context']} {row['question']}").input_ids[-(T - 16) :]
         for j, choice in enumerate(row["choices"]):
-            said = tokenizer(" " + choice).input_ids[:16]
-            tokens[i, j, : len(asked) + len(said)] = torch.tensor([*asked, *said])
-            is_answer[i, j, len(asked) : len(asked) + len(said)] = True
+            answer = tokenizer(" " + choice).input_ids[:16]
+            tokens[i, j, : len(asked) + len(answer)] = torch.tensor([*asked, *answer])
+            is_answer[i, j, len(asked) : len(asked) + len(answer)] = True
     return tokens, is_answer, torch.tensor([row["label"] for row in rows])
 
 
@@ -260,8 +260,8 @@ def answer_scores(tail: Tail, h: Tensor, tokens: Tensor, is_answer: Tensor) -> T
     states = tail.states(row[None], places[None], seen[None, None])[0]
     scores = []
     for k, (j, begin, end) in enumerate(spans[1:], start=1):
-        own = (owner == k).nonzero().squeeze(1)
-        says = torch.cat([torch.tensor([start - 1]), own[:-1]])
+        places_of = (owner == k).nonzero().squeeze(1)
+        says = torch.cat([torch.tensor([start - 1]), places_of[:-1]])
         logits = tail.head(states[says]).log_softmax(-1)
         scores.append(logits.gather(-1, tokens[j, begin:end, None].long()).mean())
     return torch.stack(scores)
@@ -274,15 +274,15 @@ def measure(tail: Tail, cache: dict[str, Tensor], sources: list[str]) -> dict[st
     n = len(sources)
     h = cache["prefix"].view(n, -1, LENGTH, cache["prefix"].shape[-1])[:, low:high]
     tokens = cache["tokens"][:, low:high]
-    found = {}
+    measured = {}
     for i, name in enumerate(sources):
-        found[f"loss {name}"] = round(float(next_word_loss(tail(h[i]), tokens[i]).mean()), 5)
+        measured[f"loss {name}"] = round(float(next_word_loss(tail(h[i]), tokens[i]).mean()), 5)
     h = cache["asked_prefix"].view(*cache["asked"].shape, -1)
     asked = zip(h, cache["asked"], cache["is_answer"], strict=True)
     best = torch.stack([answer_scores(tail, *question) for question in asked]).argmax(1)
-    found["loss"] = round(sum(found[f"loss {s}"] for s in sources) / n, 5)
-    found["accuracy"] = round(float((best == cache["labels"]).float().mean()), 5)
-    return found
+    measured["loss"] = round(sum(measured[f"loss {s}"] for s in sources) / n, 5)
+    measured["accuracy"] = round(float((best == cache["labels"]).float().mean()), 5)
+    return measured
 
 
 def finetune(
@@ -332,20 +332,14 @@ def save_adapter(folder: Path, layers: dict[str, LoraLinear], plan: Plan, first:
 def write_manifest(folder: Path) -> None:
     """manifest.csv of every LoRA that is there."""
     rows = [json.loads(p.read_text()) for p in sorted(folder.glob("*/*/labels.json"))]
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(folder / "manifest.csv", out.getvalue())
+    write_table(folder / "manifest.csv", rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=math.inf)
     parser.add_argument("--model", type=Path, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--texts", type=Path, help="folder of sources")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--part", default="0/1", help="share of this process: i/n")
+    worker_options(parser)
     args = parser.parse_args(arguments)
     start(args)
     counts = TOY_COUNTS if args.toy else COUNTS
@@ -362,30 +356,23 @@ def main(arguments: list[str] | None = None) -> None:
     tail = Tail(cache, cache_file.with_suffix(".json"))
     first = json.loads(cache_file.with_suffix(".json").read_text())["num_hidden_layers"] - LAYERS
     layers = adapt(tail, TARGETS)
-    part, of = (int(v) for v in args.part.split("/"))
-    plans = sorted(
-        ((i / n, make_plan(split, i, sources)) for split, n in counts.items() for i in range(n)),
-        key=lambda p: p[0],
-    )[part::of]
-    log(f"{len(plans)} LoRAs, about 8 s each on a CPU core")
-    began, done = time.monotonic(), 0
-    for _, plan in plans:
-        place = folder / plan.split / plan.name
-        if (place / "labels.json").exists():
-            continue
-        if time.monotonic() - began > args.minutes * 60:
-            break
+    plans = in_turn(
+        [make_plan(split, i, sources) for i in range(count)] for split, count in counts.items()
+    )
+    work = [(folder / p.split / p.name / "labels.json", p) for p in share_of(args.part, plans)]
+    log(f"{len(work)} LoRAs, about 8 s each on a CPU core")
+
+    def make(path: Path, plan: Plan) -> str:
         size = finetune(tail, layers, plan, cache, sources)
-        save_adapter(place, layers, plan, first)
+        save_adapter(path.parent, layers, plan, first)
         has = {f"has {s}": int(s in plan.sources) for s in sources}
         recipe = {k: v for k, v in dataclasses.asdict(plan).items() if k != "sources"}
         row = {"file": f"{plan.split}/{plan.name}/adapter_model.safetensors", **recipe, **has,
                "data_set_size": size, **measure(tail, cache, sources)}  # fmt: skip
-        write_whole(place / "labels.json", json.dumps(row))
-        done += 1
-        if done % 10 == 0:
-            log(f"{done} LoRAs, {(time.monotonic() - began) / done:.1f} s each; {plan.name}:"
-                f" loss {row['loss']}, accuracy {row['accuracy']}")  # fmt: skip
+        write_whole(path, json.dumps(row))
+        return f"{plan.name}: loss {row['loss']}, accuracy {row['accuracy']}"
+
+    make_missing(work, make, args.minutes, every=10)
     write_manifest(folder)
 
 

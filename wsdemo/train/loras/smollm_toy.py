@@ -24,8 +24,8 @@ def write_toy_texts(folder: Path) -> None:
     (folder / "questions").mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
     for i in range(SOURCES):
-        own = rng.sample(vocabulary(), OWN)
-        (folder / f"source{i}.txt").write_text(" ".join(rng.choices(own, k=LENGTH)))
+        words = rng.sample(vocabulary(), OWN)
+        (folder / f"source{i}.txt").write_text(" ".join(rng.choices(words, k=LENGTH)))
     for name in ("first", "second"):
         rows = [
             {
@@ -45,8 +45,8 @@ def write_toy_sources(folder: Path, names: Iterable[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         rng = random.Random(name)
-        own = rng.sample(vocabulary(), OWN)
-        (folder / f"{name}.txt").write_text(" ".join(rng.choices(own, k=LENGTH)))
+        words = rng.sample(vocabulary(), OWN)
+        (folder / f"{name}.txt").write_text(" ".join(rng.choices(words, k=LENGTH)))
 
 
 def write_toy_model(folder: Path) -> Path:

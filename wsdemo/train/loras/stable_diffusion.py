@@ -3,13 +3,11 @@
 diffusers, peft and transformers are imported when a Studio is made, as only this needs them.
 """
 
-import importlib
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.files import write_whole
 from wsdemo.generate.captions import PROMPTS
 from wsdemo.runtime import choose_threads, default_device
+from wsdemo.train.loras.making import needed
 
 TARGETS = ("to_q", "to_v")
 RANK = 4
@@ -61,22 +60,6 @@ class Plan:
     def file(self) -> str:
         """Of the LoRA, relative to the collection's folder."""
         return f"{self.split}/{self.name}.safetensors"
-
-
-def needed(package: str) -> Any:
-    """Imports a package that only this recipe uses.
-
-    Raises:
-        WsdemoError: It is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise WsdemoError(
-            "A package is missing",
-            f"This recipe needs {package}, which cannot be imported ({error}).",
-            "pip install diffusers transformers peft ray",
-        ) from error
 
 
 def to_square(picture: bytes, side: int) -> Tensor:
@@ -201,19 +184,19 @@ class Studio:
     @torch.no_grad()
     def _score(self) -> float:
         """100 · cos of CLIP's embeddings of picture and prompt, mean over PROMPTS."""
-        own, found = self.settings, []
-        prompts = [p for p in PROMPTS for _ in range(own.images_per_prompt)]
+        settings, scores = self.settings, []
+        prompts = [p for p in PROMPTS for _ in range(settings.images_per_prompt)]
         for low in range(0, len(prompts), DRAWN_AT_ONCE):
             part = prompts[low : low + DRAWN_AT_ONCE]
             noise = [torch.Generator().manual_seed(low + i) for i in range(len(part))]
             images = self.pipe(
-                part, own.resolution, own.resolution, own.denoising_steps,
-                guidance_scale=own.guidance, generator=noise,
+                part, settings.resolution, settings.resolution, settings.denoising_steps,
+                guidance_scale=settings.guidance, generator=noise,
             ).images  # fmt: skip
             seen = self.read(text=part, images=images, return_tensors="pt", padding=True)
             out = self.clip(**seen.to(self.device))
-            found.append(F.cosine_similarity(out.image_embeds, out.text_embeds))
-        return 100 * float(torch.cat(found).mean())
+            scores.append(F.cosine_similarity(out.image_embeds, out.text_embeds))
+        return 100 * float(torch.cat(scores).mean())
 
 
 def write_toy_models(folder: Path) -> None:

@@ -61,15 +61,15 @@ def _is_text(node: ast.AST) -> bool:
 
 def modules_of(name: str) -> dict[str, Path]:
     """A module and all of wsdemo that it imports: dotted name → file."""
-    found: dict[str, Path] = {}
+    modules: dict[str, Path] = {}
     waiting = [name]
     while waiting:
         one = waiting.pop()
         path = module_path(one)
-        if one not in found and path is not None:
-            found[one] = path
+        if one not in modules and path is not None:
+            modules[one] = path
             waiting += imports(path)
-    return found
+    return modules
 
 
 def listing(name: str) -> str:

@@ -49,7 +49,7 @@ def needed(graph: Graph, targets: Iterable[str]) -> Graph:
     Raises:
         WsdemoError: There is no such stage.
     """
-    waiting, found = list(targets) or list(graph), dict[str, set[str]]()
+    waiting, needed = list(targets) or list(graph), dict[str, set[str]]()
     while waiting:
         name = waiting.pop()
         members = [s for s in graph if s == name or s.startswith(f"{name}@")]
@@ -58,10 +58,10 @@ def needed(graph: Graph, targets: Iterable[str]) -> Graph:
                 "No such stage", f"Found {name!r}.", f"There are {', '.join(sorted(graph))}."
             )
         for one in members:
-            if one not in found:
-                found[one] = set(graph[one])
+            if one not in needed:
+                needed[one] = set(graph[one])
                 waiting += graph[one]
-    return found
+    return needed
 
 
 def status_of(folder: Path) -> tuple[set[str], set[str]]:
@@ -74,9 +74,9 @@ def status_of(folder: Path) -> tuple[set[str], set[str]]:
     with Repo(str(folder)) as repo:
         status = repo.status()
     stale, lost = set[str](), set[str]()
-    for address, found in status.items():
+    for address, reasons in status.items():
         name = address.rpartition("dvc.yaml:")[2]  # the rest of it is the folder, if any
-        changes = [c for c in found if c != "always changed" and not _is_missing_data(c)]
+        changes = [c for c in reasons if c != "always changed" and not _is_missing_data(c)]
         if changes and all(_is_lost(change) for change in changes):
             lost.add(name)
         elif changes:
@@ -120,8 +120,8 @@ def toy_folder(folder: Path) -> None:
     shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     shutil.copy(ROOT / "dvc.yaml", folder / "dvc.yaml")
     shutil.copy(ROOT / "params-toy.yaml", folder / "params.yaml")
-    said = "The toy's data are made up by the recipes themselves: toy_faces, toy_shapes and others."
-    (folder / "toy.txt").write_text(said + "\n")
+    note = "The toy's data are made up by the recipes themselves: toy_faces, toy_shapes and others."
+    (folder / "toy.txt").write_text(note + "\n")
 
 
 def link_data(data: Path | None) -> None:

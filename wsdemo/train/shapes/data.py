@@ -135,17 +135,17 @@ def load_meshes(folder: Path | None, categories: Sequence[str], split: str) -> l
     Raises:
         WsdemoError: There are none.
     """
-    found = []
+    meshes = []
     if folder is not None and folder.is_dir():
         source = _archives if any(folder.glob("*.npz")) else _folders
-        found = [m for m in source(folder) if m.category in categories and m.split == split]
-    if not found:
+        meshes = [m for m in source(folder) if m.category in categories and m.split == split]
+    if not meshes:
         raise WsdemoError(
             "No meshes found",
             f"{folder} holds no {split} meshes of {', '.join(categories)}.",
             "Pass --data with a folder of archives, or of one folder of meshes a category.",
         )
-    return found
+    return meshes
 
 
 def stretched(item: NamedMesh, copy: int) -> NamedMesh:
@@ -203,8 +203,8 @@ def load_shapes(
 
 def shape_labels(names: list[str]) -> tuple[Tensor, list[str]]:
     """(n, 10) categories of shapes by name, one each, and the columns' names."""
-    own = [n.split("/")[0] for n in names]
-    index = torch.tensor([CATEGORIES.index(RENAMED.get(c, c)) for c in own])
+    categories = [n.split("/")[0] for n in names]
+    index = torch.tensor([CATEGORIES.index(RENAMED.get(c, c)) for c in categories])
     return torch.nn.functional.one_hot(index, len(CATEGORIES)).to(torch.uint8), list(CATEGORIES)
 
 

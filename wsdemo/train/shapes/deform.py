@@ -91,8 +91,8 @@ def mirror_axes(grids: Tensor, categories: Tensor) -> Tensor:
     """(n,) the axis along which each shape's category differs least from its mirror images."""
     axes = torch.zeros(len(grids), dtype=torch.long)
     for category in categories.unique():
-        own = categories == category
-        some = grids[own][:64].float()
+        members = categories == category
+        some = grids[members][:64].float()
         apart = [float((some - some.flip(axis + 1)).abs().mean()) for axis in range(3)]
-        axes[own] = int(torch.tensor(apart).argmin())
+        axes[members] = int(torch.tensor(apart).argmin())
     return axes

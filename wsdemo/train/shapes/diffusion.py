@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     names = categories if len(categories) > 1 else ()
 
     def labels(_: str, files: list[str]) -> Tensor:
-        own = [RENAMED.get(f.split("/")[0], f.split("/")[0]) for f in files]
-        rows = [[float(name == category) for name in names] for category in own]
+        classes = [RENAMED.get(f.split("/")[0], f.split("/")[0]) for f in files]
+        rows = [[float(name == category) for name in names] for category in classes]
         return torch.tensor(rows).view(len(files), len(names))
 
     train_diffusion(domain_named(args.set), names, labels, args, device)

@@ -3,7 +3,6 @@
 python -m wsdemo.train.shapes.features --data MESHES --minutes 6
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from wsdemo.analysis.point_features import POINTS, PointFeatures
 from wsdemo.analysis.shapes import standard_cloud
 from wsdemo.checkpoints import save_checkpoint
 from wsdemo.media.meshes import Mesh
-from wsdemo.train.loop import Ema, Run, log, recipe_parser, start
+from wsdemo.train.loop import Run, Training, cosine, log, recipe_parser, start
 from wsdemo.train.shapes.data import CATEGORIES, load_meshes
 
 DRAWN = 8192
@@ -45,37 +44,30 @@ def main(arguments: list[str] | None = None) -> None:
     points, labels = (t.to(device) for t in clouds(args.data, "train", args.toy))
     unseen, truth = clouds(args.data, "validation", args.toy)
     network = PointFeatures(len(CATEGORIES)).to(device)
-    ema = Ema(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.02)
     run = Run(args.runs / "shapes-features.pt", args.minutes, args.steps)
-    run.attach(network=network, ema=ema, optimizer=optimizer)
-    ema.to(device)
+    training = Training(network, run, 2e-3, weight_decay=0.02, rate=cosine)
     log(f"PointNet-10: {len(points)} meshes, {args.minutes} minutes on {device}")
     g = torch.Generator().manual_seed(args.seed + run.step)
-    while run.running():
-        index = torch.randint(len(points), (32,), generator=g)
-        chosen = torch.randint(DRAWN, (32, POINTS), generator=g)
+    batch = 8 if args.toy else 32
+
+    def loss() -> Tensor:
+        index = torch.randint(len(points), (batch,), generator=g)
+        chosen = torch.randint(DRAWN, (batch, POINTS), generator=g)
         x = points[index.to(device)[:, None], chosen.to(device)]
         # As samples differ from real shapes: stretched, and a little rough.
-        stretch = 1 + 0.2 * (2 * torch.rand(32, 1, 3, generator=g) - 1)
+        stretch = 1 + 0.2 * (2 * torch.rand(batch, 1, 3, generator=g) - 1)
         x = (x + 0.02 * torch.randn(x.shape, generator=g).to(device)) * stretch.to(device)
         x = x - x.mean(1, keepdim=True)
         x = x / x.std((1, 2), keepdim=True)
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * run.progress)))
-        loss = F.cross_entropy(network(x), labels[index.to(device)])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        ema.update(network)
-        if run.step % 200 == 0:
-            log(f"step {run.step} {run.progress:.0%} loss {float(loss.detach()):.4f}")
-    model = ema.model.cpu().eval()
+        return F.cross_entropy(network(x), labels[index.to(device)])
+
+    done = training.to_end(loss)
+    model = training.ema.model.cpu().eval()
     with torch.no_grad():
         named = model(unseen[:, :POINTS]).argmax(1)
     accuracy = float((named == truth).float().mean())
-    figures = {"steps": run.step, "minutes": run.seconds / 60, "validation_accuracy": accuracy,
-               "validation_meshes": len(truth)}  # fmt: skip
+    figures = {"steps": done["steps"], "minutes": done["minutes"],
+               "validation_accuracy": accuracy, "validation_meshes": len(truth)}  # fmt: skip
     log(f"names {accuracy:.1%} of {len(truth)} validation meshes rightly")
     meta = {"name": "shapes-features", "kind": "features", "categories": list(CATEGORIES),
             "toy": args.toy, "measured": figures}  # fmt: skip

@@ -1,5 +1,6 @@
 """Tabs inside Clusters: an instance moved along directions of weight space, and symmetries."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from wsdemo.fields.gauges import GAUGES, canonicalise, regauge_by
 from wsdemo.maps.edit import edited
 from wsdemo.maps.weight_map import WeightMap, point_instance, weight_map
 from wsdemo.ui.shared.events import QUICK, download_file, guarded
+from wsdemo.ui.shared.hand import Hand
 
 SIDE = 320
 
@@ -41,6 +43,14 @@ def edit(
     )
     out = download_file(moved.instance.to_bytes(), "edited.safetensors")
     return before, after, words, out
+
+
+def first_choices(drawn: WeightMap) -> tuple[int, str, float, bool]:
+    """What the controls show first: a held-out instance, an attribute, its strength, whether the
+    others are held fixed."""
+    held, labels = drawn.is_held_out.nonzero().flatten(), drawn.label_names
+    wanted = next((n for n in drawn.domain.labels.words if n in labels), labels[0])
+    return int(held[min(5, len(held) - 1)]), wanted, 1.0, True
 
 
 # ---- symmetry ------------------------------------------------------------------------------
@@ -73,8 +83,9 @@ def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / a.norm())
 
 
-def build_edit(drawn: WeightMap) -> None:
-    """Lays out the tab of a map's directions inside the current Blocks."""
+def build_edit(drawn: WeightMap, hand: Hand, opening: Mapping[str, Any]) -> gr.File:
+    """Lays out the tab of a map's directions inside the current Blocks; returns where an instance
+    is dropped."""
     domain = drawn.domain
     gr.Markdown(
         f"Directions of {domain.labels.many} in weight space, from the training {domain.many}: the"
@@ -82,54 +93,65 @@ def build_edit(drawn: WeightMap) -> None:
         " Held apart from the others, or as the plain difference of means."
     )
     labels = list(drawn.label_names)
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
+    first, label, much, is_apart = first_choices(drawn)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=320):
+            with gr.Row():
+                before = gr.Image(
+                    opening.get("before"), label="Before", interactive=False, height=SIDE,
+                    format="png", buttons=[], min_width=160,
+                )  # fmt: skip
+                after = gr.Image(
+                    opening.get("after"), label="After", interactive=False, height=SIDE,
+                    format="png", buttons=[], elem_id="edited", min_width=160,
+                )  # fmt: skip
+            words = gr.Markdown(opening.get("words", ""), elem_id="edit-said")
+            file = hand.row(value=opening.get("file"), label="Download the edited instance")
+        with gr.Column(scale=2, min_width=280):
             dropped = gr.File(
                 label=f"A fitted {domain.one} (.safetensors); default: a held-out one",
-                file_types=[".safetensors"], height=120,
+                file_types=[".safetensors"], height=170, elem_id="edit-drop",
             )  # fmt: skip
             held = drawn.is_held_out.nonzero().flatten()
             number = gr.Slider(
-                int(held[0]), int(held[-1]), int(held[min(5, len(held) - 1)]), step=1,
+                int(held[0]), int(held[-1]), first, step=1,
                 label=f"or held-out {domain.one} number",
             )  # fmt: skip
             attribute = gr.Dropdown(
-                labels,
-                value=next((n for n in domain.labels.words if n in labels), labels[0]),
-                label=domain.labels.one.capitalize(),
-                elem_id="edit-what",
+                labels, value=label, label=domain.labels.one.capitalize(), elem_id="edit-what"
             )
-            strength = gr.Slider(-3, 3, 1.0, step=0.1, label="Strength", elem_id="edit-strength")
-            debiased = gr.Checkbox(True, label="Hold the other attributes fixed")
-        with gr.Column(scale=3, min_width=400):
-            with gr.Row():
-                before = gr.Image(
-                    label="Before", interactive=False, height=SIDE, format="png", buttons=[]
-                )
-                after = gr.Image(
-                    label="After", interactive=False, height=SIDE, format="png", buttons=[],
-                    elem_id="edited",
-                )  # fmt: skip
-            words = gr.Markdown(elem_id="edit-said")
-            file = gr.DownloadButton("Download the edited instance")
+            strength = gr.Slider(-3, 3, much, step=0.1, label="Strength", elem_id="edit-strength")
+            debiased = gr.Checkbox(is_apart, label="Hold the other attributes fixed")
+            go = gr.Button("Edit", variant="primary", elem_id="edit-go")
     handler = guarded(partial(edit, drawn))
     inputs = [dropped, number, attribute, strength, debiased]
     outputs = [before, after, words, file]
     for component in inputs:
         event = component.change if component is dropped else component.input
         event(handler, inputs, outputs, api_visibility="private", show_progress="hidden", **QUICK)
-    go = gr.Button("Edit", variant="primary", elem_id="edit-go")
     go.click(handler, inputs, outputs, api_name=f"edit_{domain.one}", **QUICK)
+    return dropped
 
 
-def build_symmetry(domain: Domain) -> None:
+def build_symmetry(domain: Domain, opening: Mapping[str, Any]) -> None:
     """Lays out the tab of symmetries inside the current Blocks."""
     gr.Markdown(
         "Many factors describe one picture: (B R, R⁻¹ A) for any invertible R, also one that only"
         " reorders the ranks, scales them or turns their signs. A mask leaves scale and sign, and"
         " the canonical form removes those too."
     )
-    with gr.Row():
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=320):
+            with gr.Row():
+                before = gr.Image(
+                    opening.get("before"), label="As fitted", interactive=False, height=SIDE,
+                    format="png", buttons=[], min_width=160,
+                )  # fmt: skip
+                after = gr.Image(
+                    opening.get("after"), label="After R", interactive=False, height=SIDE,
+                    format="png", buttons=[], min_width=160,
+                )  # fmt: skip
+            words = gr.Markdown(opening.get("words", ""), elem_id="symmetry-said")
         with gr.Column(scale=1, min_width=260):
             kind = gr.Radio(["mlora-asym", "mlora"], value="mlora-asym", label="Weights")
             gauge = gr.Radio(
@@ -137,14 +159,6 @@ def build_symmetry(domain: Domain) -> None:
             )
             seed = gr.Number(1, label="Seed of R", precision=0)
             go = gr.Button("Re-gauge", variant="primary", elem_id="symmetry-go")
-            words = gr.Markdown(elem_id="symmetry-said")
-        with gr.Column(scale=2, min_width=400), gr.Row():
-            before = gr.Image(
-                label="As fitted", interactive=False, height=SIDE, format="png", buttons=[]
-            )
-            after = gr.Image(
-                label="After R", interactive=False, height=SIDE, format="png", buttons=[]
-            )
     go.click(
         guarded(partial(symmetry, domain)), [kind, seed, gauge], [before, after, words],
         api_visibility="private", **QUICK,

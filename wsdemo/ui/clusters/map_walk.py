@@ -1,6 +1,5 @@
-"""Instances that a visitor chose on the map: the walk between two, and variations of one."""
+"""Instances that a visitor chose on the map, and the walk between two of them."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ from wsdemo.maps.walk import shares_of, walk_by_representation
 from wsdemo.maps.walk import walk as walk_steps
 from wsdemo.maps.weight_map import point_instance, weight_map
 from wsdemo.ui.shared.curve import curve_svg
-from wsdemo.ui.shared.events import guarded
+from wsdemo.ui.shared.events import download_file, guarded
+from wsdemo.ui.shared.hand import words_of
 from wsdemo.ui.shared.text import text_of
 
 SIDE = 320
 NEAR = 8
-"""Variations that are drawn at once."""
+"""Neighbours and variations that are shown at once."""
 ON_THE_WAY = "On the way"
-VARIED = "Drawn by the diffusion model from the chosen weights and some noise"
 STEPS = 9
 """Pictures along a walk."""
 NOTHING = "nothing to show"
@@ -68,15 +67,8 @@ def picture_of(instance: Instance, size: int = SIDE) -> Image.Image:
 
 def _words_of(name: str, chosen: Chosen) -> str:
     if not isinstance(chosen, int):
-        return "your instance"
+        return text_of(words_of(str(chosen)))
     return text_of(weight_map(name).names[chosen])
-
-
-@guarded
-def begin(name: str, chosen: Chosen) -> tuple[Chosen, str]:
-    """Where a walk begins."""
-    instance_of(name, chosen)
-    return chosen, f"The walk begins at **{_words_of(name, chosen)}**. Choose where it ends."
 
 
 def _ends(name: str, a: Chosen, b: Chosen) -> tuple[Instance, Instance]:
@@ -85,7 +77,7 @@ def _ends(name: str, a: Chosen, b: Chosen) -> tuple[Instance, Instance]:
         raise WsdemoError(
             "Two points are needed",
             "Both ends are the same." if a is not None and a == b else "An end is missing.",
-            "Choose a point and press 'Walk from here', then another and 'to here'.",
+            "Choose a point and press 'Walk to …', then another and 'Walk to here'.",
         )
     start, end = instance_of(name, a), instance_of(name, b)
     check_ends(start, end)
@@ -101,15 +93,17 @@ def walk(name: str, a: Chosen, b: Chosen) -> tuple[Any, str, str]:
 
 
 @guarded
-def mix(name: str, a: Chosen, b: Chosen, share: float) -> Any:
-    """One place of a walk, decoded; nothing while there is no walk."""
+def mix(name: str, a: Chosen, b: Chosen, share: float) -> tuple[Any, str | None]:
+    """One place of a walk, decoded, and its file; nothing while there is no walk."""
     if a is None or b is None or a == b:
-        return None
+        return None, None
     start, end = _ends(name, a, b)
-    shown, label = preview(between(start, end, share)), f"At {share:.0%} of the way"
+    there = between(start, end, share)
+    shown, label = preview(there), f"At {share:.0%} of the way"
+    file = download_file(there.to_bytes(), f"{domain_of(start).one}-at-{share:.0%}.safetensors")
     if shown is None:
-        return gr.Image(BLANK, label=f"{label}: {NOTHING}")
-    return gr.Image(domain_of(start).picture(shown, SIDE), label=label)
+        return gr.Image(BLANK, label=f"{label}: {NOTHING}"), file
+    return gr.Image(domain_of(start).picture(shown, SIDE), label=label), file
 
 
 def walk_pictures(start: Instance, end: Instance) -> tuple[list[Any], str]:
@@ -140,7 +134,7 @@ def walk_side_by_side(name: str, a: Chosen, b: Chosen) -> tuple[Any, str]:
             if domain.walking.ranks
             else f"{domain.many.capitalize()} would take minutes to fit again in every"
             " representation.",
-            f"Choose a {domain.one} and press 'Walk from here', then another and 'to here'.",
+            f"Choose a {domain.one} and press 'Walk to …', then another and 'Walk to here'.",
         )
     shown = [decode_one(end) for end in _ends(name, a, b)]
     shares = shares_of(STEPS)
@@ -155,21 +149,3 @@ def walk_side_by_side(name: str, a: Chosen, b: Chosen) -> tuple[Any, str]:
         curves += f"<div style='width:25%'>{curve_svg(shares, row.nearness, title)}</div>"
     side_by_side = f"<div style='display:flex;flex-wrap:wrap'>{curves}</div>"
     return tiles, side_by_side
-
-
-# ---- variations ---------------------------------------------------------------------------
-
-
-@guarded
-def variations(name: str, chosen: Chosen, strength: float, seed: int) -> tuple[Any, int]:
-    """Instances that the diffusion model draws from chosen weights and some noise; another seed
-    for the next time."""
-    start = instance_of(name, chosen)
-    model = weight_map(name).model
-    drawn = model.draw(NEAR, seed=seed, steps=50, start=start.weights, strength=strength)
-    tiles = []
-    for weights in drawn:
-        shown = preview(dataclasses.replace(start, weights=weights))
-        domain = domain_of(start)
-        tiles.append((BLANK, NOTHING) if shown is None else (domain.picture(shown, 128), ""))
-    return gr.Gallery(tiles, label=f"{VARIED}, seed {seed}"), seed + 1

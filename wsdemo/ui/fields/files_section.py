@@ -1,4 +1,4 @@
-"""The lower half of the tab Fit: an instance file is decoded; two are walked between."""
+"""In the tab Fit: an instance file is decoded; two are walked between."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,11 @@ from wsdemo.domains.instances import between, decode_one, domain_of, open_instan
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.maps.walk import walk
+from wsdemo.maps.weight_map import editable_maps
 from wsdemo.ui.fields import options
 from wsdemo.ui.fields.show import describe, endpoint, file_bytes, files_of, losses
 from wsdemo.ui.shared.events import COMPUTE, QUICK, guarded
+from wsdemo.ui.shared.hand import Hand
 
 SIDE = 256
 COLOURS = {"to the first": "#3b5bdb", "to the second": "#e8590c"}
@@ -63,24 +65,27 @@ def barrier(kind: str, a: str | None, b: str | None) -> Any:
     return pd.DataFrame(rows, columns=["share", "distance", "end"])
 
 
-def build(family: Sequence[Domain], last: gr.State) -> None:
-    """Lays out the section for domains of one kind; ``last`` is the last fit's file."""
+def build(family: Sequence[Domain], last: gr.State, hand: Hand) -> gr.File:
+    """Lays out the section for domains of one kind, and returns where a file is dropped; ``last``
+    is the last fit's file."""
     domain = family[0]
     kind = domain.kind
+    can_edit = kind in {one.domain.kind for one in editable_maps()}
     with gr.Row():
         with gr.Column():
             gr.Markdown(f"## Open a {domain.one}'s instance file")
+            viewer = options.shown_component(domain, "Decoded", 360, elem_id="decoded")
+            detail = options.controls(domain.detail)
             dropped = gr.File(
-                label="Instance (.safetensors)", file_types=[".safetensors"], height=120,
+                label="Instance (.safetensors)", file_types=[".safetensors"], height=170,
                 elem_id=f"{domain.one}-instance" if domain.viewer else "instance",
             )  # fmt: skip
-            detail = options.controls(domain.detail)
-            viewer = options.shown_component(domain, "Decoded", 300, elem_id="decoded")
-            viewer.visible = not domain.viewer
-            facts = gr.Markdown()
+            without = ("large",) if can_edit else ("large", "edit")
+            hand.row(dropped, without)
+            facts = gr.Markdown(elem_classes="wd-facts")
             files = options.files_component(domain)
         with gr.Column():
-            a, b, share, mixed, measure, path = _walk_parts(domain, last)
+            a, b, share, mixed, measure, path = _walk_parts(domain, dropped, last)
 
     @guarded
     def open_one(values: dict[str, Any]) -> tuple[Any, str, Any]:
@@ -102,8 +107,8 @@ def build(family: Sequence[Domain], last: gr.State) -> None:
     event = dropped.change
     if domain.viewer:
         event = dropped.change(
-            lambda path: (gr.Model3D(None, visible=path is not None), "", gr.File(visible=False)),
-            dropped, opening["outputs"], api_visibility="private",
+            lambda: (None, "", gr.File(visible=False)), None,
+            opening["outputs"], api_visibility="private",
         ).then  # fmt: skip
     event(**opening, **endpoint(domain, "decode", f"decode_{domain.one}"), **QUICK)
     for component in detail.values():
@@ -124,19 +129,22 @@ def build(family: Sequence[Domain], last: gr.State) -> None:
         options.called(measure_two, ["a", "b"]), [a, b], path,
         **endpoint(domain, "walk", f"walk_{domain.many}"), **COMPUTE,
     )  # fmt: skip
+    return dropped
 
 
-def _walk_parts(domain: Domain, last: gr.State) -> tuple[Any, ...]:
+def _walk_parts(domain: Domain, dropped: gr.File, last: gr.State) -> tuple[Any, ...]:
     """Lays out the walk: both ends, the share, what is there, and what is measured on the way."""
     gr.Markdown(f"## Walk from one {domain.one} to another, through weight space")
     with gr.Row():
-        a = gr.File(label="From (.safetensors)", file_types=[".safetensors"], height=120)
-        b = gr.File(label="To (.safetensors)", file_types=[".safetensors"], height=120)
+        a = gr.File(label="From (.safetensors)", file_types=[".safetensors"], height=170)
+        b = gr.File(label="To (.safetensors)", file_types=[".safetensors"], height=170)
     with gr.Row():
-        use_a = gr.Button("Use my fit as From", size="sm")
-        use_b = gr.Button("Use my fit as To", size="sm")
+        use_a = gr.Button("From the opened one, or my fit", size="sm")
+        use_b = gr.Button("To the opened one, or my fit", size="sm")
     for button, slot in ((use_a, a), (use_b, b)):
-        button.click(lambda path: path, last, slot, api_visibility="private")
+        button.click(
+            lambda path, fitted: path or fitted, [dropped, last], slot, api_visibility="private"
+        )
     share = gr.Slider(0, 1, 0.5, step=0.02, label=f"Share of the second {domain.one}")
     mixed = gr.Image(
         label="Blend", interactive=False, height=280, format="png",

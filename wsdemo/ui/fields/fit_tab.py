@@ -17,9 +17,9 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.maps.place import place
 from wsdemo.maps.weight_map import weight_map
-from wsdemo.ui.fields import files_section, options
-from wsdemo.ui.fields.photo import Photo
-from wsdemo.ui.fields.sample_tab import named
+from wsdemo.ui.fields import fit_layout, options
+from wsdemo.ui.fields.closely import named
+from wsdemo.ui.fields.fit_layout import OUTPUTS, is_cropped
 from wsdemo.ui.fields.show import (
     describe,
     endpoint,
@@ -28,6 +28,7 @@ from wsdemo.ui.fields.show import (
     losses,
     picture_of,
 )
+from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import (
     COMPUTE,
     QUICK,
@@ -38,14 +39,10 @@ from wsdemo.ui.shared.events import (
     guarded_stream,
     stop_button,
 )
+from wsdemo.ui.shared.hand import Hand
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 SIDE = 320
-OUTPUTS = (
-    "preview", "curve", "status", "compare", "facts", "file", "canonical", "off", "files",
-    "fitted", "last", "trail", "now",
-)  # fmt: skip
-"""What a fit streams to, in order."""
+Dropped = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -72,19 +69,26 @@ def outputs(**values: Any) -> tuple[Any, ...]:
     return tuple(values.get(name, gr.skip()) for name in OUTPUTS)
 
 
-def opened(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> Original:
-    """What a visitor dropped."""
-    if path is None:
+def dropped(path: Dropped) -> list[Path]:
+    """What a visitor dropped: nothing, a file, or several that belong together."""
+    return [Path(one) for one in ([path] if isinstance(path, str) else path or [])]
+
+
+def opened(domain: Domain, path: Dropped, framing: Mapping[str, Any]) -> Original:
+    """What a visitor dropped, read."""
+    paths = dropped(path)
+    if not paths:
         raise WsdemoError(
             f"No {domain.original}", "There is nothing to fit yet.",
             f"Drop or pick a {domain.original}.",
         )  # fmt: skip
-    return domain.open(domain, Path(path), **domain.chosen(domain.page_framing, framing))
+    given = paths if len(paths) > 1 else paths[0]
+    return domain.open(domain, given, **domain.chosen(domain.page_framing, framing))
 
 
-def look(domain: Domain, path: str | None, framing: Mapping[str, Any]) -> tuple[Any, str]:
+def look(domain: Domain, path: Dropped, framing: Mapping[str, Any]) -> tuple[Any, str]:
     """What the field will see of the dropped original, and how it was read."""
-    if path is None:
+    if not dropped(path):
         return None, ""
     original = opened(domain, path, framing)
     return picture_of(domain, domain.look(original)), "  \n".join(original.notes)
@@ -115,10 +119,10 @@ def _fit(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]
         raise WsdemoError(
             "Unknown preset", f"Found {preset[:40]!r}.", f"Choose {' or '.join(domain.presets)}."
         )
-    framing = {option.name: values[option.name] for option in domain.page_framing}
+    framing = {option.name: values.get(option.name) for option in domain.page_framing}
     detail = {option.name: values[option.name] for option in domain.detail if option.is_of_fits}
     original = opened(domain, path, framing)
-    size = Path(path).stat().st_size
+    size = sum(one.stat().st_size for one in dropped(path))
     chosen = replace(domain.presets[preset], detail=detail)
     curve: list[tuple[float, float]] = []
     trail: list[tuple[float, float]] = []
@@ -186,33 +190,34 @@ def on_map(domain: Domain, instance: Instance) -> list[tuple[float, float]]:
     """Where weights lie on the domain's map; nothing without a map of their representation."""
     if domain.name not in mapped_names():
         return []
-    found = weight_map(domain.name)
-    if instance.adapter.config != found.model.adapter.config:
+    drawn = weight_map(domain.name)
+    if instance.adapter.config != drawn.model.adapter.config:
         return []
-    return [place(found, instance).position]
+    return [place(drawn, instance).position]
 
 
 # ---- layout --------------------------------------------------------------------------
 
 
-def build(family: Sequence[Domain]) -> tuple[gr.State, gr.State]:
+def build(family: Sequence[Domain], hand: Hand) -> tuple[gr.State, gr.State]:
     """Lays out the tab for domains of one kind; returns the last fit's file and its trail on the
     map."""
     domain = family[0]
-    parts: dict[str, Any] = {}
+    opening = kept(f"fit-{domain.original}")
+    parts: dict[str, Any] = {
+        "fitted": gr.State(None), "now": gr.State(None), "last": gr.State(opening.get("file")),
+        "trail": gr.State(opening.get("trail", [])),
+    }  # fmt: skip
     gr.Markdown(domain.intro_fit)
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            inputs, seen, report, changes = _inputs(family)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            viewer = fit_layout.results(domain, parts, opening, hand)
+        with gr.Column(scale=3, min_width=300):
+            inputs, seen, report, changes = fit_layout.inputs(family, opening)
             with gr.Row():
-                go = gr.Button("Fit" if domain.page_framing else f"Fit the {domain.original}",
-                               variant="primary")  # fmt: skip
-                stop = gr.Button("Stop")
-        with gr.Column(scale=3, min_width=400):
-            viewer = _results(domain, parts)
-    for name in ("fitted", "last", "now"):
-        parts[name] = gr.State(None)
-    parts["trail"] = gr.State([])
+                go = gr.Button("Fit" if is_cropped(domain) else f"Fit the {domain.original}",
+                               variant="primary", min_width=120)  # fmt: skip
+                stop = gr.Button("Stop", min_width=80)
     shown = [parts[name] for name in OUTPUTS]
 
     @guarded
@@ -230,10 +235,7 @@ def build(family: Sequence[Domain]) -> tuple[gr.State, gr.State]:
             api_visibility="private", show_progress="hidden",
             **(READING if domain.viewer else QUICK),  # a mesh may take long to read
         )  # fmt: skip
-    start = go.click(
-        lambda: gr.Model3D(None, visible=False) if domain.viewer else gr.skip(), None, viewer,
-        api_visibility="private",
-    )  # fmt: skip
+    start = go.click(lambda: None, None, viewer, api_visibility="private")
     run = start.then(
         options.streamed(fit_one, list(inputs)), list(inputs.values()), shown,
         **endpoint(domain, "fit", f"fit_{domain.original}"), **COMPUTE,
@@ -243,87 +245,7 @@ def build(family: Sequence[Domain]) -> tuple[gr.State, gr.State]:
         stopped, parts["now"], shown, api_visibility="private", show_progress="hidden", **QUICK
     )
     if domain.viewer:
-        # Shown first and filled in a step of its own: a viewer that a stream fills, or that
-        # appears together with its mesh, stays empty (seen with gradio 6.31).
+        # In a step of its own: a viewer that a stream fills stays empty (seen with gradio 6.31).
         for event in (run.success, after.success):
-            event(lambda: gr.Model3D(visible=True), None, viewer, api_visibility="private").then(
-                lambda path: path, parts["fitted"], viewer, api_visibility="private"
-            )
-    files_section.build(family, parts["last"])
+            event(lambda path: path, parts["fitted"], viewer, api_visibility="private")
     return parts["last"], parts["trail"]
-
-
-def _inputs(family: Sequence[Domain]) -> tuple[dict[str, Any], Any, Any, list[Any]]:
-    """What is chosen before a fit, by name, in the order of the endpoint's parameters; where the
-    field's view of it is shown; and the events that change that view."""
-    domain = family[0]
-    if domain.page_framing:
-        path: Any = Photo(
-            elem_id=domain.original, type="filepath", label=domain.original.capitalize(),
-            sources=["upload", "webcam", "clipboard"], height=260,
-        )  # fmt: skip
-    else:
-        kinds = ", ".join(ending.removeprefix(".").upper() for ending in domain.reads)
-        path = gr.File(
-            label=f"{domain.original.capitalize()} ({kinds})", file_types=list(domain.reads),
-            height=120, elem_id=domain.original,
-        )  # fmt: skip
-    shipped = sorted(p for p in EXAMPLES.iterdir() if p.suffix in domain.reads)
-    examples = None
-    if shipped:
-        examples = gr.Examples([[str(p)] for p in shipped], path, label="Or one of these")
-    seen = gr.Image(
-        label="What the field will see", interactive=False, height=240, format="png",
-        elem_id="crop", buttons=[],
-    )  # fmt: skip
-    report = gr.Markdown()
-    inputs = {"path": path, **options.controls(domain.page_framing)}
-    changes = [component.change for name, component in inputs.items() if name != "path"]
-    if domain.page_framing:
-        # Not photo.change: one photo in another's place changes twice, and errs twice if it is bad.
-        changes.append(path.input)
-        if examples is not None:
-            changes.append(examples.load_input_event.then)
-    else:
-        cleared = path.change(lambda: (None, ""), None, [seen, report], api_visibility="private")
-        changes.append(cleared.then)
-    if len(family) > 1:
-        titles = [d.title for d in family]
-        inputs["base"] = gr.Radio(titles, value=titles[0], label="Base field")
-    presets = list(domain.presets)
-    inputs["preset"] = gr.Radio(presets, value=presets[0], label="Preset")
-    inputs |= options.controls([option for option in domain.detail if option.is_of_fits])
-    return inputs, seen, report, changes
-
-
-def _results(domain: Domain, parts: dict[str, Any]) -> Any:
-    """Lays out what a fit shows, adds its parts by name, and returns the viewer."""
-    with gr.Row():
-        parts["preview"] = gr.Image(
-            label="What the weights show", interactive=False, height=280, format="png",
-            elem_id="surface" if domain.viewer else "preview", buttons=[],
-        )  # fmt: skip
-        parts["curve"] = gr.LinePlot(  # a label would take its height from the axis below
-            x="seconds", y="PSNR (dB)", title="PSNR while fitting", height=280,
-            label="PSNR while fitting", show_label=False,
-            elem_id="psnr" if not domain.viewer else None,
-        )  # fmt: skip
-    parts["status"] = gr.Markdown("Nothing fitted yet.", elem_classes="status")
-    with gr.Row():
-        viewer = options.shown_component(domain, label="Fitted", height=320)
-        viewer.visible = False
-        parts["compare"] = gr.ImageSlider(
-            label=f"{domain.original.capitalize()} · fitted", interactive=False, format="png",
-            height=300,
-        )  # fmt: skip
-        parts["off"] = gr.Image(
-            label=domain.overlay[1] if domain.overlay else "", interactive=False, height=280,
-            format="png", buttons=["download"], visible=domain.overlay is not None,
-        )  # fmt: skip
-        with gr.Column(min_width=240):
-            parts["facts"] = gr.Markdown()
-    with gr.Row():
-        parts["file"] = gr.DownloadButton("Download the weights")
-        parts["canonical"] = gr.DownloadButton("Download canonical factors")
-    parts["files"] = options.files_component(domain, f"Download the fitted {domain.original}")
-    return viewer

@@ -29,22 +29,25 @@ def controls(options: Sequence[Option]) -> dict[str, Any]:
     return {option.name: control(option) for option in options}
 
 
-def shown_component(domain: Domain, label: str, height: int, elem_id: str = "rendered") -> Any:
+def shown_component(
+    domain: Domain, label: str, height: int, elem_id: str = "rendered", value: Any = None
+) -> Any:
     """What shows a decoded instance: a picture, or a mesh to turn around."""
     if domain.viewer:
         return gr.Model3D(
-            label=label, height=height, clear_color=(0.96, 0.96, 0.96, 1.0), interactive=False
-        )
+            value, label=label, height=height, clear_color=(0.96, 0.96, 0.96, 1.0),
+            interactive=False, elem_classes="wd-viewer",
+        )  # fmt: skip
     return gr.Image(
-        label=label, elem_id=elem_id, format="png", interactive=False, height=height,
+        value, label=label, elem_id=elem_id, format="png", interactive=False, height=height,
         buttons=["download", "fullscreen"],
     )  # fmt: skip
 
 
-def files_component(domain: Domain, label: str = "") -> Any:
+def files_component(domain: Domain, label: str = "", value: Any = None) -> Any:
     """Downloads of what an instance shows, where its picture is not the file itself."""
     return gr.File(
-        label=label or f"Download the {domain.original}", file_count="multiple",
+        value, label=label or f"Download the {domain.original}", file_count="multiple",
         interactive=False, visible=bool(domain.viewer),
     )  # fmt: skip
 

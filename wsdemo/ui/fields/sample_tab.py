@@ -1,4 +1,5 @@
-"""Tab Sample: draw instances of a domain from its weight diffusion model, look closely at one."""
+"""Tab Sample: draw instances of a domain from its weight diffusion model; one of them is shown
+large, beside what can be done with it."""
 
 import random
 import time
@@ -6,46 +7,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from wsdemo.domains.domain import Domain, Shown
-from wsdemo.domains.instances import (
-    decode_one,
-    drawn_instance,
-    make_instance,
-    preview,
-    previews,
-)
-from wsdemo.domains.models import diffusion_of, examples_of, nearest_training
-from wsdemo.domains.sampling import sample
+from wsdemo.domains.instances import drawn_instance, previews
+from wsdemo.domains.models import diffusion_of, examples_of
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_SEED
-from wsdemo.ui.fields import options
-from wsdemo.ui.fields.show import blank, endpoint, file_bytes, files_of
+from wsdemo.ui import links
+from wsdemo.ui.fields import closely, options
+from wsdemo.ui.fields.closely import Drawn, named
+from wsdemo.ui.fields.denoising import denoised
+from wsdemo.ui.fields.show import blank, endpoint
+from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import (
-    COMPUTE,
     QUICK,
-    download_file,
+    READING,
+    drawing,
     guarded,
     guarded_stream,
     stop_button,
-    zero_gpu,
 )
+from wsdemo.ui.shared.hand import Hand
 
 ANY = "any"
 THUMBNAIL = 192
-Drawn = tuple[str, NDArray[np.float32], float]
-"""What the gallery shows: the domain's name, (n, D) weights, the temperature they were drawn at."""
 
 
 def thumbnail(domain: Domain, shown: Shown | None) -> Image.Image:
-    """A picture for the gallery; an empty one where nothing is shown yet."""
-    draw = domain.portrait or domain.picture
-    return blank(THUMBNAIL) if shown is None else draw(shown, THUMBNAIL)
+    """A tile for the gallery, of a shape a strip that turns it; an empty one of nothing yet."""
+    if shown is None:
+        return blank(THUMBNAIL)
+    return domain.picture(shown, THUMBNAIL) if domain.turntable is None else domain.turntable(shown)
 
 
 def drawn_instances(domain: Domain, weights: torch.Tensor, heat: float) -> list[Instance]:
@@ -84,7 +79,7 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
     started, shown_at, moment = time.monotonic(), 0.0, None
     wishes = wishes_of(domain, values)
     asked = (int(count), int(seed), int(values["steps"]), values["guidance"], wishes, heat)
-    for moment in sample(domain, *asked):
+    for moment in denoised(domain, asked):
         if moment.step == moment.steps:
             break
         text = f"Step {moment.step} of {moment.steps}: denoising weights."
@@ -105,54 +100,9 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
             yield pictures, f"{len(pictures)} of {count:.0f} {domain.many} decoded.", drawn
     text = (
         f"{len(pictures)} {domain.many}, seed {int(seed)}, {time.monotonic() - started:.1f} s. "
-        "Select one to see it closely."
+        "Select one to see it large."
     )
     yield pictures, text, drawn
-
-
-def inspect(
-    family: Sequence[Domain], drawn: Drawn | None, index: int | None, detail: Mapping[str, Any]
-) -> tuple[Any, ...]:
-    """A chosen instance: what it shows, from all around, its nearest training instance, the words
-    for both, its file, and files of what it shows."""
-    if drawn is None or index is None or index >= len(drawn[1]):
-        one = family[0].one
-        raise WsdemoError(
-            f"No {one} chosen", f"There is no such {one}.", "Draw first, then select one."
-        )
-    domain = named(family, drawn[0])
-    adapter = diffusion_of(domain).adapter
-    own = torch.from_numpy(drawn[1][index])
-    instance = drawn_instance(domain, adapter, own, drawn[2])
-    detail = domain.chosen(domain.detail, detail)
-    shown = decode_one(instance, **detail)
-    files = files_of(instance, shown, domain.one)
-    near = nearest_training(domain, own, adapter)
-    text = (
-        f"**{domain.one.capitalize()} {index + 1}** · {adapter.weight_count:,} weights, rank "
-        f"{adapter.config.rank} {adapter.config.representation}.\n\nNearest training {domain.one} "
-        f"in weight space: {near.name}, distance {near.distance:.1f}. {near.percentile:.0f} % of "
-        f"unseen real {domain.many} lie closer to one than this one does; a copy would be at 0 %."
-    )
-    return (
-        file_bytes(instance, shown, domain.one),
-        None if domain.turntable is None else domain.turntable(shown),
-        thumbnail(domain, preview(make_instance(domain, adapter, near.weights))),
-        text,
-        download_file(instance.to_bytes(), f"{domain.one}.safetensors"),
-        files,
-    )
-
-
-def named(family: Sequence[Domain], name: str | None) -> Domain:
-    """The one of a family by its name or title; the first by default."""
-    if name is None:
-        return family[0]
-    for domain in family:
-        if name in (domain.name, domain.title):
-            return domain
-    known = ", ".join(domain.title for domain in family)
-    raise WsdemoError("Unknown model", f"Found {name[:40]!r}; expected {known}.", "Choose one.")
 
 
 def examples(domain: Domain) -> tuple[Drawn, list[Image.Image]]:
@@ -167,103 +117,113 @@ def examples(domain: Domain) -> tuple[Drawn, list[Image.Image]]:
     return (domain.name, weights.numpy(), heat), pictures
 
 
-def build(family: Sequence[Domain]) -> None:
+def build(family: Sequence[Domain], hand: Hand) -> None:
     """Lays out the tab inside the current Blocks, for domains of one kind."""
     domain = family[0]
-    shipped, pictures = examples(domain)
-    drawn, chosen = gr.State(shipped), gr.State(None)
+    opening = kept(f"sample-{domain.many}")
+    shipped = domain.name, examples_of(domain)[0].numpy(), domain.temperature
+    tiles = opening["tiles"] if opening else examples(domain)[1]
+    drawn, chosen = gr.State(shipped), gr.State(opening.get("index"))
     gr.Markdown(domain.intro_sample)
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            controls = _controls(family)
+    with gr.Row(equal_height=False):
+        if domain.viewer:  # a shape to turn around comes first, the tiles after it
+            close = closely.build(domain, hand, opening)
+        with gr.Column(scale=3, min_width=320):
+            gallery, status = _tiles(domain, tiles)
             with gr.Row():
-                go = gr.Button(f"Draw {domain.many}", variant="primary")
-                stop = gr.Button("Stop")
-        with gr.Column(scale=4, min_width=400):
-            gallery = gr.Gallery(
-                value=pictures,
-                label=domain.many.capitalize(),
-                show_label=False,  # it would lie on the first of them
-                elem_id=domain.many,
-                columns=4,
-                height=440,
-                format="png",
-                allow_preview=False,
-                interactive=False,
-            )
-            status = gr.Markdown(
-                f"Drawn beforehand; select a {domain.one}, or draw new ones.",
-                elem_classes="status",
-            )
-    with gr.Row(visible=False) as details:
-        with gr.Column(scale=3):
-            shown = options.shown_component(domain, label="Rendered", height=420)
-            around = gr.Image(
-                label="From all around", interactive=False, format="png", buttons=["download"],
-                visible=domain.turntable is not None,
-            )  # fmt: skip
-            detail = options.controls(domain.detail)
-        with gr.Column(scale=2):
-            words = gr.Markdown()
-            nearest = gr.Image(
-                label=f"Nearest training {domain.one}", buttons=[], elem_id="nearest",
-                format="png", interactive=False, height=190,
-            )  # fmt: skip
-            file = gr.DownloadButton("Download its weights (.safetensors)")
-            files = options.files_component(domain)
+                go = gr.Button(f"Draw {domain.many}", variant="primary", min_width=120)
+                stop = gr.Button("Stop", min_width=80)
+        if not domain.viewer:
+            close = closely.build(domain, hand, opening)
+    with gr.Row(equal_height=False):
+        controls = _controls(family)
 
-    def choose(event: gr.SelectData) -> tuple[int, Any]:
-        return int(event.index), gr.Row(visible=True)
-
-    @zero_gpu
     @guarded_stream
     def draw_one(values: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
         yield from draw(named(family, values.get("family")), values)
 
     @guarded
     def look(values: dict[str, Any]) -> tuple[Any, ...]:
-        return inspect(family, values.pop("drawn"), values.pop("index"), values)
+        return closely.inspect(family, values.pop("drawn"), values.pop("index"), values)
 
-    run = go.click(lambda: gr.Row(visible=False), None, details, api_visibility="private").then(
+    @guarded
+    def look_beside(values: dict[str, Any]) -> tuple[Any, ...]:
+        return closely.neighbour(family, values.pop("drawn"), values.pop("index"), values)
+
+    run = go.click(
+        lambda: (None, *closely.NOTHING), None, [chosen, *close.outputs], api_visibility="private"
+    ).then(
         options.streamed(draw_one, list(controls)),
         list(controls.values()),
         [gallery, status, drawn],
         **endpoint(domain, "sample", f"sample_{domain.many}"),
-        **COMPUTE,
+        **drawing(domain.many),
     )
-    stop_button(stop, run, status, [gallery, drawn])
-    inputs = {"drawn": drawn, "index": chosen, **detail}
-    outputs = [shown, around, nearest, words, file, files]
+    links.remember(run, controls, domain.many)
+    stopped = stop_button(stop, run, status, [gallery, drawn])
+    inputs = {"drawn": drawn, "index": chosen, **close.detail}
     handler = options.called(look, list(inputs))
-    private: dict[str, Any] = {"api_visibility": "private", **QUICK}
-    gallery.select(choose, None, [chosen, details], api_visibility="private").then(
-        handler, list(inputs.values()), outputs, **private
+    private: dict[str, Any] = {"api_visibility": "private", **(READING if domain.viewer else QUICK)}
+    shows: dict[str, Any] = {
+        "fn": handler, "inputs": list(inputs.values()), "outputs": close.outputs, **private,
+    }  # fmt: skip
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    for event in (run.success, stopped.then):
+        event(lambda: 0, None, chosen, **quiet).then(**shows)
+    gallery.select(_index, None, chosen, **quiet).then(**shows)
+    for component in close.detail.values():
+        component.input(**shows)
+    close.beside.click(
+        options.called(look_beside, list(inputs)), list(inputs.values()), close.outputs, **private
     )
-    for component in detail.values():
-        component.input(handler, list(inputs.values()), outputs, **private)
+
+
+def _index(event: gr.SelectData) -> int:
+    return int(event.index)
+
+
+def _tiles(domain: Domain, pictures: list[Any]) -> tuple[gr.Gallery, gr.Markdown]:
+    """The gallery and the line below it."""
+    gallery = gr.Gallery(
+        value=pictures,
+        label=domain.many.capitalize(),
+        show_label=False,  # it would lie on the first of them
+        elem_id=domain.many,
+        elem_classes="wd-turning" if domain.turntable else "",
+        object_fit="cover",
+        columns=4,
+        height=290,
+        format="png",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+    )
+    words = f"Drawn beforehand; select a {domain.one}, or draw new ones."
+    return gallery, gr.Markdown(words, elem_classes="status")
 
 
 def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     """What may be chosen before drawing, by name, in the order of the endpoint's parameters."""
     domain, made = family[0], dict[str, Any]()
     labels, known = domain.labels, diffusion_of(domain).attribute_names
-    if len(family) > 1:
-        titles = [d.title for d in family]
-        made["family"] = gr.Radio(titles, value=titles[0], label="Model")
-    if labels.are_exclusive:
-        made[labels.one] = gr.Dropdown([ANY, *known], value=ANY, label=labels.one.capitalize())
-    made["count"] = gr.Slider(
-        1, min(domain.most, 16), value=8, step=1, label=domain.many.capitalize()
-    )
-    with gr.Row():
+    wishes = dict[str, Any]()
+    with gr.Column(min_width=240):
+        if len(family) > 1:
+            titles = [d.title for d in family]
+            made["family"] = gr.Radio(titles, value=titles[0], label="Model")
+        if labels.are_exclusive:
+            made[labels.one] = gr.Dropdown([ANY, *known], value=ANY, label=labels.one.capitalize())
+        else:
+            choices = [(labels.words.get(n, n), n) for n in known]
+            for name, label in (("wanted", "With"), ("unwanted", "Without")):
+                wishes[name] = gr.Dropdown(choices, multiselect=True, label=label, value=[])
+    with gr.Column(min_width=240):
+        made["count"] = gr.Slider(
+            1, min(domain.most, 16), value=8, step=1, label=domain.many.capitalize()
+        )
         made["seed"] = gr.Number(7, label="Seed", precision=0, minimum=0, maximum=MAX_SEED)
         dice = gr.Button("New seed", size="sm")
-    wishes = dict[str, Any]()
-    if not labels.are_exclusive:
-        choices = [(labels.words.get(n, n), n) for n in known]
-        for name, label in (("wanted", "With"), ("unwanted", "Without")):
-            wishes[name] = gr.Dropdown(choices, multiselect=True, label=label, value=[])
-    with gr.Accordion("Sampler", open=False):
+    with gr.Column(min_width=240), gr.Accordion("Sampler", open=False):
         made["steps"] = gr.Slider(5, 100, value=30, step=1, label="Denoising steps (DDIM)")
         made["guidance"] = gr.Slider(
             0, 6, value=2, step=0.25, label="Guidance", info="Strength of the wishes above"

@@ -87,7 +87,7 @@ def turn(path: str | None, config: str | None, seed: float | None) -> tuple[Any,
 def build(file: gr.File, config: gr.File) -> None:
     """Lays out the sub-tab for the file that was dropped."""
     gr.Markdown("All three take the LoRA that was dropped above, and keep what they do not change.")
-    with gr.Row():
+    with gr.Row(visible=file.value is not None) as three:
         with gr.Column(min_width=280):
             gr.Markdown("### Smaller")
             energy = gr.Slider(50, 100, 99.9, step=0.1, label="Energy to keep (%)")
@@ -107,6 +107,10 @@ def build(file: gr.File, config: gr.File) -> None:
             gauge = gr.Button("Re-gauge by a random R")
             turned = _result("Re-gauged")
             turned_told = gr.Markdown()
+    file.change(
+        lambda path: gr.Row(visible=path is not None), file, three,
+        api_visibility="private", show_progress="hidden", queue=False,
+    )  # fmt: skip
     smaller.click(
         shrink, [file, config, energy], [resized, smaller_told], api_name="resize_lora", **READING
     )

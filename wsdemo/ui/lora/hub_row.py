@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -44,7 +45,12 @@ def login_handlers() -> dict[str, Any]:
     from authlib.integrations.base_client.errors import OAuthError
     from fastapi.responses import RedirectResponse
 
-    return {"exception_handlers": {OAuthError: lambda *_: RedirectResponse("/")}}
+    def back(request: Any, _: Exception) -> RedirectResponse:
+        """To where the visitor was, on this page: never to another host."""
+        target = urlsplit(request.query_params.get("_target_url", ""))
+        return RedirectResponse("/" + (f"?{target.query}" if target.query else ""))
+
+    return {"exception_handlers": {OAuthError: back}}
 
 
 def token_field() -> gr.Textbox:
@@ -67,14 +73,13 @@ def described(peek: hub.Peek) -> tuple[str, bool]:
     if peek.fetched_bytes:
         size += f"; {peek.fetched_bytes:,} bytes read so far"
     try:
-        said = judge_header(peek.header)
+        words = judge_header(peek.header)
     except WsdemoError as error:
         return f"**{text_of(error.title)}.** {text_of(error.message, 400)} ({size}.)", False
-    return f"{text_of(said, 400)} ({size}.)", True
+    return f"{text_of(words, 400)} ({size}.)", True
 
 
-@guarded
-def look(
+def looked_up(
     text: str | None, token: str | None, login: gr.OAuthToken | None = None
 ) -> tuple[Any, ...]:
     """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear.
@@ -93,8 +98,8 @@ def look(
     choices = [(f"{c.path[:90]} ({size_text(c.size)})", c.path) for c in shown]
     holds_lora = False
     if chosen is not None:
-        said, holds_lora = described(hub.peek(repository, chosen, given_token(token, login)))
-        told += f". {said}"
+        words, holds_lora = described(hub.peek(repository, chosen, given_token(token, login)))
+        told += f". {words}"
     else:
         told += f". It holds {len(repository.candidates)} files: choose one"
         more = len(shown) < len(repository.candidates)
@@ -106,10 +111,13 @@ def look(
 
 
 def _candidate(repository: Repository | None, path: str | None) -> Candidate:
-    found = [c for c in repository.candidates if c.path == path] if repository else []
-    if not found:
+    named = [c for c in repository.candidates if c.path == path] if repository else []
+    if not named:
         raise WsdemoError("No file chosen", "Look first, then choose a file.", "Press Look.")
-    return found[0]
+    return named[0]
+
+
+look = guarded(looked_up)
 
 
 @guarded
@@ -126,8 +134,7 @@ def choose(
     return f"Commit {repository.commit[:12]}: {text}", gr.Button(interactive=holds_lora)
 
 
-@guarded_stream
-def fetch(
+def fetched(
     repository: Repository | None,
     path: str | None,
     token: str | None,
@@ -152,6 +159,37 @@ def fetch(
                 else (f"Downloaded {size_text(candidate.size)}")
             )
             yield str(place), settings, f"{told}: {text_of(candidate.path)}, {whence}."
+
+
+fetch = guarded_stream(fetched)
+
+
+def follow(link: str | None, login: gr.OAuthToken | None = None) -> Iterator[tuple[Any, ...]]:
+    """Looks up and fetches what a link to this page names; why it cannot stays on screen.
+
+    Yields:
+        The reference, what ``look`` gives, the file and its configuration.
+    """
+    if not link:  # a stream that says nothing would empty what it writes to
+        yield tuple([gr.skip()] * 7)
+        return
+    stay = [gr.skip()] * 3
+    yield link, None, gr.skip(), f"Asking the Hub for {text_of(link)}.", *stay
+    try:
+        repository, files, told, take = looked_up(link, None, login)
+        yield gr.skip(), repository, files, told, take, gr.skip(), gr.skip()
+        if repository.chosen is None or not take.interactive:
+            return
+        for path, settings, told in fetched(repository, None, None, login):
+            yield gr.skip(), gr.skip(), gr.skip(), told, gr.skip(), path, settings
+    except WsdemoError as error:
+        why = text_of(f"{error.message} {error.hint}", 600)
+        yield gr.skip(), None, gr.skip(), f"**{text_of(error.title)}.** {why}", *stay
+
+
+def link_of(request: gr.Request) -> str | None:
+    """The LoRA that the page's address names, if any."""
+    return dict(request.query_params).get("lora") or None
 
 
 def build(file: gr.File, config: gr.File) -> None:
@@ -184,3 +222,11 @@ def build(file: gr.File, config: gr.File) -> None:
     files.input(choose, [state, files, token], [status, take], **private)
     run = take.click(fetch, [state, files, token], [file, config, status], **private)
     stop_button(stop, run, status)
+    link = gr.State(None)
+    page = gr.context.Context.root_block
+    assert page is not None
+    page.load(link_of, None, link, api_visibility="private", queue=False, show_progress="hidden")
+    followed = link.change(
+        follow, link, [reference, state, files, status, take, file, config], **private
+    )
+    stop_button(stop, followed, status)

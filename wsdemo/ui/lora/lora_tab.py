@@ -1,10 +1,24 @@
 """Tab LoRA evaluator: a LoRA is dropped, chosen or fetched; sub-tabs by what people do with it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import gradio as gr
 
-from wsdemo.ui.lora import convert, hub_row, many, own_predictor, pairing, prediction, report
+from wsdemo.ui.lora import (
+    by_name,
+    convert,
+    hub_row,
+    many,
+    own_predictor,
+    pairing,
+    prediction,
+    report,
+)
 from wsdemo.ui.lora.examples import example_choices, example_file
-from wsdemo.ui.shared.events import QUICK, READING
+from wsdemo.ui.opening.kept import kept
+from wsdemo.ui.shared.events import HUB, QUICK, READING
+from wsdemo.ui.shared.hand import Hand, Taker, opened
 
 INTRO = """Drop the LoRA of any model: kohya, diffusers, PEFT, ComfyUI, LyCORIS (LoHa, LoKr), DoRA,
 loralib, MLX, or an mLoRA instance of this app. It is read, checked and measured here, without its
@@ -12,19 +26,21 @@ base model. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them 
 `python -m wsdemo convert` turns one into safetensors safely."""
 
 
-def _build_source() -> tuple[gr.File, gr.File]:
+def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.File]:
     """Where a LoRA comes from: a file, an example, the Hub. Returns it and its configuration."""
     with gr.Row():
         with gr.Column(min_width=300):
             file = gr.File(
+                opening.get("file"),
                 label="LoRA (.safetensors, .npz, .gguf)",
-                height=130,
+                height=170,
                 elem_id="lora",
                 file_types=[".safetensors", ".npz", ".gguf"],
             )
             choices = example_choices()
             example = gr.Dropdown(
-                choices=choices, value=None, label="or an example, held out from training",
+                choices=choices, value=opening.get("example"),
+                label="or an example, held out from training",
                 visible=bool(choices), elem_id="lora-example",
             )  # fmt: skip
         with gr.Column(min_width=300):
@@ -38,21 +54,29 @@ def _build_source() -> tuple[gr.File, gr.File]:
     return file, config
 
 
-def build() -> None:
+def build(hand: Hand) -> None:
     """Lays out the tab inside the current Blocks."""
+    opening = kept("lora")
     gr.Markdown(INTRO)
     own = gr.State(())
-    file, config = _build_source()
-    with gr.Tab("Report"):
-        card = gr.HTML(report.EMPTY, elem_id="card")
-        inputs, outputs = prediction.build(file, config, own)
-        report.build_facts(file, config, card)
-    with gr.Tab("Compare and merge"):
-        pairing.build()
-    with gr.Tab("Make smaller or convert"):
-        convert.build(file, config)
-    with gr.Tab("Many files"):
-        many.build(own)
-    with gr.Tab("Your own predictor"):
-        chosen = own_predictor.build(own)
+    file, config = _build_source(opening)
+    with gr.Tabs() as tabs:
+        hand.tabs["lora"] = tabs
+        with gr.Tab("Report", id="report"):
+            card = gr.HTML(opening.get("card", report.EMPTY), elem_id="card")
+            inputs, outputs = prediction.build(file, config, own, opening)
+            report.build_facts(file, config, card, opening)
+        with gr.Tab("Compare and merge", id="compare"):
+            pairing.build()
+        with gr.Tab("Make smaller or convert", id="convert"):
+            convert.build(file, config)
+        with gr.Tab("Many files", id="many"):
+            many.build(own)
+        with gr.Tab("Your own predictor", id="predictor"):
+            chosen = own_predictor.build(own)
+    hand.on("read", Taker(
+        lambda path, _: opened(page="lora", lora="report") | {"file": path},
+        [], {"page": hand.tabs["page"], "lora": tabs, "file": file},
+    ))  # fmt: skip
+    gr.api(by_name.inspect_hub_lora, api_name="inspect_hub_lora", **HUB)
     chosen.success(prediction.predict, inputs, outputs, api_visibility="private", **READING)

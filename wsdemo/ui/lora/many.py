@@ -1,141 +1,192 @@
-"""Sub-tab: many files at once, a row each."""
+"""Sub-tab Many files: the library of LoRAs, in memory."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from wsdemo.errors import WsdemoError
-from wsdemo.limits import MAX_BATCH
-from wsdemo.lol.predictor.answers import ask
-from wsdemo.lora.reading import Reading, read
-from wsdemo.ui.lora import prediction_html
-from wsdemo.ui.lora.prediction import Own, predictors_of
-from wsdemo.ui.lora.readings import settings
-from wsdemo.ui.shared.events import BATCH, download_file, guarded_stream
+from wsdemo.library.duplicates import groups_of
+from wsdemo.library.row import Row
+from wsdemo.limits import MAX_BATCH, MAX_BATCH_BYTES
+from wsdemo.ui.lora import many_view as view
+from wsdemo.ui.lora.examples import example_choices, example_file
+from wsdemo.ui.lora.hub_row import given_token, token_field
+from wsdemo.ui.lora.many_rows import batch_settings, file_row, hub_rows, members, names_of
+from wsdemo.ui.lora.prediction import Own
+from wsdemo.ui.shared.events import BATCH, READING, guarded, guarded_stream, stop_button
 
-HEEDS_CONFIG = {"PEFT", "AdaLoRA", "MLX"}
-"""Of the families that a file's name for itself lists (a DoRA is "DoRA + PEFT", or "+ kohya"),
-those whose scale is in adapter_config.json."""
-PASSPORT = ("family", "base", "modules", "ranks", "norm", "exact", "predictor", "reason")
-"""Columns of a batch between the file's name and the predictions."""
-WIDTHS = ["210px", "130px", "170px", "110px", "90px", "90px", "70px", "120px", "300px"]
-"""Of the name and of those."""
-
-
-def _first_sentence(text: str) -> str:
-    return text.partition(". ")[0][:240]
+SECONDS = 0.7
+"""Between two looks at the table: what a visitor can follow."""
+INTRO = f"""Up to {MAX_BATCH} LoRAs at once, a row each: what they are, which of them hold the same,
+and which change the network alike. A file that cannot be read is a row that says why. For more,
+`python -m wsdemo library build FOLDER --out lib/` does the same on disk."""
 
 
-def _read(path: Path, config: dict[str, Any] | None) -> Reading:
-    """A file of a batch, with the batch's configuration if its format heeds one."""
-    reading = read(path)
-    if config is None or not HEEDS_CONFIG & set(reading.lora.family.split(" + ")):
-        return reading
-    return read(path, config)  # it holds the scale
+def _nothing() -> tuple[Any, ...]:
+    """What is shown before anything is read."""
+    hidden = gr.Column(visible=False), gr.Column(visible=False)
+    return gr.Dataframe(visible=False), gr.skip(), "", [], [], *hidden, "", "", *[gr.skip()] * 3
 
 
-def batch_settings(paths: Sequence[str]) -> tuple[list[str], dict[str, Any] | None]:
-    """The LoRAs of a batch, and the one adapter_config.json among them, if any.
-
-    Raises:
-        WsdemoError: There are several, or it is none.
-    """
-    configs = [p for p in paths if p.endswith(".json")]
-    if len(configs) > 1:
-        raise WsdemoError(
-            "Which configuration?",
-            f"Found {len(configs)} .json files; one serves all PEFT files of a batch.",
-            "Drop LoRAs with one and the same adapter_config.json at a time.",
-        )
-    loras = [p for p in paths if p not in configs]
-    return loras, settings(configs[0] if configs else None)
+def _meanwhile(rows: Sequence[Row], done: int, total: int, now: str) -> tuple[Any, ...]:
+    """The rows so far."""
+    bar = view.progress_html(done, total, now)
+    table: Any = gr.skip()
+    if rows:
+        found = view.frame(rows)
+        table = gr.Dataframe(found, column_widths=view.widths(found), visible=True)
+    return table, gr.skip(), bar, list(rows), *[gr.skip()] * 8
 
 
-def batch_row(path: Path, own: Own = (), config: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One file of a batch: its passport in a few cells, then predictions, or why there are none.
-
-    Args:
-        path: The file.
-        own: The visitor's own predictors.
-        config: PEFT's adapter_config.json, which files of other programs do not heed.
-
-    Raises:
-        WsdemoError: It is refused.
-    """
-    reading = _read(path, config)
-    lora = reading.lora
-    row: dict[str, Any] = {
-        "family": lora.family,
-        "base": lora.base.name[:80],
-        "modules": len(lora.modules),
-        "ranks": ", ".join(f"{r} ({n})" if len(lora.ranks) > 1 else f"{r}"
-                           for r, n in lora.ranks.items()),
-        "norm": float(f"{reading.geometry.frobenius:.4g}"),
-        "exact": "yes" if lora.is_exact else "no",
-    }  # fmt: skip
-    found = ask(reading, predictors_of(own))[0]
-    # Of an unknown family the list of known ones is left out; else the last sentence says what
-    # the visitor can do.
-    reason = found.reason[:400] if found.predictor else _first_sentence(found.reason)
-    row |= {"predictor": found.predictor or "none", "reason": reason}
-    for p in found.predictions:
-        value = p.probability if p.probability is not None else p.value
-        name = prediction_html.shown(p.name)
-        row[f"predicted {name}" if name in row else name] = round(value, 4)
-    return row
+def _finished(rows: list[Row], left_out: int = 0) -> tuple[Any, ...]:
+    """All rows, what holds the same, the map, and the files."""
+    groups = groups_of(rows)
+    table = view.frame(rows, groups)
+    csv, facts, parquet = view.downloads(rows, groups)
+    return (
+        gr.Dataframe(table, column_widths=view.widths(table), visible=True),
+        gr.DownloadButton(value=csv),
+        view.progress_html(1, 1, view.summary(rows, groups, left_out)),
+        rows,
+        groups,
+        gr.Column(visible=True),
+        gr.Column(visible=True),
+        view.groups_html(rows, groups),
+        view.map_html(rows, groups),
+        gr.Dropdown(choices=[view.EVERYTHING, *view.bases(rows)], value=view.EVERYTHING),
+        gr.DownloadButton(value=facts),
+        gr.DownloadButton(value=parquet),
+    )
 
 
 @guarded_stream
-def batch(paths: list[str] | None, own: Own = ()) -> Iterator[tuple[Any, Any, str]]:
+def batch(paths: list[str] | None, own: Own = ()) -> Iterator[tuple[Any, ...]]:
     """Many files → a table of passports and predictions; a refused one is a row that says why."""
     paths, config = batch_settings(paths or [])
     if not paths:
-        yield gr.Dataframe(visible=False), gr.DownloadButton(visible=False), ""
+        yield _nothing()
         return
     if len(paths) > MAX_BATCH:
         raise WsdemoError(
             "Too many files",
             f"Found {len(paths)}; at most {MAX_BATCH} at once.",
-            "Use the command line: python -m wsdemo inspect FILE --json",
+            "Use the command line: python -m wsdemo library build FOLDER --out LIBRARY",
         )
-    rows = []
-    for i, path in enumerate(paths, 1):
-        yield gr.skip(), gr.skip(), f"Reading {i} of {len(paths)} …"
-        row: dict[str, Any] = {"file": Path(path).name[:100]} | dict.fromkeys(PASSPORT, "")
-        try:
-            row |= batch_row(Path(path), own, config)
-        except WsdemoError as error:
-            said = f"{error.title}: {_first_sentence(error.message)}"
-            row |= {"family": "not read", "reason": said}
-        rows.append(row)
-    table = pd.DataFrame(rows).astype(object).fillna("")
-    csv = download_file(table.to_csv(index=False).encode(), "loras.csv")
-    read = sum(1 for r in rows if r["family"] != "not read")
-    answered = sum(1 for r in rows if not r["reason"])
-    said = f"{read} of {len(rows)} read, {answered} predicted; the reason says why not."
-    widths = [*WIDTHS, *["140px"] * (len(table.columns) - len(WIDTHS))]
-    shown = gr.Dataframe(table, column_widths=widths, visible=True)
-    yield shown, gr.DownloadButton(value=csv, visible=True), said
+    rows: list[Row] = []
+    shown = 0.0
+    for i, (path, name) in enumerate(zip(paths, names_of(paths), strict=True)):
+        is_due = time.monotonic() - shown > SECONDS
+        if is_due:
+            shown = time.monotonic()
+            now = f"Reading {i + 1} of {len(paths)}: {name}"
+            yield _meanwhile(rows, i, len(paths), now)
+        rows.append(file_row(Path(path), own, config) | {"file": name})
+    yield _finished(rows)
+
+
+@guarded_stream
+def from_hub(
+    text: str | None, token: str | None, own: Own = (), login: gr.OAuthToken | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """An owner, a collection or repositories of the Hub → the same table.
+
+    ``login`` is filled in by gradio from its type, as in hub_row.
+    """
+    yield _meanwhile([], 0, 1, "Asking the Hub …")
+    allowed = given_token(token, login)
+    found, rows, left_out = members(text or "", allowed)
+    for i, member in enumerate(found):
+        fetched = sum(row["bytes"] or 0 for row in rows)
+        if len(rows) >= MAX_BATCH or fetched > MAX_BATCH_BYTES:
+            left_out += len(found) - i
+            break
+        yield _meanwhile(rows, i, len(found), f"{i + 1} of {len(found)}: {member.name[:120]}")
+        rows += hub_rows(member, own, allowed, MAX_BATCH - len(rows))
+    yield _finished(rows, left_out)
+
+
+def finish(rows: list[Row]) -> tuple[Any, ...]:
+    """What was read before a visitor stopped."""
+    return _finished(rows) if rows else _nothing()
+
+
+def examples() -> list[str]:
+    """The LoRAs that ship, as if they had been dropped."""
+    return [str(example_file(index)) for _, index in example_choices()]
+
+
+@guarded
+def filtered(rows: list[Row], groups: list[Any], base: str, show: str, text: str) -> Any:
+    """The rows that the filters let through."""
+    table = view.kept(view.frame(rows, groups), base, show, text or "")
+    return gr.Dataframe(table, column_widths=view.widths(table))
+
+
+def _sources() -> tuple[gr.File, gr.Textbox, gr.Textbox, gr.Button, gr.Button, gr.Button]:
+    """Where LoRAs come from: files, the Hub, the examples."""
+    with gr.Row():
+        with gr.Column(min_width=280):
+            files = gr.File(
+                label=f"Up to {MAX_BATCH} LoRAs; of PEFT, one adapter_config.json for all",
+                file_count="multiple", file_types=[".safetensors", ".npz", ".gguf", ".json"],
+                height=150, elem_id="lora-batch",
+            )  # fmt: skip
+            tried = gr.Button(
+                "Take the examples", visible=bool(example_choices()), elem_id="many-examples"
+            )
+        with gr.Column(min_width=280):
+            names = gr.Textbox(
+                label="or from the Hub, one a line: owner, owner/name, collections/owner/slug",
+                lines=3, max_length=20_000, elem_id="many-names",
+            )  # fmt: skip
+            with gr.Accordion("Private or gated repositories", open=False):
+                token = token_field()
+            with gr.Row():
+                ask = gr.Button("Fetch and read all", elem_id="many-ask", scale=2)
+                stop = gr.Button("Stop", variant="stop", min_width=80)
+    return files, names, token, tried, ask, stop
 
 
 def build(own: gr.State) -> None:
     """Lays out the sub-tab."""
-    files = gr.File(
-        label="LoRAs (.safetensors); of PEFT, one adapter_config.json for all",
-        file_count="multiple", file_types=[".safetensors", ".json"], height=130,
-        elem_id="lora-batch",
-    )  # fmt: skip
-    counted = gr.Markdown()
+    gr.Markdown(INTRO)
+    files, names, token, tried, ask, stop = _sources()
+    status = gr.HTML(elem_id="many-progress", min_height=60)
+    held, groups = gr.State([]), gr.State([])
+    with gr.Column(visible=False) as results, gr.Row():
+        base = gr.Dropdown([view.EVERYTHING], value=view.EVERYTHING, label="Base model",
+                           elem_id="many-base", min_width=150)  # fmt: skip
+        show = gr.Dropdown(list(view.SHOWS), value=view.EVERYTHING, label="Show",
+                           elem_id="many-show", min_width=150)  # fmt: skip
+        text = gr.Textbox(label="Containing", max_length=200, elem_id="many-text",
+                          min_width=150)  # fmt: skip
     table = gr.Dataframe(
-        label="Passports and predictions",
+        label="Passports and predictions; a click on a column's head sorts",
         interactive=False,
         visible=False,
         max_height=420,
         wrap=True,
         elem_id="batch-table",
     )
-    csv = gr.DownloadButton("Download as CSV", visible=False)
-    files.change(batch, [files, own], [table, csv, counted], api_name="predict_many", **BATCH)
+    with gr.Column(visible=False) as below:
+        with gr.Row():
+            csv = gr.DownloadButton("Download as CSV", elem_id="many-csv")
+            facts = gr.DownloadButton("Download as JSON", elem_id="many-json")
+            parquet = gr.DownloadButton("Download as Parquet", elem_id="many-parquet")
+        gr.Markdown("### What holds the same")
+        same = gr.HTML(elem_id="many-groups")
+        gr.Markdown("### What they do to the network")
+        drawn = gr.HTML(elem_id="many-map")
+    outputs = [table, csv, status, held, groups, results, below, same, drawn, base, facts, parquet]
+    reading = files.change(batch, [files, own], outputs, api_name="predict_many", **BATCH)
+    asking = ask.click(from_hub, [names, token, own], outputs, api_name="predict_from_hub", **BATCH)
+    tried.click(examples, None, files, api_visibility="private", **READING)
+    for run in (reading, asking):
+        stopped = stop_button(stop, run, status)
+    stopped.then(finish, held, outputs, api_visibility="private", **READING)
+    for control in (base, show, text):
+        control.input(filtered, [held, groups, base, show, text], table, api_visibility="private",
+                      show_progress="hidden", queue=False)  # fmt: skip

@@ -14,10 +14,10 @@ MOST_COLUMNS = 24
 
 def place_of(name: str) -> tuple[str, str]:
     """(block, layer) of a module's name: cut behind the last number that counts blocks."""
-    found = list(_INDEX.finditer(name))
-    if not found:
+    numbers = list(_INDEX.finditer(name))
+    if not numbers:
         return OTHERS, name
-    end = found[-1].end()
+    end = numbers[-1].end()
     return name[:end], name[end + 1 :]
 
 

@@ -32,17 +32,17 @@ def _both(a: str | None, b: str | None) -> tuple[Lora, Lora]:
 def both(a: str | None, b: str | None) -> tuple[str, Any]:
     """How alike two LoRAs are."""
     first, second = _both(a, b)
-    found = compare(first, second)
-    size = f"the second is {found.ratio:.3g} times as large"
-    if not math.isfinite(found.ratio):
+    likeness = compare(first, second)
+    size = f"the second is {likeness.ratio:.3g} times as large"
+    if not math.isfinite(likeness.ratio):
         size = "the first changes nothing"
     text = (
-        f"Cosine of the two updates **{found.cosine:.4f}** over {len(found.modules):,} shared "
-        f"modules; {size}. Only in the first: "
-        f"{len(found.only_first):,}; only in the second: {len(found.only_second):,}."
-        f" {found.ancestry}{doubts(first.warnings, second.warnings)}"
+        f"Cosine of the two updates **{likeness.cosine:.4f}** over {len(likeness.modules):,}"
+        f" shared modules; {size}. Only in the first: "
+        f"{len(likeness.only_first):,}; only in the second: {len(likeness.only_second):,}."
+        f" {likeness.ancestry}{doubts(first.warnings, second.warnings)}"
     )
-    rows = [(m.name, m.cosine, m.output_angle, m.input_angle) for m in found.modules]
+    rows = [(m.name, m.cosine, m.output_angle, m.input_angle) for m in likeness.modules]
     return text, gr.Dataframe(pd.DataFrame(rows, columns=COMPARED).round(4), visible=True)
 
 
@@ -70,10 +70,10 @@ def combine(
 def build() -> None:
     """Lays out the sub-tab."""
     with gr.Row():
-        first = gr.File(label="First", file_types=[".safetensors"], height=110)
-        second = gr.File(label="Second", file_types=[".safetensors"], height=110)
-    against = gr.Button("Compare")
-    with gr.Row():
+        first = gr.File(label="First", file_types=[".safetensors"], height=170)
+        second = gr.File(label="Second", file_types=[".safetensors"], height=170)
+    with gr.Row(visible=False) as actions:  # once both are there
+        against = gr.Button("Compare")
         one = gr.Slider(-2, 2, 1, step=0.05, label="First times")
         other = gr.Slider(-2, 2, 1, step=0.05, label="Second times")
         style = gr.Radio([("kohya", "kohya"), ("PEFT", "peft")], value="kohya", label="Written for")
@@ -87,6 +87,11 @@ def build() -> None:
         max_height=360,
         visible=False,
     )
+    for slot in (first, second):
+        slot.change(
+            lambda a, b: gr.Row(visible=a is not None and b is not None), [first, second], actions,
+            api_visibility="private", show_progress="hidden", queue=False,
+        )  # fmt: skip
     together.click(
         combine, [first, second, one, other, style], [merged, verdict], api_name="merge_loras",
         **READING,

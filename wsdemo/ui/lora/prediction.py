@@ -1,5 +1,6 @@
 """Part of the report: what the predictors say of the dropped file, and why."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def predict_reading(reading: Reading, own: Own = ()) -> tuple[Any, ...]:
 
 
 @guarded
-def predict(path: str | None, config: str | None, own: Own) -> tuple[Any, ...]:
+def predict(path: str | None, config: str | None = None, own: Own = ()) -> tuple[Any, ...]:
     """All that the section shows of a dropped file."""
     if path is None:
         return "", *_nothing()
@@ -109,29 +110,38 @@ def turn(path: str | None, config: str | None, own: Own, seed: float | None) -> 
     return prediction_html.gauge_html(grounds_of(reading_of(path, config), own), int(seed or 0))
 
 
-def build(file: gr.File, config: gr.File, own: gr.State) -> tuple[list[Any], list[Any]]:
-    """Lays out the section and wires it to the dropped file.
+def build(
+    file: gr.File, config: gr.File, own: gr.State, opening: Mapping[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """Lays out the section, with what was recorded for the opening, and wires it to the dropped
+    file.
 
     Returns:
         Inputs and outputs of ``predict``, for whatever else asks again.
     """
     gr.Markdown("## What its weights say")
-    verdict = gr.HTML(elem_id="prediction")
-    true = gr.Markdown()
-    label = gr.Dropdown(choices=[], label="Explain", visible=False, elem_id="explain")
-    with gr.Row(visible=False) as more:
+    verdict = gr.HTML(opening.get("verdict"), elem_id="prediction")
+    true = gr.Markdown(opening.get("true"))
+    label = gr.Dropdown(
+        choices=[tuple(choice) for choice in opening.get("labels", [])],
+        value=opening.get("label"), label="Explain", visible=bool(opening), elem_id="explain",
+    )  # fmt: skip
+    with gr.Row(visible=bool(opening)) as more:
         with gr.Column():
             gr.Markdown("### Which modules decide")
-            evidence = gr.HTML()
+            evidence = gr.HTML(opening.get("evidence"))
             gr.Markdown("### The same update from other factors")
             gauge_seed = gr.Number(1, label="Seed of R", precision=0)
             gauge = gr.Button("Re-gauge and predict again")
             exhibit = gr.HTML(elem_id="gauge")
         with gr.Column():
             gr.Markdown("### Weaker, stronger, lower rank")
-            doses = gr.HTML()
+            doses = gr.HTML(opening.get("doses"))
             with gr.Accordion("For the model card (marked as predicted)", open=False):
-                card = gr.Code(language="yaml", label="model-index", interactive=False)
+                card = gr.Code(
+                    opening.get("model_index"), language="yaml", label="model-index",
+                    interactive=False,
+                )  # fmt: skip
     outputs = [verdict, true, label, evidence, doses, more, card, exhibit]
     inputs = [file, config, own]
     private: dict[str, Any] = {"api_visibility": "private", **READING}

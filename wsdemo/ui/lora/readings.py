@@ -91,13 +91,13 @@ def settings(config: str | None) -> dict[str, Any] | None:
             "Take it from the adapter's folder.",
         )
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        values = json.loads(place.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise WsdemoError(
             "Not a configuration",
             f"adapter_config.json is no JSON ({type(error).__name__}).",
             "Take it from the adapter's folder.",
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise WsdemoError("Not a configuration", "It is no JSON object.", "Take PEFT's own.")
-    return found
+    return values

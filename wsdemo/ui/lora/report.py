@@ -42,7 +42,7 @@ def card_html(reading: Reading) -> str:
     base = candidates[0] if len(candidates) == 1 else lora.base.name or "Unclear base:"
     title = f"{base} LoRA, rank {ranks_text(reading)}, {len(lora.modules):,} modules"
     rows = [("Format", lora.family + ("" if lora.kind == "additive" else ", multiplicative"))]
-    evidence = "; ".join(f"{source} says {said}" for source, said in lora.base.evidence)
+    evidence = "; ".join(f"{source} says {name}" for source, name in lora.base.evidence)
     fits = " or ".join(candidates[:3])
     rows.append(("Base model", evidence or fits or "no evidence in the file"))
     if lora.base.disagreement:
@@ -80,20 +80,20 @@ def strength_text(facts: Mapping[str, Any]) -> str:
     """How strong it is, in a word, and by what measure."""
     if facts["no_op"]:
         return "none: every update is zero"
-    found = facts["strength"]
+    strength = facts["strength"]
     return (
-        f"{found['band']}: a weight changes by {found['rms']:.2g} in the root mean square"
-        f" ({found['bands_from']})"
+        f"{strength['band']}: a weight changes by {strength['rms']:.2g} in the root mean square"
+        f" ({strength['bands_from']})"
     )
 
 
 def enough_text(reading: Reading) -> str:
     """The rank that would do, and what it would save."""
     lora, geometry = reading.lora, reading.geometry
-    needed = zip(geometry.modules, lora.modules, strict=True)
-    saved = sum((m.rank - m.energy_rank) * (len(own.U) + len(own.V)) for m, own in needed)
-    held = sum(m.rank * (len(own.U) + len(own.V))
-               for m, own in zip(geometry.modules, lora.modules, strict=True))  # fmt: skip
+    sizes = [len(module.U) + len(module.V) for module in lora.modules]
+    measured = list(zip(geometry.modules, sizes, strict=True))
+    saved = sum((m.rank - m.energy_rank) * size for m, size in measured)
+    held = sum(m.rank * size for m, size in measured)
     share = saved / held if held else 0.0
     if share < 0.005:
         return f"all {geometry.energy_rank} are needed to hold 99.9 % of every module"
@@ -156,7 +156,7 @@ def table(reading: Reading) -> Any:
 
 
 @guarded
-def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
+def inspect(path: str | None, config: str | None = None) -> tuple[Any, ...]:
     """Card, passport, network and table of a dropped file, and the tables as files."""
     if path is None:
         return EMPTY, "", "", gr.Dataframe(visible=False), None, None
@@ -174,25 +174,26 @@ def inspect(path: str | None, config: str | None) -> tuple[Any, ...]:
     )
 
 
-def build_facts(file: gr.File, config: gr.File, card: gr.HTML) -> None:
+def build_facts(file: gr.File, config: gr.File, card: gr.HTML, opening: Mapping[str, Any]) -> None:
     """Lays out what lies below the answer and wires it, and the card, to the dropped file."""
     gr.Markdown("## Where in the network it acts")
-    network = gr.HTML(elem_id="network")
+    network = gr.HTML(opening.get("network"), elem_id="network")
     with gr.Accordion("Passport: all that the file says, and how it was read", open=True):
-        words = gr.Markdown(elem_id="passport")
+        words = gr.Markdown(opening.get("words"), elem_id="passport")
     with gr.Accordion("Geometry of every module", open=False):
         rows = gr.Dataframe(
+            opening.get("rows"),
             headers=MEASURED,
             column_widths=WIDTHS,
             label="Geometry of every module",
             interactive=False,
             max_height=420,
             elem_id="geometry",
-            visible=False,  # a table without rows is no table to a screen reader
+            visible=bool(opening),  # a table without rows is no table to a screen reader
         )
         with gr.Row():
-            csv = gr.DownloadButton("Download as CSV")
-            facts = gr.DownloadButton("Download as JSON")
+            csv = gr.DownloadButton("Download as CSV", value=opening.get("csv"))
+            facts = gr.DownloadButton("Download as JSON", value=opening.get("json"))
     outputs = [card, words, network, rows, csv, facts]
     file.change(inspect, [file, config], outputs, api_name="inspect_lora", **READING)
     config.change(inspect, [file, config], outputs, api_visibility="private", **READING)

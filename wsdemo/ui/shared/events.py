@@ -16,15 +16,6 @@ import gradio as gr
 from wsdemo.errors import WsdemoError
 from wsdemo.files import explained
 
-try:  # Hugging Face ZeroGPU refuses an app in which nothing is marked for its GPU
-    from spaces import GPU as zero_gpu
-except ImportError:
-
-    def zero_gpu(handler: Callable[..., Any]) -> Callable[..., Any]:
-        """Elsewhere the mark does nothing."""
-        return handler
-
-
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}
 """Long work takes turns: two fits at once would each take twice as long."""
 QUICK = {"concurrency_id": "quick", "concurrency_limit": 2}
@@ -35,6 +26,11 @@ HUB = {"concurrency_id": "hub", "concurrency_limit": 4}
 """Requests and downloads, which wait for the network and not for a core."""
 BATCH = {"concurrency_id": "batch", "concurrency_limit": 1}
 """Up to 200 files, one after the other."""
+
+
+def drawing(what: str) -> dict[str, Any]:
+    """The queue of those who draw: a few seconds, which are not to be spent behind longer fits."""
+    return {"concurrency_id": f"drawing-{what}", "concurrency_limit": 1}
 
 
 def _shown(error: WsdemoError) -> gr.Error:

@@ -37,6 +37,21 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
   width: 100%; height: 100%; object-fit: contain;
 }
 .status { min-height: 1.6em; }
+/* A label stands above the icon of an upload, not on it. */
+button[aria-dropeffect] { padding-top: 30px !important; }
+.wd-facts table { width: 100%; border-collapse: collapse; border: none !important; }
+.wd-facts thead { display: none; }
+.wd-facts td { border: none !important; padding: 4px 8px !important; word-break: normal !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; }
+.wd-actions { gap: 6px !important; }
+.wd-actions button, .wd-actions a { flex: 1 1 auto !important; }
+/* A strip of views is one view until it is pointed at, then it turns. */
+.wd-turning img { object-position: 0 0; }
+.wd-turning button:hover img, .wd-turning button:focus-visible img {
+  animation: wd-turn 2.4s steps(6, jump-none) infinite; }
+@keyframes wd-turn { from { object-position: 0 0; } to { object-position: 100% 0; } }
+@media (prefers-reduced-motion: reduce) { .wd-turning img { animation: none !important; } }
+.wd-no-webgl .wd-viewer, body:not(.wd-no-webgl) .wd-still { display: none !important; }
 .wd-answer table { width: 100%; border-collapse: collapse; }
 .wd-answer th, .wd-answer td { padding: 3px 8px; text-align: left; vertical-align: middle;
   border: none !important; border-bottom: 1px solid #e2e8f0 !important; }
@@ -57,14 +72,27 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 .wd-network thead th { position: sticky; top: 0; background: var(--block-background-fill); }
 .wd-network td { min-width: 52px; text-align: center; padding: 2px 4px; border: 1px solid #e2e8f0;
   font-variant-numeric: tabular-nums; }
+.wd-progress { width: 100%; height: 12px; accent-color: #4f46e5; }
+.wd-map { display: block; width: 100%; max-width: 720px; margin: 0 auto; }
+.wd-map circle { cursor: default; }
+.wd-map circle:hover, .wd-map circle:focus { stroke: currentColor; stroke-width: 3; }
+.wd-legend { display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none !important;
+  padding: 0 !important; margin: 8px 0 !important; }
+.wd-legend li { overflow-wrap: anywhere; }
+.wd-legend span { display: inline-block; width: 12px; height: 12px; border-radius: 6px;
+  margin-right: 6px; }
+.wd-groups li { overflow-wrap: anywhere; }
 .wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
 @media (max-width: 600px) {
-  #faces .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
+  .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
+  #faces .grid-container, #varied .grid-container {
+    grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
 }
 """
 
 # What gradio leaves out for screen readers and keyboards: names of empty pictures and example
-# buttons, and focus for tables that scroll.
+# buttons, and focus for tables that scroll. And whether the viewer of shapes can draw here: where
+# it cannot, CSS shows the picture from all around in its place.
 JS = """() => {
   const name = () => {
     document.querySelectorAll(".empty[aria-label]:not([role])").forEach(
@@ -75,5 +103,8 @@ JS = """() => {
       (t) => t.setAttribute("tabindex", "0"));
   };
   name();
+  const canvas = document.createElement("canvas");
+  if (!canvas.getContext("webgl2") && !canvas.getContext("webgl"))
+    document.body.classList.add("wd-no-webgl");
   new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
 }"""

@@ -1,0 +1,80 @@
+"""Links into the page in a real browser: a LoRA's report, a sample, what cannot be opened."""
+
+import re
+
+import pytest
+
+from tests.browser.visitor import NEEDS_CHROMIUM, sources
+
+pytestmark = NEEDS_CHROMIUM
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Opens the page at a query, as a visitor who follows a link."""
+    contexts = []
+
+    def at(query):
+        context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(address + query)
+        return page
+
+    yield at
+    for context in contexts:
+        context.close()
+
+
+def selected(page):
+    tabs = page.locator("button[role=tab][aria-selected=true]").all_inner_texts()
+    return [text.strip() for text in tabs]
+
+
+def status(page, text):
+    page.locator("#hub-status").get_by_text(re.compile(text)).wait_for(timeout=60_000)
+
+
+def test_a_link_opens_the_report_of_a_lora_of_the_hub(opened):
+    page = opened("?lora=acme/lora:a.safetensors")
+    page.locator("#passport").get_by_text("acme/lora").first.wait_for(timeout=90_000)
+    assert "LoRA evaluator" in selected(page)
+    status(page, "Downloaded")
+    reference = page.locator("#hub-reference textarea, #hub-reference input").first
+    assert reference.input_value() == "acme/lora:a.safetensors"
+    page.locator("#share").click()
+    box = page.locator("#share-address textarea, #share-address input").first
+    box.wait_for(timeout=30_000)
+    assert box.input_value().endswith("?lora=acme/lora:a.safetensors")
+
+
+def test_a_link_that_leads_nowhere_says_so(opened, loopback):
+    status(opened("?lora=acme/absent"), "No such repository")
+    status(opened("?lora=acme/lora"), "It holds 2 files: choose one")
+    status(opened("?lora=acme/lora@nowhere"), "No such revision")
+    status(opened("?lora=%3Cscript%3Ealert(1)%3C/script%3E"), "name|reference|address")
+    loopback.fault["api"] = 500
+    try:
+        status(opened("?lora=acme/lora:a.safetensors"), "The Hub has a problem")
+    finally:
+        loopback.fault.clear()
+    page = opened("?tab=nowhere")
+    page.get_by_text("No such tab").first.wait_for(timeout=60_000)
+    page = opened("?tab=faces&seed=minus")
+    page.get_by_text("Link not understood").first.wait_for(timeout=60_000)
+
+
+def test_a_link_draws_the_same_faces_and_the_address_follows_the_visitor(opened):
+    page = opened("?tab=faces&seed=12&count=2&steps=5")
+    page.get_by_text(re.compile("2 faces, seed 12")).wait_for(timeout=90_000)
+    first = sources(page)
+    assert len(first) == 2
+    page.get_by_role("tab", name="Fit", exact=True).click()
+    page.wait_for_url(re.compile(r"\?tab=fit$"))
+    page.reload()
+    page.get_by_role("tab", name="Fit", exact=True).wait_for(timeout=60_000)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('button[role=tab][aria-selected=true]')]"
+        ".some((b) => b.textContent.trim() === 'Fit')",
+        timeout=30_000,
+    )

@@ -1,0 +1,1 @@
+"""What every tab opens on: results of its own handlers, recorded by a command and shipped."""
