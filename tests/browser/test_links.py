@@ -37,7 +37,7 @@ def status(page, text):
 
 def test_a_link_opens_the_report_of_a_lora_of_the_hub(opened):
     page = opened("?lora=acme/lora:a.safetensors")
-    page.get_by_text("Size of the update").wait_for(timeout=90_000)
+    page.locator("#passport").get_by_text("acme/lora").first.wait_for(timeout=90_000)
     assert "LoRA evaluator" in selected(page)
     status(page, "Downloaded")
     reference = page.locator("#hub-reference textarea, #hub-reference input").first

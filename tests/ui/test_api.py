@@ -1,5 +1,6 @@
 """The page's functions for other programs: words, examples that run, and tools of MCP."""
 
+import base64
 import re
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def test_every_example_of_the_document_answers(served, info, files):
         assert any(answer) if count > 1 else answer is not None, name
 
 
-def test_an_assistant_finds_the_same_functions_as_tools(served, info):
+def test_an_assistant_finds_the_same_functions_as_tools(served, info, files):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
@@ -141,14 +142,16 @@ def test_an_assistant_finds_the_same_functions_as_tools(served, info):
         ):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            photo = base64.b64encode((files / "photo.png").read_bytes()).decode()
             calls = [
                 ("inspect_hub_lora", {"reference": "acme/lora:a.safetensors"}),
                 ("sample_faces", {"count": 1, "seed": 5, "steps": 5}),
+                ("fit_picture", {"path": f"data:image/png;base64,{photo}"}),
                 ("inspect_hub_lora", {"reference": "acme/absent"}),
             ]
             return tools, [await session.call_tool(name, args) for name, args in calls]
 
-    tools, (report, drawn, refused) = anyio.run(talk)
+    tools, (report, drawn, fitted, refused) = anyio.run(talk)
     assert {f"/{name}" for name in tools} == set(info)
     for tool in tools.values():
         assert len(tool.description.split()) > 4
@@ -157,7 +160,11 @@ def test_an_assistant_finds_the_same_functions_as_tools(served, info):
     assert COMMIT in report.content[0].text
     assert "passport" in report.content[0].text
     assert not drawn.isError
-    assert "1 faces, seed 5" in " ".join(c.text for c in drawn.content if c.type == "text")
+    assert len(drawn.content) == 2  # an output each, and no state
+    assert "1 faces, seed 5" in drawn.content[1].text
+    assert not fitted.isError, fitted.content
+    assert fitted.content[0].type == "image"
+    assert any(c.type == "text" and c.text.startswith("Done") for c in fitted.content)
     assert refused.isError
     assert "No such repository" in refused.content[0].text
 

@@ -64,7 +64,10 @@ def _join(ray: Any, address: str) -> None:
         ray.init("local", include_dashboard=False, log_to_driver=False)
     else:
         package = str(Path(wsdemo.__file__).parent)
-        ray.init(address, runtime_env={"py_modules": [package]}, log_to_driver=False)
+        try:
+            ray.init(address, runtime_env={"py_modules": [package]}, log_to_driver=False)
+        except RuntimeError as error:  # what Ray says of an address that it cannot read
+            raise ValueError(str(error)) from error
 
 
 def _read(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The app as a program: ``wsdemo app``, ``python app.py``, and what a Space starts."""
 
-import importlib.util
 import os
 from typing import Any
 
@@ -19,6 +18,7 @@ import gradio as gr
 from wsdemo.domains.instances import warm_up
 from wsdemo.hub.checkpoints import use_named_repository
 from wsdemo.limits import MAX_LORA_BYTES
+from wsdemo.ui.api.tools import mend_tools
 from wsdemo.ui.blocks import build_blocks
 from wsdemo.ui.lora.hub_row import login_handlers
 from wsdemo.ui.shared.theme import CSS, JS, theme
@@ -49,7 +49,7 @@ def launch(page: gr.Blocks, **more: Any) -> Any:
         js=JS,
         footer_links=["api", "gradio"],
         app_kwargs=login_handlers(),
-        mcp_server=importlib.util.find_spec("mcp") is not None,
+        mcp_server=mend_tools(),
         ssr_mode=False,  # needs Node, and shows white pages where that is missing
         max_file_size=MAX_LORA_BYTES,
         show_error=False,

@@ -60,6 +60,9 @@ TAKES = {
     "attribute": "Which attribute's direction",
     "is_debiased": "Whether the other attributes are held fixed",
     "config": "adapter_config.json of a PEFT LoRA, which holds its scale; else leave it out",
+    "name": "Which map",
+    "kind": "How the map was flattened",
+    "representation": "Weights of which representation",
     "index": "Number of a held-out instance, used where no file is given",
 }
 """Parameters by name, with their units."""
@@ -142,6 +145,7 @@ ENDPOINTS: dict[str, Words] = {
             "colour": "What it is coloured by",
             "weights_file": "The instance (.safetensors)",
         },
+        example={"path": File("face.safetensors"), "name": "faces"},
     ),
     "inspect_lora": Words(
         "Reads a LoRA without its base model: format, base, ranks, strength, where it loads, what"

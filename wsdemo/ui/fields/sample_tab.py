@@ -16,6 +16,7 @@ from wsdemo.domains.models import diffusion_of, examples_of
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
 from wsdemo.limits import MAX_SEED
+from wsdemo.ui import links
 from wsdemo.ui.fields import closely, options
 from wsdemo.ui.fields.closely import Drawn, named
 from wsdemo.ui.fields.denoising import denoised
@@ -158,6 +159,7 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
         **endpoint(domain, "sample", f"sample_{domain.many}"),
         **drawing(domain.many),
     )
+    links.remember(run, controls, domain.many)
     stopped = stop_button(stop, run, status, [gallery, drawn])
     inputs = {"drawn": drawn, "index": chosen, **close.detail}
     handler = options.called(look, list(inputs))
