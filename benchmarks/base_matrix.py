@@ -98,30 +98,39 @@ def rows(base: Base, folder: Path) -> Iterator[Row]:
         )
 
 
+def line(row: Row) -> str:
+    """A row of the page's table."""
+    return (
+        f"| {all_tables()[row.base].name} | {row.program} | `{row.names}` | {row.read} |"
+        f" {row.named} | {row.cosine:.6f} | {row.verdict} |"
+    )
+
+
+def facts() -> str:
+    """The end of the page: where the tables are from."""
+    lines = ["## Where the facts are from", ""]
+    for base in bases():
+        sources = "; ".join(base.source["facts"])
+        programs = ", ".join(dict.fromkeys(s.program for s in base.spellings))
+        lines.append(f"- **{base.name}** (`{base.key}.toml`): {sources}. Spellings: {programs}.")
+    return "\n".join(lines) + "\n"
+
+
 def page(found: list[Row]) -> str:
     """The page of the documentation."""
-    tables = all_tables()
     lines = [
         "# Base models and their spellings",
         "",
         "Written by `python -m benchmarks.base_matrix`, which exports a LoRA of each base for each"
         " program, reads it back, names its base and compares it with the original."
-        " `tests/lora/bases/` holds the tables to diffusers' own models and converters.",
+        " `tests/lora/bases/` makes some of the rows again, and holds the tables to diffusers' own"
+        " models, converters and loaders.",
         "",
         "| base | program | names | read | named | cosine | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in found:
-        lines.append(
-            f"| {tables[row.base].name} | {row.program} | `{row.names}` | {row.read} |"
-            f" {row.named} | {row.cosine:.6f} | {row.verdict} |"
-        )
-    lines += ["", "## Where the facts are from", ""]
-    for base in bases():
-        facts = "; ".join(base.source["facts"])
-        programs = ", ".join(dict.fromkeys(s.program for s in base.spellings))
-        lines.append(f"- **{base.name}** (`{base.key}.toml`): {facts}. Spellings: {programs}.")
-    return "\n".join(lines) + "\n"
+    lines += [*map(line, found), "", facts()]
+    return "\n".join(lines)
 
 
 def main() -> None:

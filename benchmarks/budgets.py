@@ -82,7 +82,8 @@ def main() -> None:
                 "shortest": min(times), "loads": loads,
             }  # fmt: skip
             print(kind, rows[kind], flush=True)
-    store_result("budgets", f"python -m benchmarks.budgets --rounds {args.rounds}", {"rows": rows})
+            command = f"python -m benchmarks.budgets --rounds {args.rounds}"
+            store_result("budgets", command, {"rows": rows})
 
 
 if __name__ == "__main__":

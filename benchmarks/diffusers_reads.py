@@ -1,7 +1,7 @@
 """What diffusers makes of each base's LoRAs in each spelling: asked of its own loaders.
 
     python -m benchmarks.diffusers_reads          # writes wsdemo/lora/bases/readers/diffusers.toml
-    python -m benchmarks.diffusers_reads flux1    # prints one base
+    python -m benchmarks.diffusers_reads flux1    # asks again for one base
 
 A model of the base's architecture with two blocks of each kind, whose weights take no memory, gets
 a LoRA of one module a kind from ``load_lora_weights`` of its pipeline's loader. A module is read if
@@ -12,8 +12,10 @@ import argparse
 import inspect
 import json
 import math
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ ENDINGS = {
     "A B alpha": (".lora_A.weight", ".lora_B.weight"),
     "down up": (".lora_down.weight", ".lora_up.weight"),
     "down up alpha": (".lora_down.weight", ".lora_up.weight"),
+    "layers": (".lora.down.weight", ".lora.up.weight"),
+    "processors": ("_lora{}.down.weight", "_lora{}.up.weight"),
     "lokr": (".lokr_w1", ".lokr_w2"),
     "lokr alpha": (".lokr_w1", ".lokr_w2"),
 }  # fmt: skip
@@ -103,19 +107,30 @@ def one_a_kind(base: Base, model: nn.Module, seed: int = 0) -> dict[str, LoraMod
 
 def tensors_of(modules: Mapping[str, LoraModule], form: str) -> dict[str, Tensor]:
     """Spelled name → module, as tensors in one form; with α it is half the rank."""
-    down, up = ENDINGS[form]
     found = {}
     for name, module in modules.items():
-        sides = module.shape[2:]
+        down, up = _keys(name, form)
         if form.startswith("lokr"):
-            found[name + down], found[name + up] = _kronecker(module)
+            found[down], found[up] = _kronecker(module)
         else:
-            found[name + down] = module.V.T.reshape(module.rank, *module.shape[1:]).clone()
-            found[name + up] = module.U.reshape(len(module.U), module.rank, *[1] * len(sides))
+            sides = module.shape[2:]
+            found[down] = module.V.T.reshape(module.rank, *module.shape[1:]).clone()
+            found[up] = module.U.reshape(len(module.U), module.rank, *[1] * len(sides)).clone()
         if form.endswith("alpha"):
-            found[name + up] = found[name + up] * (1 if form.startswith("lokr") else 2)
+            found[up] *= 1 if form.startswith("lokr") else 2
             found[f"{name}.alpha"] = torch.tensor(module.rank / 2)
     return found
+
+
+def _keys(name: str, form: str) -> tuple[str, str]:
+    """The keys of a module's two tensors; of an attention's processor: x.processor.to_q_lora…"""
+    down, up = ENDINGS[form]
+    if form == "processors":
+        parent, _, last = name.removesuffix(".0").rpartition(".")
+        number = last[-1] if last[-1].isdigit() else ""
+        stem = f"{parent}.processor.{last.removesuffix(number)}"
+        return stem + down.format(number), stem + up.format(number)
+    return name + down, name + up
 
 
 def _kronecker(module: LoraModule) -> tuple[Tensor, Tensor]:
@@ -177,12 +192,36 @@ class Outcome:
         return bool(self.read) and not self.lost and not self.wrong
 
 
+@lru_cache(8)
+def _config(key: str) -> Any:
+    return build(all_tables()[key]).config
+
+
+def _is_meant(base: Base, tensors: dict[str, Tensor]) -> bool:
+    """Whether anything is left for the model once the loader has converted the keys.
+
+    It spares most files a model of their own.
+    """
+    name = base.source.get("loader")
+    if not name:
+        return True
+    options = {"unet_config": _config(base.key)} if base.component == "unet" else {}
+    found = getattr(lora_pipeline, name).lora_state_dict(
+        {k: v.clone() for k, v in tensors.items()}, **options
+    )
+    state = found[0] if isinstance(found, tuple) else found
+    return any(key.startswith(f"{base.component}.") for key in state)
+
+
 def tried(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, form: str) -> Outcome:
     """Loads modules in one spelling and form into a fresh model."""
-    model = build(base)
     named, left = spelled_for(modules, base, spelling)
+    tensors = tensors_of(named, form)
     try:
-        loader(base, model)(tensors_of(named, form))
+        if not _is_meant(base, tensors):
+            return Outcome(lost=[name for name in modules if name not in left])
+        model = build(base)
+        loader(base, model)(tensors)
     except Exception as error:  # the library's own, of any kind
         return Outcome(f"{type(error).__name__}: {str(error)[:120]}")
     there, found = applied(model), Outcome()
@@ -284,12 +323,15 @@ def rules(base: Base) -> Iterable[tuple[str, list[str], dict[str, Any]]]:
         same: dict[str, list[str]] = {}
         is_fused = any(len(p) > 1 for p in base.namings[naming].values())
         for form in ENDINGS:
-            is_lokr = form.startswith("lokr")
+            is_lokr, is_old = form.startswith("lokr"), form in ("layers", "processors")
+            if is_old and (spelling.is_flat or not (base.component == "unet" or naming == "xlabs")):
+                continue  # diffusers' first generations, and XLabs
             if (spelling.is_flat and form.startswith("A B")) or (is_lokr and is_fused):
                 continue  # nobody writes it, or its factors are those of the fused module
             if is_lokr and not _knows_lokr(base):
                 continue
-            found = rule(base, attention if is_lokr else modules, spelling, form)
+            is_small = is_lokr or form == "processors"
+            found = rule(base, attention if is_small else modules, spelling, form)
             if found is not None:
                 same.setdefault(json.dumps(found), []).append(form)
         for text, forms in same.items():
@@ -325,20 +367,27 @@ def page(found: Mapping[str, list[tuple[str, list[str], dict[str, Any]]]]) -> st
     return "\n".join(lines) + "\n"
 
 
+def stored() -> dict[str, list[tuple[str, list[str], dict[str, Any]]]]:
+    """What the file of facts has."""
+    found = tomllib.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    found.pop("version", None)
+    return {
+        key: [(r.pop("spelling"), r.pop("forms"), r) for r in own] for key, own in found.items()
+    }
+
+
 def main() -> None:
-    """Prints one base, or writes the file."""
+    """Asks for all bases, or for some again, and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("base", nargs="?")
+    parser.add_argument("bases", nargs="*")
     args = parser.parse_args()
     diffusers.utils.logging.set_verbosity(50)
-    chosen = [all_tables()[args.base]] if args.base else representatives()
-    found = {}
-    for base in chosen:
+    found = stored() if args.bases else {}
+    for base in [all_tables()[key] for key in args.bases] or representatives():
         key = loader_of(base)
         found[key] = list(rules(base))
         print(page({key: found[key]}).partition("\n\n")[2], flush=True)
-    if not args.base:
-        OUT.write_text(page(found), encoding="utf-8")
+    OUT.write_text(page(dict(sorted(found.items()))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def main() -> None:
             if not is_right:
                 wrong.append({"case": scripts[number].stem, "says": line})
         rows[kind] = {"cases": len(numbers), "before": 0, "wrong": wrong}
-    store_result("field-cases", "python -m benchmarks.field_cases --cases FOLDER", {"rows": rows})
+        command = "python -m benchmarks.field_cases --cases FOLDER"
+        store_result("field-cases", command, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from wsdemo.errors import WsdemoError
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.meshes import Mesh
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.fields import closely, fit_tab, sample_tab
+from wsdemo.ui.fields import closely, fit_layout, fit_tab, sample_tab
 from wsdemo.ui.fields.photo import files_input
 
-PHOTO = str(Path(fit_tab.EXAMPLES) / "astronaut.png")
+PHOTO = str(Path(fit_layout.EXAMPLES) / "astronaut.png")
 SKIP = gr.skip()
 
 

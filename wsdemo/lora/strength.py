@@ -7,6 +7,8 @@ the most 1.8e-2. Weights of such models have a root mean square of about 2e-2.
 """
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 from typing import Any
 
 from wsdemo.lora.geometry import Geometry
@@ -41,14 +43,13 @@ def spikes(geometry: Geometry) -> list[str]:
 
 def enough(geometry: Geometry) -> dict[str, int]:
     """The rank that holds a share of every module's energy: what ``resize --rank`` may be."""
-    found = {}
-    for share in (0.9, 0.99, 0.999):
-        needed = 1
-        for module in geometry.modules:
-            squares = module.singular_values.square()
-            whole = module.frobenius**2
-            if whole > 0:
-                held = squares.cumsum(0) < share * whole
-                needed = max(needed, min(len(squares), int(held.sum()) + 1))
-        found[f"{share:g}"] = needed
-    return found
+    needed = dict.fromkeys((0.9, 0.99, 0.999), 1)
+    for module in geometry.modules:
+        whole = module.frobenius**2
+        if whole <= 0:
+            continue
+        held = list(accumulate(s * s for s in module.singular_values.tolist()))
+        for share, rank in needed.items():
+            own = bisect_left(held, share * whole) + 1  # plain numbers: there may be 18,000
+            needed[share] = max(rank, min(len(held), own))
+    return {f"{share:g}": rank for share, rank in needed.items()}

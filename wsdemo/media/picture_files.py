@@ -71,8 +71,10 @@ def open_picture(source: Path | bytes) -> tuple[Image.Image, list[str]]:
             SMALLER,
         ) from error
     except DAMAGED as error:
-        early = ends_early(whole) or ("truncated" in str(error) and str(error)[:80])
-        if early:
+        early = ends_early(whole)
+        if early is None and "truncated" in str(error):
+            early = str(error)[:80]
+        if early is not None:
             raise _cut_off(early) from error
         raise WsdemoError(
             "Picture unreadable",

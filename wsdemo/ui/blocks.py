@@ -12,6 +12,7 @@ from wsdemo.ui.api.page import Page, name_handlers
 from wsdemo.ui.clusters import clusters_tab
 from wsdemo.ui.fields import files_section, fit_tab, sample_tab
 from wsdemo.ui.lora import lora_tab
+from wsdemo.ui.opening.kept import FOLDER
 from wsdemo.ui.shared.hand import Hand, Taker, opened
 
 HEADING = """# wsdemo: neural-network weights as data
@@ -25,6 +26,7 @@ nobody; fitted ones are of whom you upload."""
 def build_blocks() -> gr.Blocks:
     """Builds the whole app; ``app.py`` launches it."""
     hand = Hand()
+    gr.set_static_paths([FOLDER])  # served from where they lie: no copy that anybody may empty
     with Page(title="wsdemo", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
         gr.Markdown(HEADING)
         links.share_button()

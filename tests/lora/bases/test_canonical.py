@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from benchmarks.base_matrix import rows, sample
+from benchmarks.base_matrix import PAGE, facts, line, rows, sample
 from tests.lora.files import rand, write
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.arithmetic import Size, resize
@@ -31,6 +31,11 @@ def test_what_is_exported_for_any_program_is_the_same_lora(key, tmp_path):
         read, written = row.read.split("/")
         assert (read, row.is_named, row.verdict) == (written, True, "same"), row
         assert row.cosine == pytest.approx(1, abs=1e-5)
+        assert line(row) in PAGE.read_text(), "python -m benchmarks.base_matrix writes it again"
+
+
+def test_the_page_of_bases_has_the_tables_facts():
+    assert PAGE.read_text().endswith(facts())
 
 
 def test_a_fused_file_loads_as_strong_as_the_split_one(tmp_path):

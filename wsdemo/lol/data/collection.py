@@ -20,8 +20,10 @@ from wsdemo.lol.data.labels import (
     check_columns,
     guess_tasks,
     missing_labels,
+    nominal_tasks,
     table_of,
     unused_columns,
+    with_classes,
 )
 from wsdemo.lol.data.pairs import Pairs, Signature, pack
 from wsdemo.lol.data.probes import Probes
@@ -213,7 +215,8 @@ def load_collection(
     Args:
         folder: With the LoRA files.
         labels: The CSV.
-        tasks: What to predict; default: all 0/1 columns together, every other one alone.
+        tasks: What to predict; default: all 0/1 columns together, every other one alone, of words
+            the class.
         rank: Of every module, the directions that are kept, the strongest; default: all. For
             families of many modules and mixed ranks, which take as much memory as the largest.
 
@@ -228,7 +231,12 @@ def load_collection(
             f" ({'; '.join(table.notes) or 'all do'}); at least {MIN_LORAS} are needed.",
             "Add LoRAs, or correct the column 'file'.",
         )
-    chosen = list(tasks) if tasks is not None else guess_tasks(table.values)
+    if tasks is None:
+        nominal = nominal_tasks(table, split_of)
+        chosen = [*guess_tasks(table.values), *nominal]
+    else:
+        chosen = list(tasks)
+    table = with_classes(table, chosen)
     check_columns(table, chosen)
     check_splits(table.rows)
     unused = unused_columns(table, chosen) if tasks is None else []

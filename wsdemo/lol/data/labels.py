@@ -1,12 +1,14 @@
 """What a table of labels says: its numbers, the tasks they make, and what cannot be learnt."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsdemo.errors import WsdemoError
-from wsdemo.lol.data.tasks import LabelledLoras, Task
+from wsdemo.limits import MAX_CLASSES
+from wsdemo.lol.data.tasks import LabelledLoras, Task, class_label
 
 MIN_LEARNT, MIN_JUDGED = 10, 2
 """Training LoRAs of a task, and those of any other split: fewer say nothing."""
@@ -57,6 +59,54 @@ def table_of(folder: Path, rows: Sequence[dict[str, str]], columns: Sequence[str
     return Table(there, values, {c: t for c, (_, t) in read.items() if t}, notes)
 
 
+MIN_OF_CLASS = 3
+"""Training LoRAs of a class: what fewer have in common nobody can tell."""
+
+
+def nominal_tasks(table: Table, split_of: Callable[[Mapping[str, str]], str]) -> list[Task]:
+    """A task for every column that names one of a few classes, in words.
+
+    Args:
+        table: Its columns without any number are meant.
+        split_of: The split of a row; the classes are those of the training LoRAs.
+    """
+    training = [row for row in table.rows if split_of(row) == "train"]
+    tasks = []
+    for column, texts in table.texts.items():
+        if len(texts) < sum(bool((row.get(column) or "").strip()) for row in table.rows):
+            continue  # numbers among the words: a fault, and no class
+        counts = Counter((row.get(column) or "").strip() for row in training)
+        names = sorted(name for name, n in counts.items() if name and n >= MIN_OF_CLASS)
+        if 2 <= len(names) <= MAX_CLASSES:
+            tasks.append(Task(column, tuple(class_label(column, n) for n in names), "nominal"))
+    return tasks
+
+
+def with_classes(table: Table, tasks: Sequence[Task]) -> Table:
+    """The table with a 0/1 column for every class of the nominal tasks.
+
+    They are NaN where a LoRA has no class, or one that the task does not know; a note counts these.
+    """
+    values, notes = dict(table.values), list(table.notes)
+    texts = dict(table.texts)
+    for task in tasks:
+        if task.kind != "nominal":
+            continue
+        texts.pop(task.name, None)
+        cells = [(row.get(task.name) or "").strip() for row in table.rows]
+        told = [class_label(task.name, cell) for cell in cells]
+        known = set(task.labels)
+        for label in task.labels:
+            values[label] = [float(t == label) if t in known else math.nan for t in told]
+        others = sum(bool(cell) and t not in known for cell, t in zip(cells, told, strict=True))
+        if others:
+            notes.append(
+                f"{others} of {len(cells)} LoRAs are of a class of {task.name[:60]} that fewer than"
+                f" {MIN_OF_CLASS} training LoRAs have: they are not used for it"
+            )
+    return Table(table.rows, values, texts, notes)
+
+
 def check_columns(table: Table, tasks: Sequence[Task]) -> None:
     """Raises WsdemoError where there is no task, or a task's label is no column of numbers."""
     missing = sorted({c for t in tasks for c in t.labels} - set(table.values))
@@ -77,7 +127,7 @@ def unused_columns(table: Table, tasks: Sequence[Task]) -> list[str]:
         f" such as {texts[0][:30]!r}"
         for column, texts in table.texts.items()
     ]
-    used = {c for task in tasks for c in task.labels}
+    used = {c for task in tasks for c in task.labels}  # the classes of a nominal column, too
     for column in [c for c in table.values if c not in used]:
         known = [v for v in table.values[column] if math.isfinite(v)]
         what = f"{len(known)} LoRAs have the one value {known[0]:g}" if known else "it is empty"
@@ -88,7 +138,9 @@ def unused_columns(table: Table, tasks: Sequence[Task]) -> list[str]:
 def missing_labels(table: Table, tasks: Sequence[Task]) -> list[str]:
     """A note for every number of LoRAs that lack a label of a task."""
     by_count: dict[int, list[str]] = {}
-    for column in [c for task in tasks for c in task.labels]:
+    # Of a nominal task one class says it for all.
+    shown = [c for task in tasks for c in task.labels[: 1 if task.kind == "nominal" else None]]
+    for column in shown:
         count = sum(not math.isfinite(v) for v in table.values[column])
         by_count.setdefault(count, []).append(column[:60])
     by_count.pop(0, None)
@@ -130,6 +182,12 @@ def check_classes(tasks: Sequence[Task], splits: Mapping[str, LabelledLoras]) ->
                 )
             if task.kind == "binary":
                 _check_both(task, split, known)
+            elif task.kind == "nominal" and len(set(known.targets(task).argmax(1).tolist())) < 2:
+                raise WsdemoError(
+                    "One class only",
+                    f"{len(known.names)} {split} LoRAs are all of one class of {task.name[:60]}.",
+                    "Leave the column out, or add LoRAs of the other classes.",
+                )
 
 
 def _check_both(task: Task, split: str, known: LabelledLoras) -> None:

@@ -16,7 +16,8 @@ class Task:
     Attributes:
         name: Of the task.
         labels: Columns of the manifest.
-        kind: ``regression`` or ``binary``.
+        kind: ``regression``, ``binary``, or ``nominal``: exactly one of the labels is 1, which are
+            the classes that one column names (``class_label``).
         logarithm: Whether the label is learnt as log₂ of itself.
         unit: Of the predicted value.
         headline: Labels that are also reported by themselves.
@@ -28,6 +29,11 @@ class Task:
     logarithm: bool = False
     unit: str = ""
     headline: tuple[str, ...] = ()
+
+
+def class_label(column: str, name: str) -> str:
+    """The yes-or-no label of one class of a column."""
+    return f"{column} = {name}"
 
 
 @dataclass(frozen=True)

@@ -59,15 +59,20 @@ class Fitted:
 
     @torch.no_grad()
     def predict(self, pairs: Pairs) -> Tensor:
-        """(N, k): values of a regression, logits of a binary task."""
+        """(N, k): values of a regression, logits of yes-or-no labels or of classes."""
         parts = [self.model(part) for part in pairs.chunks(64)]
         return torch.cat(parts) * self.std + self.mean
 
 
 def task_loss(kind: str, output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of standardised labels, or cross-entropy of the yes-or-no ones known."""
+    """Mean squared error of standardised labels, or cross-entropy of the yes-or-no ones known.
+
+    Of a nominal task, whose target is one-hot, the cross-entropy of the softmax.
+    """
     if kind == "regression":
         return F.mse_loss(output, target)
+    if kind == "nominal":
+        return F.cross_entropy(output, target.argmax(1))
     known = target.isfinite()
     return F.binary_cross_entropy_with_logits(output[known], target[known])
 

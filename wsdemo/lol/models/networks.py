@@ -20,7 +20,7 @@ asinh, as they span orders of magnitude with the learning rate that made them, o
 fits from one shared start differ little from their mean: all three are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -294,7 +294,7 @@ def build_model(
         if probes is None:
             raise ValueError("no probes")
         return ProbeNet(signature, config, probes)
-    classes: dict[str, type[LolModel]] = {
+    classes: dict[str, Callable[[Signature, ModelConfig], LolModel]] = {
         "gl-net": GlNet, "gl-net-norms": GlNet, "mlp": FactorMlp, "linear": FactorMlp,
         "mlp-o-align": AlignedMlp, "mlp-svd": SpectrumMlp, "mlp-dense": DenseMlp,
         "transformer": PairTransformer, "gl-net-shared": SharedGlNet, "w2t": W2t,

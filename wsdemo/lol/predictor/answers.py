@@ -153,7 +153,8 @@ def module_evidence(predictor: Predictor, pairs: Pairs, label: str) -> list[floa
     """
     models, i = predictor.task_of(label)
     out = models.outputs(Pairs.join([pairs, weakened(pairs)]))
-    out = out.sigmoid() if models.task.kind == "binary" else out / models.std
+    probabilities = models.probabilities(out)
+    out = out / models.std if probabilities is None else probabilities
     return [float(v) for v in out[0, i] - out[1:, i]]
 
 
@@ -175,10 +176,10 @@ def rank_curve(grounds: Grounds, label: str) -> list[float]:
 
 def _curve(predictor: Predictor, pairs: Pairs, label: str) -> list[float]:
     models, i = predictor.task_of(label)
-    column = models.outputs(pairs)[:, i]
-    if models.task.kind == "binary":
-        column = column.sigmoid()
-    elif models.task.logarithm:
+    out = models.outputs(pairs)
+    probabilities = models.probabilities(out)
+    column = (out if probabilities is None else probabilities)[:, i]
+    if probabilities is None and models.task.logarithm:
         column = column.exp2()
     return [float(v) for v in column]
 

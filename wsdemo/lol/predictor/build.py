@@ -167,7 +167,7 @@ def compare_models(
             config,
         )
         rows.append(row)
-        key = "auc" if task.kind == "binary" else "spearman_rho"
+        key = "spearman_rho" if task.kind == "regression" else "auc"
         mean = sum(row.test[key]) / seeds
         report(f"{task.name}: {name} validation {row.validation:.4f}, test {key} {mean:.3f},"
                f" {row.seconds:.0f} s")  # fmt: skip
@@ -324,6 +324,6 @@ def is_useful(models: TaskModels, collection: Collection) -> bool:
     validation = collection.splits["validation"].known(models.task)
     out, true = models.outputs(validation.pairs), validation.targets(models.task)
     figures = task_metrics(models.task, out, true, models.std)
-    if models.task.kind == "binary":
+    if models.task.kind != "regression":
         return figures["auc"] >= USEFUL_AUC
     return figures["spearman_rho"] >= USEFUL_RHO

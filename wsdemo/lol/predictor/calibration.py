@@ -11,10 +11,12 @@ from wsdemo.lol.data.collection import Collection
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.predictor.metrics import (
     binary_metrics,
+    confidence,
     conformal_quantile,
     expected_calibration_error,
     fewest_residuals,
     label_aucs,
+    nominal_metrics,
     regression_metrics,
     reliability,
 )
@@ -35,6 +37,8 @@ def task_metrics(task: Task, out: Tensor, true: Tensor, std: Tensor) -> dict[str
             few = binary_metrics(out[:, columns], true[:, columns])
             figures |= {f"headline_{k}": v for k, v in few.items()}
         return figures
+    if task.kind == "nominal":
+        return nominal_metrics(out, true)
     rows = regression_rows(out, true, std)
     return {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
 
@@ -70,6 +74,29 @@ def platt_scaling(logits: Tensor, true: Tensor) -> tuple[float, float]:
     return min(max(math.exp(-log_slope), 0.1), 10.0), shift
 
 
+def temperature_scaling(logits: Tensor, true: Tensor) -> float:
+    """T > 0 for which softmax(logits / T) says held-out classes best (Guo et al. 2017).
+
+    Args:
+        logits: (n, k) of LoRAs that the models were not trained on.
+        true: (n, k) one-hot.
+    """
+    x, place = logits.double(), true.argmax(1)
+    log_slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [log_slope], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(x * log_slope.exp(), place)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return min(max(math.exp(-float(log_slope.detach())), 0.1), 10.0)
+
+
 SHIFTED = 1 / 3
 """Share of the calibration LoRAs whose mean error shifts the values of a regression."""
 
@@ -102,6 +129,8 @@ def calibrate(ensemble: TaskModels, collection: Collection, model: str) -> None:
     }  # fmt: skip
     if task.kind == "binary":
         ensemble.temperature, ensemble.shift = platt_scaling(out, true)
+    elif task.kind == "nominal":
+        ensemble.temperature = temperature_scaling(out, true)
     else:
         chosen = shifting(len(held.names))
         measured["shift_loras"] = int(chosen.sum())
@@ -118,6 +147,10 @@ def calibrate(ensemble: TaskModels, collection: Collection, model: str) -> None:
         measured["reliability"] = [
             [round(v, 4) for v in row] for row in reliability(out.sigmoid(), true)
         ]
+    elif task.kind == "nominal":
+        sure, right = confidence(out, true)
+        measured["ece"] = expected_calibration_error(sure, right)
+        measured["reliability"] = [[round(v, 4) for v in row] for row in reliability(sure, right)]
     else:
         by_label = zip(task.labels, regression_rows(out, true, ensemble.std), strict=True)
         measured["spearman_rho_by_label"] = {k: round(v["spearman_rho"], 4) for k, v in by_label}

@@ -46,6 +46,27 @@ def binary_metrics(logits: Tensor, true: Tensor) -> dict[str, float]:
     }
 
 
+def nominal_metrics(logits: Tensor, true: Tensor) -> dict[str, float]:
+    """Of (n, k) logits and one-hot labels: accuracy, that of the commonest class, AUC, log loss.
+
+    The AUC is the mean over the classes of telling one from all others.
+    """
+    log_p, place = logits.double().log_softmax(1), true.argmax(1)
+    aucs = [a for a in label_aucs(log_p.exp(), true) if not math.isnan(a)]
+    return {
+        "accuracy": float((log_p.argmax(1) == place).double().mean()),
+        "majority": float(true.double().mean(0).max()),
+        "auc": float(np.mean(aucs)) if aucs else float("nan"),
+        "log_loss": float(-log_p.gather(1, place[:, None]).mean()),
+    }
+
+
+def confidence(logits: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, 1) the probability of the class that is named, and whether it is the true one."""
+    highest, named = logits.softmax(1).max(1, keepdim=True)
+    return highest, (named[:, 0] == true.argmax(1)).float()[:, None]
+
+
 def reliability(probabilities: Tensor, true: Tensor, bins: int = 10) -> list[list[float]]:
     """(mean probability, share of true labels, count) of the bins that are not empty.
 

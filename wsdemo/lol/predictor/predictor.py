@@ -13,7 +13,7 @@ from wsdemo.errors import WsdemoError
 from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature, by_family_name, sides
 from wsdemo.lol.data.probes import Probes
-from wsdemo.lol.data.tasks import Task
+from wsdemo.lol.data.tasks import Task, class_label
 from wsdemo.lol.models.networks import LolModel
 from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.models.probes import PROBED
@@ -64,7 +64,10 @@ class Prediction:
                 "held_out": self.held_out}  # fmt: skip
         if self.interval is not None:
             return {**base, "interval": [round(v, 5) for v in self.interval]}
-        return {**base, "probability": round(self.probability or 0.0, 5)}
+        found = {**base, "probability": round(self.probability or 0.0, 5)}
+        if self.name.startswith(start := class_label(self.task, "")):
+            found["class"] = self.name.removeprefix(start)
+        return found
 
 
 @dataclass
@@ -103,22 +106,31 @@ class TaskModels:
         """(N, k) values (of the logarithm, where the task learns it) or calibrated logits."""
         parts = [torch.stack([m(part) for m in self.models]).mean(0) for part in pairs.chunks(256)]
         total = torch.cat(parts)
-        if self.task.kind == "binary":
+        if self.task.kind != "regression":
             return total / self.temperature + self.shift
         return total * self.std + self.mean + self.shift
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """(N, k) of such outputs; None where the labels are values."""
+        if self.task.kind == "regression":
+            return None
+        return outputs.softmax(1) if self.task.kind == "nominal" else outputs.sigmoid()
 
     @torch.no_grad()
     def baseline_outputs(self, pairs: Pairs) -> Tensor:
         """(N, k) the same of the MLP baseline, uncalibrated."""
         assert self.baseline is not None
         out: Tensor = self.baseline(pairs)
-        return out if self.task.kind == "binary" else out * self.std + self.mean
+        return out * self.std + self.mean if self.task.kind == "regression" else out
 
     def held_out(self, label: str) -> str:
         """How good predictions of a label are on the test LoRAs."""
         if self.task.kind == "binary":
             auc = self.measured.get("auc_by_label", {}).get(label)
             return f"AUC {auc:.2f}" if auc is not None and auc == auc else ""
+        if self.task.kind == "nominal":
+            accuracy = self.measured.get("accuracy")
+            return f"accuracy {accuracy:.0%}" if accuracy is not None else ""
         by_label, mean = self.measured.get("spearman_rho_by_label"), ""
         if by_label is not None:
             rho = by_label.get(label)
@@ -133,8 +145,12 @@ class TaskModels:
         return 0.5 + (value - float(self.mean[label])) / max(2 * half, 1e-9)
 
     def predictions(self, pairs: Pairs, is_baseline: bool = False) -> list[Prediction]:
-        """Of a batch of one."""
+        """Of a batch of one; of a nominal task the likeliest class alone."""
         row = (self.baseline_outputs if is_baseline else self.outputs)(pairs)[0]
+        if self.task.kind == "nominal":
+            likeliest, index = row.softmax(0).max(0)
+            name, p = self.task.labels[int(index)], float(likeliest)
+            return [Prediction(name, 1.0, None, p, "", self.task.name, self.held_out(name))]
         predictions = []
         for i, name in enumerate(self.task.labels):
             value = float(row[i])

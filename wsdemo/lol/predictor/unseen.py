@@ -12,7 +12,7 @@ from wsdemo.lol.data.collection import (
     short_name,
     split_of,
 )
-from wsdemo.lol.data.labels import check_columns, table_of
+from wsdemo.lol.data.labels import check_columns, table_of, with_classes
 from wsdemo.lol.data.pairs import by_family_name
 from wsdemo.lol.data.tasks import LabelledLoras
 from wsdemo.lol.predictor.predictor import Predictor
@@ -39,8 +39,9 @@ def load_unseen(
     Raises:
         WsdemoError: None is left, a label is missing, or they are of another family.
     """
-    table = table_of(folder, *read_labels(labels))
-    check_columns(table, [models.task for models in predictor.tasks.values()])
+    tasks = [models.task for models in predictor.tasks.values()]
+    table = with_classes(table_of(folder, *read_labels(labels)), tasks)
+    check_columns(table, tasks)
     rows = list(range(len(table.rows)))
     if any((row.get("split") or "").strip() for row in table.rows):
         check_splits(table.rows)

@@ -29,6 +29,9 @@ _NUMBERS = re.compile(r"\{(\d[\d,:-]*)\}")
 _ANY = re.compile(r"\\\{(n|m|\\\*)\\\}")
 _NUMBER = re.compile(r"(?:^|(?<=[_.]))(?:\d+|\{[nm]\})(?=[_.]|$)")
 
+MAX_SEEN = 200_000
+"""Names of modules that a table remembers."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -176,6 +179,18 @@ class Base:
 
         Diffusers' first generation leaves out the ``.0`` of output layers.
         """
+        if len(self._seen) > MAX_SEEN:
+            self._seen.clear()
+        if flat not in self._seen:
+            self._seen[flat] = self._find(flat)
+        return self._seen[flat]
+
+    @cached_property
+    def _seen(self) -> dict[str, Entry | None]:
+        """Names that were asked before: every part of a report asks for the same."""
+        return {}
+
+    def _find(self, flat: str) -> Entry | None:
         if not self.is_open:
             own = self.entries
             return own.get(flat) or (own.get(f"{flat}_0") if flat.endswith("_to_out") else None)

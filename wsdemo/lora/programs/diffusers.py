@@ -6,6 +6,7 @@ from wsdemo.lora.bases.readers import Rule, rules, version
 from wsdemo.lora.bases.recognise import encoder_of
 from wsdemo.lora.bases.spelled import spelled
 from wsdemo.lora.bases.tables import Base, all_tables, numberless
+from wsdemo.lora.keys import split_key
 from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.programs.view import WRAPPED, Loads, judged, refused, roles
 
@@ -20,11 +21,18 @@ _LAX = "FluxLoraLoaderMixin"
 """The loader that takes a file with keys that have no ``lora`` in them."""
 
 
+_OLD = {"diffusers (layers)": "layers", "diffusers (attention processors)": "processors"}
+"""Families of keys of its first generations → their form."""
+
+
 def form(module: LoraModule) -> str:
     """Which tensors a module has, as the facts name it; empty for those of no known form."""
     own = roles(module)
     alpha = " alpha" if "alpha" in own else ""
     own -= {"alpha", "magnitude"}
+    family = part.family if module.keys and (part := split_key(module.keys[0])) else ""
+    if family in _OLD:
+        return _OLD[family] + alpha
     for pair, name in (({"A", "B"}, "A B"), ({"down", "up"}, "down up")):
         if own == pair:
             return name + alpha
@@ -37,14 +45,17 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
     if base is None:
         return Loads(None, (), None, "the base is not known, so its names are not", version())
     own = rules(base)
-    lost, present = [], set()
+    if not own:
+        return refused(lora, "it has no loader for this base", version())
+    lost: list[LoraModule] = []
+    present: set[str] = set()
     for module in lora.modules:
         name = spelled(module.name)
         if not name.part.startswith("model"):
             if not _reads_encoder(module, base):
                 lost.append(module)
             continue
-        kinds = _kinds(module, base)
+        kinds = set(map(numberless, _pieces(module, base)))
         rule = _rule(module, base, own)
         if rule is None:
             lost.append(module)
@@ -54,7 +65,7 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
         if kinds & rule.lost:
             lost.append(module)
         if rule.is_whole:
-            present |= {p.module for p in base.find(name.flat).pieces}  # type: ignore[union-attr]
+            present |= _pieces(module, base)
     part = _partial(base, present)
     if part:
         return refused(lora, f"it refuses a file without {part}, which has that block", version())
@@ -65,9 +76,10 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
     return judged(lora, lost, _dropped(lora, odd), lambda m: _strength(lora, m), version())
 
 
-def _kinds(module: LoraModule, base: Base) -> set[str]:
+def _pieces(module: LoraModule, base: Base) -> set[str]:
+    """The canonical modules that one of the file stands for."""
     entry = base.find(spelled(module.name).flat)
-    return {numberless(p.module) for p in entry.pieces} if entry else set()
+    return {p.module for p in entry.pieces} if entry else set()
 
 
 def _rule(module: LoraModule, base: Base, own: Sequence[Rule]) -> Rule | None:

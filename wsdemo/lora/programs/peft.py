@@ -1,10 +1,9 @@
 """PEFT and what reads its adapters: by adapter_config.json, which comes first."""
 
 import re
-from collections.abc import Sequence
 
 from wsdemo.lora.bases.spelled import spelled
-from wsdemo.lora.bases.tables import Base
+from wsdemo.lora.bases.tables import Base, flattened, numberless
 from wsdemo.lora.modules import KeptTensor, Lora, LoraModule
 from wsdemo.lora.programs.view import Loads, is_wrapped, judged, refused, roles
 from wsdemo.lora.settings import Settings
@@ -111,14 +110,13 @@ def in_vllm(lora: Lora) -> Loads:
     version = "PEFT adapters, as its documentation has them"
     if not has_config(lora):
         return refused(lora, NO_CONFIG, version)
-    return judged(lora, _unlike_plain(lora.modules), (), lambda m: 1.0, version)
+    lost = [m for m in lora.modules if not _is_plain(m)]
+    return judged(lora, lost, (), lambda m: 1.0, version)
 
 
-def _unlike_plain(modules: Sequence[LoraModule]) -> list[LoraModule]:
-    return [
-        m for m in modules
-        if m.magnitude is not None or not is_wrapped(m) or (m.keys and not {"A", "B"} <= roles(m))
-    ]  # fmt: skip
+def _is_plain(module: LoraModule) -> bool:
+    is_pair = not module.keys or {"A", "B"} <= roles(module)
+    return is_pair and is_wrapped(module) and module.magnitude is None
 
 
 def in_llama_cpp(lora: Lora, base: Base) -> Loads:
@@ -127,25 +125,23 @@ def in_llama_cpp(lora: Lora, base: Base) -> Loads:
     is_gguf = "llama.cpp" in lora.family
     if not is_gguf and not has_config(lora):
         return refused(lora, NO_CONFIG, version)
-    names = base.namings.get("gguf", {})
-    known = {p.module for pieces in names.values() for p in pieces}
+    known = {
+        numberless(flattened(p.module))
+        for pieces in base.namings.get("gguf", {}).values()
+        for p in pieces
+    }
     lost = []
     for module in lora.modules:
         entry = base.find(spelled(module.name).flat)
         has_name = entry is not None and (
-            "gguf" in entry.namings if is_gguf else _stands_in(entry.pieces[0].module, known)
+            "gguf" in entry.namings
+            if is_gguf
+            else numberless(flattened(entry.pieces[0].module)) in known
         )
-        is_plain = is_gguf or module not in _unlike_plain([module])
-        if not has_name or not is_plain:
+        if not has_name or not (is_gguf or _is_plain(module)):
             lost.append(module)
     odd = [t.key for t in lora.kept if t.what != "mark"]
     if not is_gguf and (odd or (lost and len(lost) < len(lora.modules))):
         key = odd[0] if odd else lost[0].name
         return refused(lora, f"its converter stops at {key[:80]}", version)
     return judged(lora, lost, odd, lambda m: 1.0, version)
-
-
-def _stands_in(name: str, known: set[str]) -> bool:
-    """Whether a module is one of those with numbers left open."""
-    plain = re.sub(r"\.\d+(?=\.|$)", ".#", name)
-    return any(re.sub(r"\.\{[nm]\}", ".#", own) == plain for own in known)

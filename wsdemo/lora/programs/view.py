@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Any
 
@@ -44,9 +45,14 @@ class Loads:
         }
 
 
-def roles(module: LoraModule) -> set[str]:
+def roles(module: LoraModule) -> frozenset[str]:
     """Of its tensors."""
-    return {part.role for key in module.keys if (part := split_key(key))}
+    return _roles(module.keys)
+
+
+@lru_cache(100_000)
+def _roles(keys: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(part.role for key in keys if (part := split_key(key)))
 
 
 def is_wrapped(module: LoraModule) -> bool:

@@ -91,7 +91,7 @@ def _from_words(
             f" {len(words) // width:,} vertices"
         )
     values = [[float(w) for w in words[i : i + width]] for i in range(0, place, width)]
-    rows = []
+    rows: list[list[int]] = []
     while len(rows) < faces and place < len(words):
         rows.append([int(w) for w in _corners(words[place : place + 1 + int(words[place])])])
         place += 1 + len(rows[-1])

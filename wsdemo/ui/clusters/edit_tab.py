@@ -110,7 +110,7 @@ def build_edit(drawn: WeightMap, hand: Hand, opening: Mapping[str, Any]) -> gr.F
         with gr.Column(scale=2, min_width=280):
             dropped = gr.File(
                 label=f"A fitted {domain.one} (.safetensors); default: a held-out one",
-                file_types=[".safetensors"], height=150, elem_id="edit-drop",
+                file_types=[".safetensors"], height=170, elem_id="edit-drop",
             )  # fmt: skip
             held = drawn.is_held_out.nonzero().flatten()
             number = gr.Slider(

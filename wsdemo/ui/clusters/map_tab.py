@@ -69,16 +69,16 @@ def _controls(parts: Parts, at_first: str, domain: Domain) -> None:
         )
         parts["representation"] = gr.Dropdown(
             representations(at_first), value=OWN, label="Weights", elem_id="map-weights",
-            min_width=130,
+            min_width=160,
         )  # fmt: skip
         parts["kind"] = gr.Radio(
             ["t-SNE", "PCA"], value="t-SNE", label="Flattened by", min_width=150
         )
         parts["colour"] = gr.Dropdown(
             colours, value=usual, label="Colour", visible=not labels.are_exclusive,
-            elem_id="map-colour", min_width=130,
+            elem_id="map-colour", min_width=160,
         )  # fmt: skip
-        parts["pictures"] = gr.Checkbox(False, label="Show pictures", min_width=130)
+    parts["pictures"] = gr.Checkbox(False, label="Show pictures on the map")
 
 
 def _point(parts: Parts, opening: Mapping[str, Any], hand: Hand, at_first: str) -> None:
@@ -97,18 +97,19 @@ def _point(parts: Parts, opening: Mapping[str, Any], hand: Hand, at_first: str) 
     parts["to_here"] = gr.Button(
         "Walk to here", size="sm", variant="primary", visible=False, elem_id="map-to-here"
     )
+    gr.Markdown("Nearest by weights; select one to go there:")
     parts["near"] = gr.Gallery(
-        opening.get("near"), label="Nearest by weights: select one to go there", columns=4,
+        opening.get("near"), label="Nearest by weights", show_label=False, columns=4,
         height=230, elem_id="map-near", object_fit="contain", allow_preview=False, buttons=[],
     )  # fmt: skip
 
 
 def _walk(parts: Parts, opening: Mapping[str, Any], hand: Hand, at_first: str) -> None:
     """The walk, a place on it, and what is measured on the way."""
-    gr.Markdown("## Walk through weight space")
+    gr.Markdown("## Walk through weight space\nAlong the straight line from one to the other:")
     parts["path"] = gr.Gallery(
-        opening.get("path"), label="Along the straight line from one to the other", columns=STEPS,
-        height=190, elem_id="map-walk", object_fit="contain", allow_preview=False, buttons=[],
+        opening.get("path"), label="The walk", show_label=False, columns=STEPS,
+        height=160, elem_id="map-walk", object_fit="contain", allow_preview=False, buttons=[],
     )  # fmt: skip
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
@@ -139,7 +140,7 @@ def _bring(parts: Parts, domain: Domain) -> None:
         )
         parts["dropped"] = gr.File(
             label="An instance (.safetensors), from Fit or Sample", file_types=[".safetensors"],
-            height=150, elem_id="map-drop",
+            height=170, elem_id="map-drop",
         )  # fmt: skip
 
 

@@ -134,6 +134,7 @@ def build(domain: Domain, hand: Hand, opening: Mapping[str, Any]) -> Closely:
                 nearest = gr.Image(
                     opening.get("nearest"), label=f"Nearest training {domain.one}", buttons=[],
                     elem_id="nearest", format="png", interactive=False, height=170,
+                    show_label=False,  # it would lie on the face; the words beside it name it
                 )  # fmt: skip
                 beside = gr.Button("Show it instead", size="sm")
         with gr.Accordion("Resolution and files", open=False):

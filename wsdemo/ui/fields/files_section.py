@@ -77,12 +77,12 @@ def build(family: Sequence[Domain], last: gr.State, hand: Hand) -> gr.File:
             viewer = options.shown_component(domain, "Decoded", 360, elem_id="decoded")
             detail = options.controls(domain.detail)
             dropped = gr.File(
-                label="Instance (.safetensors)", file_types=[".safetensors"], height=150,
+                label="Instance (.safetensors)", file_types=[".safetensors"], height=170,
                 elem_id=f"{domain.one}-instance" if domain.viewer else "instance",
             )  # fmt: skip
             without = ("large",) if can_edit else ("large", "edit")
             hand.row(dropped, without)
-            facts = gr.Markdown()
+            facts = gr.Markdown(elem_classes="wd-facts")
             files = options.files_component(domain)
         with gr.Column():
             a, b, share, mixed, measure, path = _walk_parts(domain, dropped, last)
@@ -136,8 +136,8 @@ def _walk_parts(domain: Domain, dropped: gr.File, last: gr.State) -> tuple[Any, 
     """Lays out the walk: both ends, the share, what is there, and what is measured on the way."""
     gr.Markdown(f"## Walk from one {domain.one} to another, through weight space")
     with gr.Row():
-        a = gr.File(label="From (.safetensors)", file_types=[".safetensors"], height=150)
-        b = gr.File(label="To (.safetensors)", file_types=[".safetensors"], height=150)
+        a = gr.File(label="From (.safetensors)", file_types=[".safetensors"], height=170)
+        b = gr.File(label="To (.safetensors)", file_types=[".safetensors"], height=170)
     with gr.Row():
         use_a = gr.Button("From the opened one, or my fit", size="sm")
         use_b = gr.Button("To the opened one, or my fit", size="sm")

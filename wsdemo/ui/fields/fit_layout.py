@@ -34,10 +34,10 @@ def inputs(
     path, examples = _original(domain, str(EXAMPLES / opening["example"]) if opening else None)
     with gr.Row(visible=bool(opening)) as framing:  # once there is something to frame
         seen = gr.Image(
-            opening.get("seen"), label="What the field will see", interactive=False, height=170,
-            format="png", elem_id="crop", buttons=[], min_width=160,
+            opening.get("seen"), label="Seen by the field", interactive=False, height=190,
+            format="png", elem_id="crop", buttons=[], min_width=150, scale=2,
         )  # fmt: skip
-        with gr.Column(min_width=150):
+        with gr.Column(min_width=180, scale=3):
             framed = options.controls(domain.page_framing)
             report = gr.Markdown(opening.get("report", ""))
     path.change(
@@ -77,7 +77,7 @@ def _original(domain: Domain, example: str | None) -> tuple[Any, Any]:
         gr.Markdown(f"A {domain.original} ({kinds}), with the files that belong to it.")
         path = files_input(
             value=None if example is None else [example], label=f"Your {domain.original}",
-            height=150, elem_id=domain.original,
+            height=170, elem_id=domain.original,
         )  # fmt: skip
     shipped = sorted(p for p in EXAMPLES.iterdir() if p.suffix in domain.reads)
     if not shipped:
@@ -117,7 +117,7 @@ def results(domain: Domain, parts: dict[str, Any], opening: Mapping[str, Any], h
     )  # fmt: skip
     with gr.Row():
         with gr.Column(min_width=240):
-            parts["facts"] = gr.Markdown(opening.get("facts", ""))
+            parts["facts"] = gr.Markdown(opening.get("facts", ""), elem_classes="wd-facts")
             parts["canonical"] = gr.DownloadButton(
                 "Download canonical factors", value=opening.get("canonical"), size="sm"
             )

@@ -123,7 +123,7 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
     opening = kept(f"sample-{domain.many}")
     shipped = domain.name, examples_of(domain)[0].numpy(), domain.temperature
     tiles = opening["tiles"] if opening else examples(domain)[1]
-    drawn, chosen = gr.State(shipped), gr.State(0 if opening else None)
+    drawn, chosen = gr.State(shipped), gr.State(opening.get("index"))
     gr.Markdown(domain.intro_sample)
     with gr.Row(equal_height=False):
         if domain.viewer:  # a shape to turn around comes first, the tiles after it
@@ -133,9 +133,10 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
             with gr.Row():
                 go = gr.Button(f"Draw {domain.many}", variant="primary", min_width=120)
                 stop = gr.Button("Stop", min_width=80)
-            controls = _controls(family)
         if not domain.viewer:
             close = closely.build(domain, hand, opening)
+    with gr.Row(equal_height=False):
+        controls = _controls(family)
 
     @guarded_stream
     def draw_one(values: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
@@ -191,7 +192,7 @@ def _tiles(domain: Domain, pictures: list[Any]) -> tuple[gr.Gallery, gr.Markdown
         elem_classes="wd-turning" if domain.turntable else "",
         object_fit="cover",
         columns=4,
-        height=340,
+        height=290,
         format="png",
         allow_preview=False,
         interactive=False,
@@ -205,23 +206,24 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     """What may be chosen before drawing, by name, in the order of the endpoint's parameters."""
     domain, made = family[0], dict[str, Any]()
     labels, known = domain.labels, diffusion_of(domain).attribute_names
-    if len(family) > 1:
-        titles = [d.title for d in family]
-        made["family"] = gr.Radio(titles, value=titles[0], label="Model")
-    if labels.are_exclusive:
-        made[labels.one] = gr.Dropdown([ANY, *known], value=ANY, label=labels.one.capitalize())
-    made["count"] = gr.Slider(
-        1, min(domain.most, 16), value=8, step=1, label=domain.many.capitalize()
-    )
-    with gr.Row():
+    wishes = dict[str, Any]()
+    with gr.Column(min_width=240):
+        if len(family) > 1:
+            titles = [d.title for d in family]
+            made["family"] = gr.Radio(titles, value=titles[0], label="Model")
+        if labels.are_exclusive:
+            made[labels.one] = gr.Dropdown([ANY, *known], value=ANY, label=labels.one.capitalize())
+        else:
+            choices = [(labels.words.get(n, n), n) for n in known]
+            for name, label in (("wanted", "With"), ("unwanted", "Without")):
+                wishes[name] = gr.Dropdown(choices, multiselect=True, label=label, value=[])
+    with gr.Column(min_width=240):
+        made["count"] = gr.Slider(
+            1, min(domain.most, 16), value=8, step=1, label=domain.many.capitalize()
+        )
         made["seed"] = gr.Number(7, label="Seed", precision=0, minimum=0, maximum=MAX_SEED)
         dice = gr.Button("New seed", size="sm")
-    wishes = dict[str, Any]()
-    if not labels.are_exclusive:
-        choices = [(labels.words.get(n, n), n) for n in known]
-        for name, label in (("wanted", "With"), ("unwanted", "Without")):
-            wishes[name] = gr.Dropdown(choices, multiselect=True, label=label, value=[])
-    with gr.Accordion("Sampler", open=False):
+    with gr.Column(min_width=240), gr.Accordion("Sampler", open=False):
         made["steps"] = gr.Slider(5, 100, value=30, step=1, label="Denoising steps (DDIM)")
         made["guidance"] = gr.Slider(
             0, 6, value=2, step=0.25, label="Guidance", info="Strength of the wishes above"

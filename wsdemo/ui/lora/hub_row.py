@@ -170,7 +170,8 @@ def follow(link: str | None, login: gr.OAuthToken | None = None) -> Iterator[tup
     Yields:
         The reference, what ``look`` gives, the file and its configuration.
     """
-    if not link:
+    if not link:  # a stream that says nothing would empty what it writes to
+        yield tuple([gr.skip()] * 7)
         return
     stay = [gr.skip()] * 3
     yield link, None, gr.skip(), f"Asking the Hub for {text_of(link)}.", *stay

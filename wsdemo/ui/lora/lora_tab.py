@@ -31,9 +31,9 @@ def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.File]:
     with gr.Row():
         with gr.Column(min_width=300):
             file = gr.File(
-                example_file(opening.get("example")),
+                opening.get("file"),
                 label="LoRA (.safetensors, .npz, .gguf)",
-                height=150,
+                height=170,
                 elem_id="lora",
                 file_types=[".safetensors", ".npz", ".gguf"],
             )

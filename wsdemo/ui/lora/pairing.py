@@ -70,8 +70,8 @@ def combine(
 def build() -> None:
     """Lays out the sub-tab."""
     with gr.Row():
-        first = gr.File(label="First", file_types=[".safetensors"], height=150)
-        second = gr.File(label="Second", file_types=[".safetensors"], height=150)
+        first = gr.File(label="First", file_types=[".safetensors"], height=170)
+        second = gr.File(label="Second", file_types=[".safetensors"], height=170)
     with gr.Row(visible=False) as actions:  # once both are there
         against = gr.Button("Compare")
         one = gr.Slider(-2, 2, 1, step=0.05, label="First times")

@@ -17,7 +17,7 @@ from wsdemo.domains.registry import families, mapped_names
 from wsdemo.maps.weight_map import OWN, editable_maps, weight_map
 from wsdemo.runtime import choose_threads, tune_allocator
 from wsdemo.ui.clusters import edit_tab, map_walk, points, vary_tab
-from wsdemo.ui.fields import closely, fit_tab, sample_tab
+from wsdemo.ui.fields import closely, fit_layout, fit_tab, sample_tab
 from wsdemo.ui.fields.show import files_of
 from wsdemo.ui.lora import examples, prediction, report
 from wsdemo.ui.opening.kept import FOLDER, keep
@@ -25,8 +25,8 @@ from wsdemo.ui.shared.events import download_file
 
 FITTED = {"photo": ("astronaut.png", 0), "mesh": ("airplane.glb", 0)}
 """The shipped original that is fitted, and which of the presets fits it."""
-SAMPLE = {"faces": 0, "shapes": 0}
-"""Which of the shipped samples is shown large."""
+SAMPLE = (3, 2)
+"""Which of the shipped samples is shown large, in the order of the families."""
 SEED = 1
 POINT, WALK = 5, (2, 11)
 """Among a map's held-out points: the one that is chosen, and the ends of the walk."""
@@ -34,16 +34,20 @@ POINT, WALK = 5, (2, 11)
 
 def record_sample(part: str) -> dict[str, Any]:
     """The gallery, and one of it shown large with its mesh as GLB alone, as others are large."""
-    (family,) = [f for f in families() if f[0].many == part]
+    ((family, index),) = [
+        pair for pair in zip(families(), SAMPLE, strict=True) if pair[0][0].many == part
+    ]
     drawn, pictures = sample_tab.examples(family[0])
-    first = {option.name: option.first for option in family[0].detail}
-    shown, around, near, words, file, files = closely.inspect(family, drawn, SAMPLE[part], first)
+    first = {option.name: option.first for option in family[0].detail} | dict(family[0].quick)
+    shown, around, near, words, file, files = closely.inspect(family, drawn, index, first)
     domain, weights, heat = family[0], drawn[1], drawn[2]
     if domain.turntable is not None:
+        words += f"\n\nIn less detail here, so that it opens fast: select a {domain.one}."
         instances = sample_tab.drawn_instances(domain, torch.from_numpy(weights), heat)
         pictures = [sample_tab.thumbnail(domain, one) for one in previews(instances)]
     return {
-        "tiles": pictures, "shown": _path(shown), "around": around, "nearest": near,
+        "tiles": pictures, "index": index, "shown": _path(shown), "around": around,
+        "nearest": near,
         "words": words, "file": Path(file),
         "files": [Path(f) for f in files if domain.viewer and f.endswith(domain.viewer)],
     }  # fmt: skip
@@ -53,7 +57,7 @@ def record_fit(part: str) -> dict[str, Any]:
     """A fit to its end."""
     (family,) = [f for f in families() if f[0].original == part]
     domain, (name, preset) = family[0], FITTED[part]
-    path = fit_tab.EXAMPLES / name
+    path = fit_layout.EXAMPLES / name
     framing = {option.name: option.first for option in domain.page_framing}
     detail = {option.name: option.first for option in domain.detail if option.is_of_fits}
     chosen = list(domain.presets)[preset]
@@ -100,7 +104,7 @@ def record_variations() -> dict[str, Any]:
     index = int(drawn.is_held_out.nonzero().flatten()[POINT])
     _, picture, _, file = points.show_point(drawn.name, index)
     gallery, _, files = vary_tab.variations(file, 0.5, SEED)
-    tiles = [Image.open(one["image"]["path"]) for one in gallery.value]
+    tiles = [Image.open(picture["path"]) for picture, *_ in (t.values() for t in gallery.value)]
     return {
         "source": Path(file), "of": picture, "tiles": tiles, "files": [Path(f) for f in files],
         "chosen": Path(files[0]), "told": "Select one to take it along; variation 1 is chosen.",
@@ -128,7 +132,7 @@ def record_lora() -> dict[str, Any]:
     card, words, network, _, csv, facts = report.inspect(path, None)
     verdict, true, label, evidence, doses, _, index, _ = prediction.predict(path, None, ())
     return {
-        "example": example[1], "card": card, "words": words,
+        "example": example[1], "file": Path(path), "card": card, "words": words,
         "network": network, "rows": report.table(report.reading_of(path))[report.MEASURED],
         "csv": Path(csv), "json": Path(facts), "verdict": verdict, "true": true,
         "labels": label.choices, "label": label.value, "evidence": evidence, "doses": doses,
@@ -146,7 +150,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"fit-{f[0].original}": (lambda f=f: record_fit(f[0].original)) for f in families()},
     "map": record_map,
     "variations": record_variations,
-    "edit-faces": lambda: record_edit("faces"),
+    f"edit-{families()[0][0].name}": lambda: record_edit(families()[0][0].name),
     "symmetry": record_symmetry,
     "lora": record_lora,
 }

@@ -26,10 +26,10 @@ def curve_svg(xs: Sequence[float], ys: Sequence[float], title: str) -> str:
     return (
         f'<svg viewBox="0 0 300 120" width="100%" style="max-width:420px" role="img"'
         f' aria-label="{html.escape(title)}. {words}">'
-        f'<text x="30" y="10" font-size="10" fill="#111827">{html.escape(title)}</text>'
+        f'<text x="30" y="10" font-size="10" fill="currentColor">{html.escape(title)}</text>'
         f'<polyline points="{line}" fill="none" stroke="{ACCENT}" stroke-width="2"/>{dots}'
-        f'<text x="2" y="94" font-size="9" fill="#374151">{low:.3g}</text>'
-        f'<text x="2" y="20" font-size="9" fill="#374151">{high:.3g}</text>'
-        f'<text x="30" y="112" font-size="9" fill="#374151">{x0:g}</text>'
-        f'<text x="270" y="112" font-size="9" fill="#374151">{x1:g}</text></svg>'
+        f'<text x="2" y="94" font-size="9" fill="currentColor">{low:.3g}</text>'
+        f'<text x="2" y="20" font-size="9" fill="currentColor">{high:.3g}</text>'
+        f'<text x="30" y="112" font-size="9" fill="currentColor">{x0:g}</text>'
+        f'<text x="270" y="112" font-size="9" fill="currentColor">{x1:g}</text></svg>'
     )

@@ -23,7 +23,7 @@ ACTIONS = {
     "place": "Place on the map",
     "read": "Read by GL-net",
 }
-DOWNLOAD = "Download its weights (.safetensors)"
+DOWNLOAD = "Download its weights"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,12 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
   width: 100%; height: 100%; object-fit: contain;
 }
 .status { min-height: 1.6em; }
+/* A label stands above the icon of an upload, not on it. */
+button[aria-dropeffect] { padding-top: 30px !important; }
+.wd-facts table { width: 100%; border-collapse: collapse; border: none !important; }
+.wd-facts thead { display: none; }
+.wd-facts td { border: none !important; padding: 4px 8px !important; word-break: normal !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; }
 .wd-actions { gap: 6px !important; }
 .wd-actions button, .wd-actions a { flex: 1 1 auto !important; }
 /* A strip of views is one view until it is pointed at, then it turns. */
@@ -78,7 +84,9 @@ button.primary, button.secondary, [data-testid="block-info"] { font-weight: 600 
 .wd-groups li { overflow-wrap: anywhere; }
 .wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
 @media (max-width: 600px) {
-  #faces .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
+  .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
+  #faces .grid-container, #varied .grid-container {
+    grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
 }
 """
 
