@@ -23,14 +23,12 @@ from wsdemo.lol.predictor.answers import (
     weakened,
     weakened_outside,
 )
+from wsdemo.lol.predictor.envelope import Envelope, measured_features, spectrum_features
 from wsdemo.lol.predictor.predictor import (
-    Envelope,
     Predictor,
     TaskModels,
     always_adapted,
-    measured_features,
     odd_ranks,
-    spectrum_features,
 )
 from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.merging import merge

@@ -13,7 +13,7 @@ from wsdemo.lol.models.networks import build_model
 from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.models.probes import PROBED, texts_of
 from wsdemo.lol.predictor.answers import weakened
-from wsdemo.lol.predictor.predictor import Envelope, log_norm, spectrum_features
+from wsdemo.lol.predictor.envelope import Envelope, log_norm, spectrum_features
 
 SHAPES = {"q_proj": (12, 10), "v_proj": (6, 10), "down_proj": (10, 16)}
 LAYERS = 4

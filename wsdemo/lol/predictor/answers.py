@@ -8,7 +8,8 @@ import torch
 import yaml
 
 from wsdemo.lol.data.pairs import Pairs, pack
-from wsdemo.lol.predictor.predictor import Prediction, Predictor, log_norm, measured_features
+from wsdemo.lol.predictor.envelope import log_norm, measured_features
+from wsdemo.lol.predictor.predictor import Prediction, Predictor
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reading import Reading
 

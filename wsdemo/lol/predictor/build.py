@@ -22,7 +22,8 @@ from wsdemo.lol.models.networks import MODELS, LolModel
 from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.models.probes import PROBED, texts_of
 from wsdemo.lol.predictor.calibration import calibrate, task_metrics
-from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels, always_adapted
+from wsdemo.lol.predictor.envelope import Envelope
+from wsdemo.lol.predictor.predictor import Predictor, TaskModels, always_adapted
 from wsdemo.lol.predictor.provenance import (
     answered_badly,
     calibration_sentence,

@@ -28,7 +28,8 @@ from wsdemo.lol.data.probes import Probes
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.models.networks import build_model
 from wsdemo.lol.models.parts import ModelConfig
-from wsdemo.lol.predictor.predictor import Envelope, Predictor, TaskModels
+from wsdemo.lol.predictor.envelope import Envelope
+from wsdemo.lol.predictor.predictor import Predictor, TaskModels
 from wsdemo.safetensors_header import read_header
 
 

@@ -10,7 +10,8 @@ from wsdemo.lol.data.collection import Collection, load_collection, read_labels
 from wsdemo.lol.data.probes import load_probes
 from wsdemo.lol.data.tasks import Task
 from wsdemo.lol.predictor.calibration import regression_rows
-from wsdemo.lol.predictor.predictor import Predictor, spectrum_features
+from wsdemo.lol.predictor.envelope import spectrum_features
+from wsdemo.lol.predictor.predictor import Predictor
 from wsdemo.lol.predictor.unseen import load_unseen
 from wsdemo.train.loras.smollm2_probes import PROBES
 from wsdemo.train.loras.smollm2_texts import GENERAL, UNSEEN
