@@ -59,7 +59,8 @@ def test_what_is_read_and_what_is_lost_are_what_is_said(key, tmp_path):
     for rule in rules(base):
         spelling = Spelling("diffusers", rule.prefix, rule.naming)
         form = sorted(rule.forms)[-1]
-        own = attention(modules) if form.startswith("lokr") else modules
+        is_small = form.startswith("lokr") or form == "processors"
+        own = attention(modules) if is_small else modules
         check(base, {n: m for n, m in own.items() if numberless(n) not in rule.refused},
               spelling, form, tmp_path)  # fmt: skip
         if rule.refused:
@@ -170,7 +171,7 @@ def test_doras_magnitudes_are_dropped_and_listed(tmp_path):
     assert set(found.lost) == scales.keys()
     model = reads.build(base)
     reads.loader(base, model)(load_file(path))
-    assert reads.applied(model).keys() == modules.keys()
+    assert reads.applied(model).keys() >= modules.keys()  # a fused layer has further parts
 
 
 @pytest.mark.parametrize("key", ["sdxl", "sd35_medium", "qwen_image", "flux1"])
