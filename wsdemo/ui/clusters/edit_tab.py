@@ -109,7 +109,7 @@ def build_edit(drawn: WeightMap, hand: Hand, opening: Mapping[str, Any]) -> gr.F
             file = hand.row(value=opening.get("file"), label="Download the edited instance")
         with gr.Column(scale=2, min_width=280):
             dropped = gr.File(
-                label=f"A fitted {domain.one} (.safetensors); default: a held-out one",
+                label=f"A {domain.one} (.safetensors)",
                 file_types=[".safetensors"], height=170, elem_id="edit-drop",
             )  # fmt: skip
             held = drawn.is_held_out.nonzero().flatten()
