@@ -122,7 +122,7 @@ def given(value, folder):
 def test_every_example_of_the_document_answers(served, info, files):
     from gradio_client import Client
 
-    client = Client(served, verbose=False)
+    client = Client(served, verbose=False, httpx_kwargs={"timeout": 120})
     for name, endpoint in info.items():
         example = example_of(name.lstrip("/"), endpoint["parameters"])
         answer = client.predict(**{k: given(v, files) for k, v in example.items()}, api_name=name)

@@ -61,6 +61,8 @@ TAKES = {
     "is_debiased": "Whether the other attributes are held fixed",
     "config": "adapter_config.json of a PEFT LoRA, which holds its scale; else leave it out",
     "name": "Which map",
+    "colour": "Label that the map is coloured by",
+    "has_pictures": "Whether the map shows pictures",
     "kind": "How the map was flattened",
     "representation": "Weights of which representation",
     "index": "Number of a held-out instance, used where no file is given",
