@@ -12,6 +12,7 @@ import argparse
 import inspect
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ ENDINGS = {
 _DEPTHS = ("num_layers", "num_single_layers", "num_visual_blocks", "num_text_blocks",
            "num_refiner_layers", "n_layers", "n_refiner_layers", "num_mmdit_layers",
            "num_single_dit_layers")  # fmt: skip
+
+_BLOCK = re.compile(r"(?<=\.)\d+(?=\.)")
+"""The number of a block, or of a part that has parts."""
 
 
 def _weightless(model: nn.Module) -> nn.Module:
@@ -95,7 +99,7 @@ def one_a_kind(base: Base, model: nn.Module, seed: int = 0) -> dict[str, LoraMod
     names: dict[str, str] = {}
     for name in base.shapes:
         if name in there:
-            names.setdefault(numberless(name), name)
+            names.setdefault(_BLOCK.sub("#", name), name)
     found = {}
     for name in names.values():
         shape = base.shapes[name]
@@ -250,7 +254,7 @@ def tried(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, for
 
 def smaller(modules: Mapping[str, LoraModule]) -> Iterable[dict[str, LoraModule]]:
     """Fewer and fewer kinds of modules: those in blocks, without modulations, attention alone."""
-    inside = {n: m for n, m in modules.items() if numberless(n) != n}
+    inside = {n: m for n, m in modules.items() if _BLOCK.search(n)}
     yield inside
     yield {n: m for n, m in inside.items() if "norm" not in n and "mod" not in n}
     yield {n: m for n, m in inside.items() if "attn" in n or "attention" in n}
@@ -301,7 +305,7 @@ def rule(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, form
     less = dict(list(kept.items())[:-1])
     is_whole = len(less) > 1 and bool(tried(base, less, spelling, form).error)
     texts = {"lost": found.lost, "wrong": found.wrong, "refused": refused}
-    return {k: sorted(map(numberless, v)) for k, v in texts.items() if v} | (
+    return {k: sorted(set(map(numberless, v))) for k, v in texts.items() if v} | (
         {"whole": True} if is_whole else {}
     )
 

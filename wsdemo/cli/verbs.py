@@ -16,6 +16,7 @@ from wsdemo.limits import (
     MAX_FIT_SECONDS,
     MAX_FIT_STEPS,
     MAX_GUIDANCE,
+    MAX_IMPORTED_FILES,
     MAX_MLP_WIDTH,
     MAX_SEED,
     MAX_TEMPERATURE,
@@ -283,7 +284,10 @@ def add_lol_verbs(verb: Any, verbs: Any, make_parser: Any, folder_for: Any) -> s
     )  # fmt: skip
     taken.add_argument("--out", type=Path, required=True, help="folder; what is there is kept")
     taken.add_argument("--base", default="", help="of several base models, the one to take")
-    taken.add_argument("--most", type=int, default=None, help="LoRAs at the most; default: all")
+    taken.add_argument(
+        "--most", type=int, default=None,
+        help=f"LoRAs at the most, 1 to {MAX_IMPORTED_FILES:,}; default: all",
+    )  # fmt: skip
     taken.add_argument(
         "--allow-missing", action="store_true", help="do without files that cannot be fetched"
     )

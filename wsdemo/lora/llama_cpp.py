@@ -21,7 +21,9 @@ _NAMES = (".attn_q", ".attn_k")
 def straightened(
     modules: Sequence[LoraModule], metadata: Mapping[str, str]
 ) -> tuple[list[LoraModule], str]:
-    """The modules with their rows as every other program has them, and what is in doubt.
+    """The modules with their rows as every other program has them, and what is to be said of it.
+
+    Where the order cannot be known an update is exact for llama.cpp's own weights, row by row.
 
     Args:
         modules: Of a GGUF adapter.
@@ -37,7 +39,7 @@ def straightened(
     if len(heads) != 1:
         return found, (
             f"llama.cpp writes the rows of {turned[0].name} and the like in an order of its own,"
-            " and the size of this model's heads is not known"
+            " and the size of this model's heads is not known: compare it with its like alone"
         )
     head = heads.pop()
     return [_straight(m, head) if m.name.endswith(_NAMES) else m for m in found], ""

@@ -184,9 +184,10 @@ class _Told:
         self.beside = sorted([*groups.beside, *found.beside], key=lambda b: b.key)
         self.modules = [found.modules[name] for name in sorted(found.modules)]
         self.doubts = [*groups.doubts, *settings.doubts, *_config_doubts(settings, self.modules)]
+        notes = list(groups.notes)
         if container.is_gguf:
-            self.modules, doubt = straightened(self.modules, container.header.metadata)
-            self.doubts += [doubt] if doubt else []
+            self.modules, note = straightened(self.modules, container.header.metadata)
+            notes += [note] if note else []
         if not container.is_whole:
             self.doubts.append("parts of the adapter are missing")
         self.warnings = [*damaged, *container.notes, *map(_sentence, self.doubts)]
@@ -194,7 +195,7 @@ class _Told:
         self.warnings += [
             f"{name}: {found.problems[name]}; left out." for name in sorted(found.problems)
         ]
-        self.warnings += [_sentence(note) for note in groups.notes]
+        self.warnings += map(_sentence, notes)
         self.warnings += _of_modules(found, self.modules)
         self.warnings += _of_kept(self.beside)
 

@@ -286,6 +286,15 @@ def usual_rank(ranks: Sequence[int]) -> int:
     return max(sorted(set(ordered)), key=ordered.count)
 
 
+def _ending(name: str) -> str:
+    """The end of a module's name that PEFT knows it by: a number alone would mean blocks too."""
+    parts = name.split(".")
+    at = len(parts) - 1
+    while at > 0 and parts[at].isdigit():
+        at -= 1
+    return ".".join(parts[at:])
+
+
 def patterns(ranks: Mapping[str, int], is_short: bool = True) -> dict[str, Any]:
     """A configuration of PEFT for modules of these ranks, α = r.
 
@@ -294,7 +303,7 @@ def patterns(ranks: Mapping[str, int], is_short: bool = True) -> dict[str, Any]:
     """
     usual = usual_rank(list(ranks.values()))
     unusual = {f"^{name.replace('.', chr(92) + '.')}": r for name, r in ranks.items() if r != usual}
-    names = {n.split(".")[-1] for n in ranks} if is_short else set(ranks)
+    names = set(map(_ending, ranks)) if is_short else set(ranks)
     return {
         "r": usual,
         "lora_alpha": usual,

@@ -9,7 +9,7 @@ that whoever signs in, reloads or sends it comes back to the same.
 import html
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +132,22 @@ def wire(page: gr.Blocks) -> None:
     page.load(None, None, None, js=SCRIPT)
     for name, fn in drawing.items():
         asked[name].change(
-            fn.fn, fn.inputs, fn.outputs, api_visibility="private",
-            concurrency_id=fn.concurrency_id, concurrency_limit=fn.concurrency_limit,
+            _if_asked(fn.fn, len(fn.outputs)), [asked[name], *fn.inputs], fn.outputs,
+            api_visibility="private", concurrency_id=fn.concurrency_id,
+            concurrency_limit=fn.concurrency_limit,
         )  # fmt: skip
+
+
+def _if_asked(draw: Callable[..., Iterator[Any]], outputs: int) -> Callable[..., Iterator[Any]]:
+    """A handler that draws only for a link: what is on screen stays else."""
+
+    def call(asked: Any, *values: Any) -> Iterator[Any]:
+        if not asked:
+            yield tuple([gr.skip()] * outputs)
+            return
+        yield from draw(*values)
+
+    return call
 
 
 def _controls(fn: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from wsdemo.lora.modules import BaseModel, Lora, LoraModule
 from wsdemo.lora.programs.diffusers import in_diffusers
 from wsdemo.lora.reader import read_lora
 
-pytest.importorskip("diffusers")
+diffusers = pytest.importorskip("diffusers")
 peft = pytest.importorskip("peft")
 reads = pytest.importorskip("benchmarks.diffusers_reads")
 TABLES = all_tables()
@@ -55,7 +55,7 @@ def attention(modules):
 def test_what_is_read_and_what_is_lost_are_what_is_said(key, tmp_path):
     base = TABLES[key]
     modules = reads.one_a_kind(base, reads.build(base), seed=1)
-    assert rules(base), "none of its spellings is read"
+    assert rules(base) or not hasattr(reads.build(base), "load_lora_adapter")
     for rule in rules(base):
         spelling = Spelling("diffusers", rule.prefix, rule.naming)
         form = sorted(rule.forms)[-1]
@@ -120,6 +120,8 @@ def test_what_is_exported_is_applied(key, tmp_path):
         out.parent.mkdir()
         export(lora, program, out, "float32")
         model = reads.build(base)
+        if program == "diffusers" and not hasattr(model, "load_lora_adapter"):
+            continue  # its pipeline takes no LoRAs but through PEFT
         if program == "peft":
             peft.PeftModel.from_pretrained(model, out.parent, low_cpu_mem_usage=True)
             said = loads_in(known(read_lora(out), key))["peft"]
@@ -195,4 +197,7 @@ def test_every_architecture_of_the_tables_has_facts():
     assert {loader_of(TABLES[k]) for k in ALL} == {loader_of(TABLES[k]) for k in ONE_EACH}
     for key in ALL:
         assert all(isinstance(r, Rule) for r in rules(TABLES[key]))
-        assert any(r.prefix == f"{TABLES[key].component}." for r in rules(TABLES[key])), key
+        own = [r for r in rules(TABLES[key]) if r.prefix == f"{TABLES[key].component}."]
+        assert own or not hasattr(
+            getattr(diffusers, TABLES[key].source["model"]), "load_lora_adapter"
+        )

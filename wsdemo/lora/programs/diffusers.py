@@ -69,7 +69,11 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
     part = _partial(base, present)
     if part:
         return refused(lora, f"it refuses a file without {part}, which has that block", version())
-    odd = [t.key for t in lora.kept if "lora" not in t.key and "dora_scale" not in t.key]
+    odd = [
+        t.key
+        for t in lora.kept
+        if t.what != "unread" and not any(x in t.key for x in ("lora", "lokr", "dora_scale"))
+    ]
     loader = base.source.get("loader", "")
     if odd and loader and loader != _LAX and spelled(lora.modules[0].name).prefix in _OWN:
         return refused(lora, f"it refuses a file with a key such as {odd[0][:80]}", version())

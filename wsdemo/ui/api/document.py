@@ -31,7 +31,8 @@ def example_of(endpoint: str, parameters: list[dict[str, Any]]) -> dict[str, Any
     given = dict(words.example) if words else {}
     for parameter in parameters:
         name = parameter["parameter_name"]
-        if name not in given and not parameter["parameter_has_default"]:
+        is_shown_first = name == "path"  # what the page opens on is nobody's own file
+        if name not in given and (is_shown_first or not parameter["parameter_has_default"]):
             is_file = parameter["component"] in ("File", "Image")
             given[name] = File(file_name(endpoint)) if is_file else None
     return given

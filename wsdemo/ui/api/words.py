@@ -224,7 +224,7 @@ ENDPOINTS: dict[str, Words] = {
         "Writes a LoRA under the names of another program.",
         RESULT,
         {"path": LORA},
-        {"path": File("lora.safetensors"), "program": "comfyui"},
+        {"path": File("lora.safetensors"), "program": "peft"},
     ),
     "regauge_lora": Words(
         "Writes the same update from other factors (B R, R⁻¹ A), R random.",

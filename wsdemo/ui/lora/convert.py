@@ -42,7 +42,7 @@ def _size(path: str | None, lora: Lora, written: Written) -> str:
 
 
 @guarded
-def shrink(path: str | None, config: str | None, energy: float) -> tuple[Any, str]:
+def shrink(path: str | None, config: str | None = None, energy: float = 99.9) -> tuple[Any, str]:
     """The same update from fewer ranks, in the names and the precision of the file."""
     lora = reading_of(path, config).whole()
     smaller, kept = resize(lora, Size(energy / 100))
@@ -56,7 +56,9 @@ def shrink(path: str | None, config: str | None, energy: float) -> tuple[Any, st
 
 
 @guarded
-def convert(path: str | None, config: str | None, program: str) -> tuple[Any, str]:
+def convert(
+    path: str | None, config: str | None = None, program: str = PROGRAMS[0]
+) -> tuple[Any, str]:
     """The same LoRA under the names of another program."""
     lora = reading_of(path, config).whole()
     place = _place(program)
@@ -65,7 +67,7 @@ def convert(path: str | None, config: str | None, program: str) -> tuple[Any, st
 
 
 @guarded
-def turn(path: str | None, config: str | None, seed: float | None) -> tuple[Any, str]:
+def turn(path: str | None, config: str | None = None, seed: float | None = 1) -> tuple[Any, str]:
     """Re-gauges by a random R: other factors, the same update."""
     reading = reading_of(path, config)
     lora = reading.whole()

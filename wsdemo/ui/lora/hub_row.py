@@ -187,9 +187,9 @@ def follow(link: str | None, login: gr.OAuthToken | None = None) -> Iterator[tup
         yield gr.skip(), None, gr.skip(), f"**{text_of(error.title)}.** {why}", *stay
 
 
-def link_of(request: gr.Request) -> str | None:
+def link_of(request: gr.Request) -> Any:
     """The LoRA that the page's address names, if any."""
-    return dict(request.query_params).get("lora") or None
+    return dict(request.query_params).get("lora") or gr.skip()
 
 
 def build(file: gr.File, config: gr.File) -> None:

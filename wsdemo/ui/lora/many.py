@@ -21,7 +21,8 @@ from wsdemo.ui.shared.events import BATCH, READING, guarded, guarded_stream, sto
 SECONDS = 0.7
 """Between two looks at the table: what a visitor can follow."""
 INTRO = f"""Up to {MAX_BATCH} LoRAs at once, a row each: what they are, which of them hold the same,
-and which change the network alike. A file that cannot be read is a row that says why. For more,
+and which change the network alike. A file that cannot be read is a row that says why. PEFT's files
+share one adapter_config.json, dropped with them. For more,
 `python -m wsdemo library build FOLDER --out lib/` does the same on disk."""
 
 
@@ -49,7 +50,7 @@ def _finished(rows: list[Row], left_out: int = 0) -> tuple[Any, ...]:
     return (
         gr.Dataframe(table, column_widths=view.widths(table), visible=True),
         gr.DownloadButton(value=csv),
-        view.progress_html(1, 1, view.summary(rows, groups, left_out)),
+        view.progress_html(1, 1, view.summary(rows, groups, left_out)) + view.refused_html(rows),
         rows,
         groups,
         gr.Column(visible=True),
@@ -130,7 +131,7 @@ def _sources() -> tuple[gr.File, gr.Textbox, gr.Textbox, gr.Button, gr.Button, g
     with gr.Row():
         with gr.Column(min_width=280):
             files = gr.File(
-                label=f"Up to {MAX_BATCH} LoRAs; of PEFT, one adapter_config.json for all",
+                label=f"Up to {MAX_BATCH} LoRAs",
                 file_count="multiple", file_types=[".safetensors", ".npz", ".gguf", ".json"],
                 height=150, elem_id="lora-batch",
             )  # fmt: skip

@@ -18,7 +18,7 @@ from wsdemo.ui.shared.events import download_file
 
 PASSPORT = ("family", "base", "modules", "ranks", "norm", "exact", "group", "predictor", "reason")
 """Columns of the table between the file's name and the predictions."""
-WIDTHS = ["210px", "130px", "170px", "90px", "90px", "90px", "80px", "190px", "120px", "300px"]
+WIDTHS = ["190px", "105px", "140px", "90px", "80px", "85px", "75px", "140px", "110px", "300px"]
 """Of the name and of those."""
 NOT_READ = "not read"
 EVERYTHING = "all"
@@ -30,10 +30,11 @@ SENTENCES = {
     "shrunk": "Cut to lower rank from the first",
     "merge": "The first is a merge of the others",
 }
-COLOURS = ("#4f46e5", "#b45309", "#047857", "#be123c", "#0369a1", "#7e22ce", "#4d7c0f", "#475569")
+COLOURS = ("#6366f1", "#b45309", "#047857", "#e11d48", "#0284c7", "#a855f7", "#4d7c0f", "#64748b")
 """Of the bases on the map, the commonest first; each is 3 to 1 and more on white and on slate."""
 MOST_ALIKE = 20
-RADIUS = 7
+SHOWN_REFUSED = 5
+RADIUS = 9
 """Of a dot, of a map 600 wide."""
 
 
@@ -134,6 +135,18 @@ def progress_html(done: int, total: int, now: str = "") -> str:
         f"<progress class='wd-progress' max='{total}' value='{done}' aria-label='Files read'>"
         f"</progress><p role='status'>{told}</p>"
     )
+
+
+def refused_html(rows: Sequence[Row]) -> str:
+    """What was not read, and why, where a narrow table would hide it."""
+    refused = [row for row in rows if row["error"]]
+    listed = "".join(
+        f"<li>{html.escape(str(row['file']))}: {html.escape(str(row['error']))}</li>"
+        for row in refused[:SHOWN_REFUSED]
+    )
+    more = len(refused) - SHOWN_REFUSED
+    listed += f"<li>and {more} more</li>" if more > 0 else ""
+    return f"<div class='wd-groups'><p>Not read:</p><ul>{listed}</ul></div>" if listed else ""
 
 
 def groups_html(rows: Sequence[Row], groups: Sequence[Group]) -> str:

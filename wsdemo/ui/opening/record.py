@@ -25,8 +25,8 @@ from wsdemo.ui.shared.events import download_file
 
 FITTED = {"photo": ("astronaut.png", 0), "mesh": ("airplane.glb", 0)}
 """The shipped original that is fitted, and which of the presets fits it."""
-SAMPLE = {"faces": 3, "shapes": 2}
-"""Which of the shipped samples is shown large."""
+SAMPLE = (3, 2)
+"""Which of the shipped samples is shown large, in the order of the families."""
 SEED = 1
 POINT, WALK = 5, (2, 11)
 """Among a map's held-out points: the one that is chosen, and the ends of the walk."""
@@ -34,17 +34,19 @@ POINT, WALK = 5, (2, 11)
 
 def record_sample(part: str) -> dict[str, Any]:
     """The gallery, and one of it shown large with its mesh as GLB alone, as others are large."""
-    (family,) = [f for f in families() if f[0].many == part]
+    ((family, index),) = [
+        pair for pair in zip(families(), SAMPLE, strict=True) if pair[0][0].many == part
+    ]
     drawn, pictures = sample_tab.examples(family[0])
     first = {option.name: option.first for option in family[0].detail} | dict(family[0].quick)
-    shown, around, near, words, file, files = closely.inspect(family, drawn, SAMPLE[part], first)
+    shown, around, near, words, file, files = closely.inspect(family, drawn, index, first)
     domain, weights, heat = family[0], drawn[1], drawn[2]
     if domain.turntable is not None:
         words += f"\n\nIn less detail here, so that it opens fast: select a {domain.one}."
         instances = sample_tab.drawn_instances(domain, torch.from_numpy(weights), heat)
         pictures = [sample_tab.thumbnail(domain, one) for one in previews(instances)]
     return {
-        "tiles": pictures, "index": SAMPLE[part], "shown": _path(shown), "around": around,
+        "tiles": pictures, "index": index, "shown": _path(shown), "around": around,
         "nearest": near,
         "words": words, "file": Path(file),
         "files": [Path(f) for f in files if domain.viewer and f.endswith(domain.viewer)],
@@ -102,7 +104,7 @@ def record_variations() -> dict[str, Any]:
     index = int(drawn.is_held_out.nonzero().flatten()[POINT])
     _, picture, _, file = points.show_point(drawn.name, index)
     gallery, _, files = vary_tab.variations(file, 0.5, SEED)
-    tiles = [Image.open(one["image"]["path"]) for one in gallery.value]
+    tiles = [Image.open(picture["path"]) for picture, *_ in (t.values() for t in gallery.value)]
     return {
         "source": Path(file), "of": picture, "tiles": tiles, "files": [Path(f) for f in files],
         "chosen": Path(files[0]), "told": "Select one to take it along; variation 1 is chosen.",
@@ -148,7 +150,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"fit-{f[0].original}": (lambda f=f: record_fit(f[0].original)) for f in families()},
     "map": record_map,
     "variations": record_variations,
-    "edit-faces": lambda: record_edit("faces"),
+    f"edit-{families()[0][0].name}": lambda: record_edit(families()[0][0].name),
     "symmetry": record_symmetry,
     "lora": record_lora,
 }
