@@ -191,7 +191,8 @@ def test_endpoints_have_the_names_and_parameters_that_programs_use():
     known = build_blocks().get_api_info()["named_endpoints"]
     assert sorted(known) == [
         "/blend", "/blend_shapes", "/compare_loras", "/decode_instance", "/decode_shape",
-        "/edit_face", "/export_lora", "/fit_mesh", "/fit_picture", "/inspect_lora", "/merge_loras",
+        "/edit_face", "/export_lora", "/fit_mesh", "/fit_picture", "/inspect_hub_lora",
+        "/inspect_lora", "/merge_loras",
         "/place_instance", "/predict_from_hub", "/predict_lora", "/predict_many", "/regauge_lora",
         "/resize_lora", "/sample_faces", "/sample_shapes", "/walk_shapes",
     ]  # fmt: skip
