@@ -70,6 +70,7 @@ _ENDINGS: dict[str, tuple[str, str]] = {
 
 _RULES: tuple[tuple[str, str, str, str], ...] = (
     # pattern, module and role with the numbers of its groups, family; (?P<name>…) is the adapter
+    (r"^(.*):(\d+):(up|down)$", "{0}:{1}", "{2}", "cloneofsimo"),
     (r"^(.*)\.processor\.(\w+?)_lora(\d*)\.(down|up)\.weight$", "{0}.{1}{2}", "{3}",
      "diffusers (attention processors)"),
     (r"^(.*\.\w+?|\d+\.\w+?)_lora\.(down|up)\.weight$", "{0}", "{1}", "IP-Adapter-FaceID"),
@@ -99,7 +100,6 @@ _RULES: tuple[tuple[str, str, str, str], ...] = (
     (r"^(.*)\.(shira_weight|shira_indices)\.(?P<name>.+)$", "{0}", "{1}", "SHiRA"),
     (r"^(.*)\.miss_block\.(?P<name>.+)$", "{0}", "miss_block", "MiSS"),
     (r"^(.*)\.bone_block\.(?P<name>.+)$", "{0}", "miss_block", "Bone"),
-    (r"^(.*):(\d+):(up|down)$", "{0}:{1}", "{2}", "cloneofsimo"),
     (r"^w_([ab])_(\d+)$", "layer{1}", "vit_{0}", "LoRA-ViT / SAM"),
     (r"^(input|output|block\d+\.\d+)\.([AB])$", "{0}", "own_{1}", "wsdemo instance"),
     (r"^(.*)\.A$", "{0}", "mlx_a", "mlx-vlm"),

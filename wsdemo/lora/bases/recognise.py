@@ -47,16 +47,21 @@ class Recognised:
 
 
 @lru_cache(1)
-def _heads() -> tuple[tuple[Base, tuple[str, ...]], ...]:
+def _heads() -> tuple[tuple[Base, frozenset[str]], ...]:
     """Every base with how its flattened names can begin: most need not be looked at."""
 
     def head(pattern: str) -> str:
         return flattened(pattern.split("{")[0].split(".")[0])
 
     return tuple(
-        (b, tuple({head(n) for n in (*b.shapes, *(r for own in b.rules.values() for r in own))}))
+        (b, frozenset(head(n) for n in (*b.shapes, *(r for own in b.rules.values() for r in own))))
         for b in bases()
     )
+
+
+@lru_cache(1)
+def _head_lengths() -> tuple[int, ...]:
+    return tuple({len(head) for _, heads in _heads() for head in heads})
 
 
 @dataclass
@@ -73,14 +78,22 @@ def recognise(names: Sequence[str], shapes: Mapping[str, Shape]) -> Recognised:
         names: Of the modules, as the file spells them.
         shapes: Name → (out, in, kernel …) of the adapted weight.
     """
+    return _recognise(tuple(names), tuple(shapes.get(name, ()) for name in names))
+
+
+@lru_cache(4)
+def _recognise(names: tuple[str, ...], sizes: tuple[Shape, ...]) -> Recognised:
+    """Kept of the last few: one report of a LoRA asks several times."""
+    shapes = dict(zip(names, sizes, strict=True))
     parsed = [spelled(name) for name in names]
     main = [i for i, own in enumerate(parsed) if own.part.startswith("model")]
     if not main:
         return _by_encoders(names, parsed, shapes)
     wanted = _alike(parsed[i] for i in main)
     candidates = []
+    begun = {pattern[:length] for pattern in wanted for length in _head_lengths()}
     for base, heads in _heads():
-        if not any(pattern.startswith(heads) for pattern in wanted):
+        if heads.isdisjoint(begun):
             continue
         if not wanted.keys() & base.patterns.keys() or not _has_needed(base, wanted):
             continue
