@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.visitor import NEEDS_CHROMIUM, upload
 from tests.lora.files import families, rand, write
@@ -57,8 +58,7 @@ def test_a_fitted_face_is_predicted_explained_and_gauge_invariant(page, tmp_path
     maps.point_instance(found, len(found) - 1).save(path)
     page.get_by_role("tab", name="LoRA evaluator").click()
     upload(page, "lora", path)
-    page.locator("#prediction table").wait_for(timeout=30_000)
-    assert page.locator("#prediction tbody tr").count() == 40
+    expect(page.locator("#prediction tbody tr")).to_have_count(40, timeout=30_000)
     page.get_by_role("button", name="Re-gauge and predict again").click()
     page.locator("#gauge table").wait_for(timeout=30_000)
     for row in page.locator("#gauge tbody tr").all():

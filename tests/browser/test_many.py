@@ -46,7 +46,7 @@ def test_dropped_files_are_rows_groups_a_map_and_files_to_take_away(page, droppe
     assert page.locator("#many-map circle").count() == 5
     page.locator("#many-map circle").first.focus()
     assert "rank 4" in page.locator("#many-map circle").first.get_attribute("aria-label")
-    page.locator("#batch-table").get_by_text("web page").first.wait_for()
+    expect(page.locator("#batch-table")).to_contain_text("web page")
     page.locator("#many-show input").click()
     page.get_by_role("option", name="not read").click()
     expect(page.locator("#batch-table")).not_to_contain_text("again.safetensors")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.browser.visitor import wait_for_app
+from benchmarks.browsing import wait_for_app
 from wsdemo.cli.main import main
 from wsdemo.cli.space import MAX_FILE_BYTES, RECIPES, ROOT, space_files, with_thumbnail
 from wsdemo.errors import WsdemoError

@@ -30,8 +30,7 @@ def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.File]:
     """Where a LoRA comes from: a file, an example, the Hub. Returns it and its configuration."""
     with gr.Row():
         with gr.Column(min_width=300):
-            file = gr.File(
-                opening.get("file"),
+            file = gr.File(  # empty, though a report is shown: a file would leave no place to drop
                 label="LoRA (.safetensors, .npz, .gguf)",
                 height=170,
                 elem_id="lora",

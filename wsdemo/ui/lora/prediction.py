@@ -17,6 +17,7 @@ from wsdemo.lora.reading import Reading
 from wsdemo.ui.lora import prediction_html
 from wsdemo.ui.lora.examples import truth
 from wsdemo.ui.lora.readings import reading_of
+from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import READING, guarded
 
 Own = tuple[str, ...] | None
@@ -95,6 +96,7 @@ def predict(path: str | None, config: str | None = None, own: Own = ()) -> tuple
 @guarded
 def explain(path: str | None, config: str | None, own: Own, label: str | None) -> tuple[str, str]:
     """Evidence and dose curves of another label."""
+    path = path or opening_file()
     if path is None or not label:
         return "", ""
     grounds = grounds_of(reading_of(path, config), own)
@@ -107,7 +109,14 @@ def explain(path: str | None, config: str | None, own: Own, label: str | None) -
 @guarded
 def turn(path: str | None, config: str | None, own: Own, seed: float | None) -> str:
     """The prediction for the same update from other factors."""
-    return prediction_html.gauge_html(grounds_of(reading_of(path, config), own), int(seed or 0))
+    grounds = grounds_of(reading_of(path or opening_file(), config), own)
+    return prediction_html.gauge_html(grounds, int(seed or 0))
+
+
+def opening_file() -> str | None:
+    """The LoRA of the report that the tab opens on: until one is dropped, it is that one's."""
+    file = kept("lora").get("file")
+    return str(file) if file else None
 
 
 def build(
