@@ -226,7 +226,7 @@ ENDPOINTS: dict[str, Words] = {
         "Writes a LoRA under the names of another program.",
         RESULT,
         {"path": LORA},
-        {"path": File("lora.safetensors"), "program": "peft"},
+        {"path": File("lora.safetensors"), "program": "diffusers"},
     ),
     "regauge_lora": Words(
         "Writes the same update from other factors (B R, R⁻¹ A), R random.",
