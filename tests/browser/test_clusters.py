@@ -1,5 +1,7 @@
 """The map of weight space in a real browser: opened, walked, edited, re-gauged."""
 
+from playwright.sync_api import expect
+
 from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, wait_for_status
 from wsdemo.maps.weight_map import weight_map
 
@@ -42,10 +44,11 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     page.get_by_role("option", name="lora", exact=True).click()
     page.wait_for_timeout(3000)  # the canvas says nothing of what it drew
     canvas = page.locator(".wm-canvas")
+    before = page.locator("#map-said").inner_text()
     canvas.focus()
     for key in ("ArrowRight", "ArrowDown", "ArrowRight", "Enter"):
         page.keyboard.press(key)
-    page.locator("#map-near img").first.wait_for(timeout=30_000)
+    expect(page.locator("#map-said")).not_to_have_text(before, timeout=30_000)
     opened = page.locator("#map-said").inner_text().split(" ")[0]
     assert faces.covered("lora")[faces.names.index(opened)]
     page.get_by_role("button", name="How well the groups come apart").click()
