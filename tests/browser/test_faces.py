@@ -19,6 +19,11 @@ from tests.lora.files import families, write
 
 pytestmark = NEEDS_CHROMIUM
 
+PLOT_FITS = """() => {
+  const block = document.querySelector("#psnr"), plot = block && block.querySelector("svg.marks");
+  const [inner, outer] = [plot, block].map((e) => e && e.getBoundingClientRect());
+  return inner && inner.height > 0 && inner.bottom <= outer.bottom;
+}"""
 REFUSED = re.compile("Picture (unreadable|cut off)|Not a picture")
 
 
@@ -118,8 +123,7 @@ def test_all_faces_fit_on_a_narrow_screen_and_the_curve_has_its_axis(page, photo
     open_fit(page, photo)
     page.get_by_role("button", name="Fit", exact=True).click()
     wait_for_status(page, r"Done: [\d.]+ dB")
-    plot, block = (page.locator(s).bounding_box() for s in ("#psnr svg.marks", "#psnr"))
-    assert plot["y"] + plot["height"] <= block["y"] + block["height"]
+    page.wait_for_function(PLOT_FITS, timeout=15_000)
     page.set_viewport_size({"width": 390, "height": 800})
     facts = page.locator("table:visible", has_text="Representation").first.bounding_box()
     photo_and_fit = page.get_by_text("Photo · fitted").locator("visible=true").first

@@ -75,10 +75,8 @@ def _original(domain: Domain, example: str | None) -> tuple[Any, Any]:
     else:
         kinds = ", ".join(ending.removeprefix(".").upper() for ending in domain.reads)
         gr.Markdown(f"A {domain.original} ({kinds}), with the files that belong to it.")
-        path = files_input(
-            value=None if example is None else [example], label=f"Your {domain.original}",
-            height=170, elem_id=domain.original,
-        )  # fmt: skip
+        # Empty, though a fit is shown: what is dropped would join the file of an example.
+        path = files_input(label=f"Your {domain.original}", height=170, elem_id=domain.original)
     shipped = sorted(p for p in EXAMPLES.iterdir() if p.suffix in domain.reads)
     if not shipped:
         return path, None
