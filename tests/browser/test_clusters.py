@@ -27,10 +27,10 @@ def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
     assert page.locator("#map-said").inner_text() != first
     page.get_by_role("button", name="How well the groups come apart").click()
     page.locator("#map-measure").click()
-    page.get_by_text("k-means ARI").wait_for(timeout=60_000)
+    page.get_by_text("k-means ARI").wait_for(timeout=180_000)
     page.get_by_role("button", name="Variations").locator("visible=true").first.click()
     page.get_by_text("seed 2").locator("visible=true").first.wait_for(timeout=90_000)
-    page.locator("#varied img").first.wait_for(timeout=60_000)
+    page.locator("#varied img").first.wait_for(timeout=180_000)
 
 
 def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
@@ -53,7 +53,7 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     assert faces.covered("lora")[faces.names.index(opened)]
     page.get_by_role("button", name="How well the groups come apart").click()
     page.locator("#map-measure").click()
-    page.get_by_text("500 held-out instances against 2,000").wait_for(timeout=60_000)
+    page.get_by_text("500 held-out instances against 2,000").wait_for(timeout=180_000)
     page.get_by_role("button", name="Walk to …").locator("visible=true").first.click()
     page.get_by_text("The walk begins").wait_for(timeout=15_000)
     canvas.focus()
@@ -64,7 +64,7 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     page.locator("#map-walk img").first.wait_for(timeout=30_000)
     page.get_by_role("button", name="The same walk").click()
     page.locator("#map-beside").click()
-    page.locator("#map-walks img").nth(27).wait_for(timeout=60_000)
+    page.locator("#map-walks img").nth(27).wait_for(timeout=180_000)
     page.get_by_text("mlora-asym: PSNR").wait_for(timeout=15_000)
 
 
@@ -91,7 +91,7 @@ def test_the_last_fit_on_the_map_brings_its_controls_along_and_ends_a_walk(page,
     page.get_by_text("At 52% of the way").wait_for(timeout=15_000)
     page.get_by_role("button", name="How well the groups come apart").click()
     page.locator("#map-measure").click()
-    page.locator("#map-figures", has_text="Male: k-means ARI").wait_for(timeout=60_000)
+    page.locator("#map-figures", has_text="Male: k-means ARI").wait_for(timeout=180_000)
     page.get_by_text("shapes", exact=True).first.click()
     page.locator("#map-table th", has_text="category").first.wait_for(timeout=15_000)
     assert page.locator("#map-begins").inner_text() == ""

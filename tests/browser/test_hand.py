@@ -13,7 +13,7 @@ def is_open(page, *tabs):
     for tab in tabs:
         page.get_by_role("tab", name=tab, exact=True).and_(
             page.locator("[aria-selected=true]")
-        ).wait_for(timeout=60_000)
+        ).wait_for(timeout=180_000)
 
 
 def to_sample(page):
@@ -23,30 +23,30 @@ def to_sample(page):
 
 def test_a_face_of_the_gallery_goes_everywhere(page):
     page.locator("#faces button:has(img)").nth(2).click()
-    page.get_by_text("Face 3").wait_for(timeout=60_000)
+    page.get_by_text("Face 3").wait_for(timeout=180_000)
     act(page, "Show large")
     is_open(page, "Fit", "Open faces")
-    page.locator("#decoded img").locator("visible=true").wait_for(timeout=60_000)
+    page.locator("#decoded img").locator("visible=true").wait_for(timeout=180_000)
     to_sample(page)
     act(page, "Edit")
     is_open(page, "Clusters", "Edit a face")
-    page.locator("#edit-drop a, #edit-drop .file-preview").first.wait_for(timeout=60_000)
-    page.locator("#edit-said", has_text="Changed by").wait_for(timeout=60_000)
+    page.locator("#edit-drop a, #edit-drop .file-preview").first.wait_for(timeout=180_000)
+    page.locator("#edit-said", has_text="Changed by").wait_for(timeout=180_000)
     act(page, "Place on the map")  # the edited face
     is_open(page, "Map")
-    page.locator("#map-said", has_text="Edited").wait_for(timeout=60_000)
+    page.locator("#map-said", has_text="Edited").wait_for(timeout=180_000)
     to_sample(page)
     act(page, "Walk to …")
     is_open(page, "Clusters", "Map")
-    page.locator("#map-begins", has_text="The walk begins at face 3").wait_for(timeout=60_000)
+    page.locator("#map-begins", has_text="The walk begins at face 3").wait_for(timeout=180_000)
     page.locator("#map-near button:has(img)").nth(1).click()
-    page.locator("#map-said", has_text=".jpg").wait_for(timeout=60_000)
+    page.locator("#map-said", has_text=".jpg").wait_for(timeout=180_000)
     page.locator("#map-to-here").click()
     page.locator("#map-begins", has_text="The walk goes from face 3").wait_for(timeout=90_000)
     to_sample(page)
     act(page, "Read by GL-net")
     is_open(page, "LoRA evaluator", "Report")
-    page.locator("#card", has_text="mlora").wait_for(timeout=60_000)
+    page.locator("#card", has_text="mlora").wait_for(timeout=180_000)
 
 
 def test_a_shape_is_varied_and_has_no_direction_to_be_edited_along(page):
@@ -54,23 +54,23 @@ def test_a_shape_is_varied_and_has_no_direction_to_be_edited_along(page):
     assert page.get_by_role("button", name="Edit", exact=True).locator("visible=true").count() == 0
     act(page, "Variations")
     is_open(page, "Clusters", "Variations")
-    page.get_by_text("Variations of shape 1").wait_for(timeout=60_000)
+    page.get_by_text("Variations of shape 1").wait_for(timeout=180_000)
     page.get_by_text("some noise, seed").locator("visible=true").first.wait_for(timeout=120_000)
-    page.locator("#varied img").first.wait_for(timeout=60_000)
+    page.locator("#varied img").first.wait_for(timeout=180_000)
 
 
 def test_the_nearest_training_face_takes_the_place_of_a_face(page):
     act(page, "Show it instead")
-    page.get_by_text("the training face whose weights lie nearest").wait_for(timeout=60_000)
+    page.get_by_text("the training face whose weights lie nearest").wait_for(timeout=180_000)
     act(page, "Place on the map")
-    page.locator("#map-said", has_text=", placed by its").wait_for(timeout=60_000)
+    page.locator("#map-said", has_text=", placed by its").wait_for(timeout=180_000)
 
 
 def test_a_fit_that_cannot_be_edited_stays_where_it_is(page):
     page.get_by_role("tab", name="Fit", exact=True).click()
     page.get_by_label("Fine: 20 s, rank 18").check()
     act(page, "Fit")
-    page.get_by_text("s left").first.wait_for(timeout=60_000)
+    page.get_by_text("s left").first.wait_for(timeout=180_000)
     page.wait_for_timeout(1500)
     act(page, "Stop")
     page.get_by_text("Stopped after").first.wait_for(timeout=30_000)

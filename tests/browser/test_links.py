@@ -8,7 +8,7 @@ from tests.browser.visitor import NEEDS_CHROMIUM, sources
 
 pytestmark = [
     NEEDS_CHROMIUM,
-    pytest.mark.xfail(run=False, reason="links were never seen to pass in a browser yet: mend first"),
+    pytest.mark.xfail(run=False, reason="links were never seen to pass in a browser yet"),
 ]
 
 
