@@ -90,15 +90,21 @@ button[aria-dropeffect] { padding-top: 30px !important; }
 }
 """
 
-# What gradio leaves out for screen readers and keyboards: names of empty pictures and example
-# buttons, and focus for tables that scroll. And whether the viewer of shapes can draw here: where
-# it cannot, CSS shows the picture from all around in its place.
+# What gradio leaves out for screen readers and keyboards: names of pictures and example buttons,
+# focus for tables that scroll, the order of focus where a viewer of shapes changes it. And whether
+# that viewer can draw here: where it cannot, CSS shows the picture from all around in its place.
 JS = """() => {
   const name = () => {
     document.querySelectorAll(".empty[aria-label]:not([role])").forEach(
       (e) => e.setAttribute("role", "img"));
     document.querySelectorAll("button.gallery-item:not([aria-label])").forEach(
       (b, i) => b.setAttribute("aria-label", `Example ${i + 1}`));
+    document.querySelectorAll("button:not([aria-label]):has(> .image-frame)").forEach((b) => {
+      const label = b.closest(".block")?.querySelector("[data-testid=block-label]");
+      b.setAttribute("aria-label", (label && label.innerText.trim()) || "Picture");
+    });
+    document.querySelectorAll("canvas[tabindex='1']").forEach(
+      (c) => c.setAttribute("tabindex", "0"));
     document.querySelectorAll(".virtual-table-viewport:not([tabindex])").forEach(
       (t) => t.setAttribute("tabindex", "0"));
   };
@@ -106,5 +112,6 @@ JS = """() => {
   const canvas = document.createElement("canvas");
   if (!canvas.getContext("webgl2") && !canvas.getContext("webgl"))
     document.body.classList.add("wd-no-webgl");
-  new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(name).observe(document.body,
+    { childList: true, subtree: true, attributes: true, attributeFilter: ["tabindex"] });
 }"""
