@@ -53,7 +53,7 @@ def describe(instance: Instance, size: int, original_size: int | None = None) ->
     rows += [(x.label, x.form.format(m[x.key])) for x in domain.measures if x.key in m]
     if {"seconds", "steps"} <= set(m):
         rows.append(("Time of the fit", f"{m['seconds']:.1f} s, {m['steps']:.0f} steps"))
-    return "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
+    return "| What | Value |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
 
 
 def losses(instance: Instance, shown: Shown) -> str:

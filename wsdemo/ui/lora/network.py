@@ -7,7 +7,7 @@ from wsdemo.lora.geometry import Geometry, ModuleGeometry, depth_key
 
 _INDEX = re.compile(r"(?<!net)(?<!to_out)(?<!mlp)[._]\d+(?=[._])")
 """Of a block; numbers inside of a layer (``ff.net.0``, ``to_out.0``) are none."""
-INK = "49, 46, 129"
+INK = (49, 46, 129)
 OTHERS = "other"
 MOST_COLUMNS = 24
 
@@ -54,12 +54,13 @@ def _cell(module: ModuleGeometry | None, largest: float) -> str:
     if module is None:
         return "<td class='wd-none'></td>"
     share = module.frobenius / largest
-    ink = "#ffffff" if share > 0.5 else "inherit"
+    ink = "#ffffff" if share > 0.67 else "#000000"  # where both have a contrast of 4.5
+    shade = ", ".join(str(round(255 + (c - 255) * share)) for c in INK)
     told = (
         f"{module.name[:160]}: ‖ΔW‖ {module.frobenius:.4g}, rank {module.rank}, largest σ"
         f" {module.spectral:.4g}, effective rank {module.effective_rank:.3g}"
     )
     return (
-        f"<td title='{html.escape(told, quote=True)}' style='background: rgba({INK},"
-        f" {share:.2f}); color: {ink}'>{module.frobenius:.2g}</td>"
+        f"<td title='{html.escape(told, quote=True)}' style='background: rgb({shade});"
+        f" color: {ink}'>{module.frobenius:.2g}</td>"
     )

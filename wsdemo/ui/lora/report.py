@@ -130,7 +130,7 @@ def passport_text(reading: Reading) -> str:
             f"{k.removeprefix('ss_')}: {text_of(v)}" for k, v in lora.trainer.items()
         )
         rows.append(("By its trainer", settings))
-    parts = ["| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)]
+    parts = ["| What | Value |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)]
     notes = [*lora.warnings, *findings(lora, geometry)]
     if lora.base.disagreement:
         notes.insert(0, f"The sources disagree on the base: {lora.base.disagreement}.")

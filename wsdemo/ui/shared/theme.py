@@ -103,6 +103,9 @@ JS = """() => {
       const label = b.closest(".block")?.querySelector("[data-testid=block-label]");
       b.setAttribute("aria-label", (label && label.innerText.trim()) || "Picture");
     });
+    document.querySelectorAll("button img[alt]:not([alt=''])").forEach((i) => {
+      if (i.closest("button").innerText.trim() === i.alt) i.alt = "";  // its caption says it
+    });
     document.querySelectorAll("canvas[tabindex='1']").forEach(
       (c) => c.setAttribute("tabindex", "0"));
     document.querySelectorAll(".virtual-table-viewport:not([tabindex])").forEach(
