@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.train.loras.conftest import LAYERS, head_of
 from wsdemo.errors import WsdemoError
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.loras import smollm2_bench as builder
@@ -21,37 +22,10 @@ from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
-NAMES = (*SOURCES, *UNSEEN, GENERAL)
-LAYERS, VOCABULARY = 4, 60
 PLAN = Plan(
     "toy", "train", ("austen", "bbq"), 12, "all-linear", 0, 3, 6, False, 0.0, 2e-3, "linear",
     0.0, 2, 6,
 )  # fmt: skip
-
-
-@pytest.fixture
-def model() -> Any:
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=24, intermediate_size=32, num_hidden_layers=LAYERS,
-        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
-    )  # fmt: skip
-    return transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
-
-
-@pytest.fixture
-def passages() -> Passages:
-    generator = torch.Generator().manual_seed(1)
-    tokens = {
-        name: torch.randint(3 * i, 3 * i + 3, (MEASURED + 30, 8), generator=generator).int()
-        for i, name in enumerate(NAMES[:16])
-    }
-    return Passages(tokens, torch.arange(50))
-
-
-def head_of(model: Any, passages: Passages) -> torch.Tensor:
-    weight: torch.Tensor = model.lm_head.weight[passages.words]
-    return weight.clone()
 
 
 def made(model: Any, passages: Passages, folder: Path, plan: Plan = PLAN) -> dict[str, Any]:

@@ -96,15 +96,7 @@ def build_edit(drawn: WeightMap, hand: Hand, opening: Mapping[str, Any]) -> gr.F
     first, label, much, is_apart = first_choices(drawn)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
-            with gr.Row():
-                before = gr.Image(
-                    opening.get("before"), label="Before", interactive=False, height=SIDE,
-                    format="png", buttons=[], min_width=160,
-                )  # fmt: skip
-                after = gr.Image(
-                    opening.get("after"), label="After", interactive=False, height=SIDE,
-                    format="png", buttons=[], elem_id="edited", min_width=160,
-                )  # fmt: skip
+            before, after = two_pictures(opening, "Before", "After", "edited")
             words = gr.Markdown(opening.get("words", ""), elem_id="edit-said")
             file = hand.row(value=opening.get("file"), label="Download the edited instance")
         with gr.Column(scale=2, min_width=280):
@@ -133,6 +125,20 @@ def build_edit(drawn: WeightMap, hand: Hand, opening: Mapping[str, Any]) -> gr.F
     return dropped
 
 
+def two_pictures(
+    opening: Mapping[str, Any], first: str, second: str, second_id: str
+) -> tuple[gr.Image, gr.Image]:
+    """Two pictures side by side, under these labels, with what was recorded as before and after."""
+    with gr.Row():
+        return tuple(
+            gr.Image(
+                opening.get(part), label=label, interactive=False, height=SIDE, format="png",
+                buttons=[], elem_id=own_id, min_width=160,
+            )
+            for part, label, own_id in (("before", first, None), ("after", second, second_id))
+        )  # fmt: skip
+
+
 def build_symmetry(domain: Domain, opening: Mapping[str, Any]) -> None:
     """Lays out the tab of symmetries inside the current Blocks."""
     gr.Markdown(
@@ -142,15 +148,7 @@ def build_symmetry(domain: Domain, opening: Mapping[str, Any]) -> None:
     )
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
-            with gr.Row():
-                before = gr.Image(
-                    opening.get("before"), label="As fitted", interactive=False, height=SIDE,
-                    format="png", buttons=[], min_width=160,
-                )  # fmt: skip
-                after = gr.Image(
-                    opening.get("after"), label="After R", interactive=False, height=SIDE,
-                    format="png", buttons=[], min_width=160,
-                )  # fmt: skip
+            before, after = two_pictures(opening, "As fitted", "After R", "regauged")
             words = gr.Markdown(opening.get("words", ""), elem_id="symmetry-said")
         with gr.Column(scale=1, min_width=260):
             kind = gr.Radio(["mlora-asym", "mlora"], value="mlora-asym", label="Weights")
