@@ -3,13 +3,11 @@
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.visitor import NEEDS_CHROMIUM, sources
 
-pytestmark = [
-    NEEDS_CHROMIUM,
-    pytest.mark.xfail(run=False, reason="links were never seen to pass in a browser yet"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture
@@ -40,9 +38,11 @@ def status(page, text):
 
 def test_a_link_opens_the_report_of_a_lora_of_the_hub(opened):
     page = opened("?lora=acme/lora:a.safetensors")
-    page.locator("#passport").get_by_text("acme/lora").first.wait_for(timeout=90_000)
-    assert "LoRA evaluator" in selected(page)
     status(page, "Downloaded")
+    assert "LoRA evaluator" in selected(page)
+    expect(page.locator("#prediction")).to_contain_text("No prediction", timeout=60_000)
+    smollm = re.compile("smollm", re.IGNORECASE)  # what the tab opened on
+    expect(page.locator("#card")).not_to_contain_text(smollm, timeout=60_000)
     reference = page.locator("#hub-reference textarea, #hub-reference input").first
     assert reference.input_value() == "acme/lora:a.safetensors"
     page.locator("#share").click()

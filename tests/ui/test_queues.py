@@ -12,7 +12,7 @@ APART = (
     ("many.batch", "hub_row.fetched"),
     ("own_predictor.use_predictor", "prediction.predict"),
     ("hub_row.fetched", "report.inspect"),
-    ("hub_row.looked_up", "pairing.both"),
+    ("hub_row.look", "pairing.both"),
     ("fit_tab.fit_one", "fit_tab.look_at"),
     ("fit_tab.fit_one", "sample_tab.draw_one"),
     ("hub_row.follow", "report.inspect"),

@@ -17,6 +17,7 @@ import gradio as gr
 
 from wsdemo.errors import WsdemoError
 from wsdemo.ui.api.page import public
+from wsdemo.ui.shared.events import QUICK
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 DRAWING = "sample_"
@@ -128,7 +129,8 @@ def wire(page: gr.Blocks) -> None:
 
     outputs = [*rows, *asked.values(), *(c for each in controls.values() for c in each.values())]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    page.load(follow, None, outputs, queue=False, **private)
+    # By the queue: only its answers tell the browser which states have changed.
+    page.load(follow, None, outputs, **private, **QUICK)
     page.load(None, None, None, js=SCRIPT)
     for name, fn in drawing.items():
         asked[name].change(

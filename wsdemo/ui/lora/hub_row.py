@@ -81,10 +81,11 @@ def described(peek: hub.Peek) -> tuple[str, bool]:
 
 def looked_up(
     text: str | None, token: str | None, login: gr.OAuthToken | None = None
-) -> tuple[Any, ...]:
+) -> tuple[Repository, gr.Dropdown, str, bool]:
     """Resolves a reference, peeks at the file that is meant, offers a choice if it is unclear.
 
-    ``login`` is filled in by gradio from its type: the visitor's own, None without a login.
+    Returns:
+        The repository, its files, what to say, and whether the file that is meant holds a LoRA.
     """
     repository = hub.resolve(parse_reference(text or ""), given_token(token, login))
     told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
@@ -107,7 +108,7 @@ def looked_up(
     dropdown = gr.Dropdown(
         choices=choices, value=chosen.path if chosen else None, visible=len(choices) > 1
     )
-    return repository, dropdown, told, gr.Button(interactive=holds_lora)
+    return repository, dropdown, told, holds_lora
 
 
 def _candidate(repository: Repository | None, path: str | None) -> Candidate:
@@ -117,7 +118,16 @@ def _candidate(repository: Repository | None, path: str | None) -> Candidate:
     return named[0]
 
 
-look = guarded(looked_up)
+@guarded
+def look(
+    text: str | None, token: str | None, login: gr.OAuthToken | None = None
+) -> tuple[Any, ...]:
+    """The same for the page.
+
+    ``login`` is filled in by gradio from its type: the visitor's own, None without a login.
+    """
+    *shown, holds_lora = looked_up(text, token, login)
+    return *shown, gr.Button(interactive=holds_lora)
 
 
 @guarded
@@ -176,9 +186,10 @@ def follow(link: str | None, login: gr.OAuthToken | None = None) -> Iterator[tup
     stay = [gr.skip()] * 3
     yield link, None, gr.skip(), f"Asking the Hub for {text_of(link)}.", *stay
     try:
-        repository, files, told, take = looked_up(link, None, login)
+        repository, files, told, holds_lora = looked_up(link, None, login)
+        take = gr.Button(interactive=holds_lora)
         yield gr.skip(), repository, files, told, take, gr.skip(), gr.skip()
-        if repository.chosen is None or not take.interactive:
+        if not holds_lora:
             return
         for path, settings, told in fetched(repository, None, None, login):
             yield gr.skip(), gr.skip(), gr.skip(), told, gr.skip(), path, settings
