@@ -1,5 +1,7 @@
 """The map of weight space in a real browser: opened, walked, edited, re-gauged."""
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, wait_for_status
@@ -33,6 +35,19 @@ def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
     page.locator("#varied img").first.wait_for(timeout=180_000)
 
 
+def walked_to(page, *keys):
+    """The face that arrow keys and Enter open; the words of the last one go first."""
+    said = page.locator("#map-said")
+    before = re.search(r"\d{6}\.jpg", said.inner_text())
+    page.locator(".wm-canvas").focus()
+    for key in (*keys, "Enter"):
+        page.keyboard.press(key)
+    if before:
+        expect(said).not_to_contain_text(before[0], timeout=30_000)
+    expect(said).to_have_text(re.compile(r"^\s*\d{6}\.jpg"), timeout=30_000)
+    return re.search(r"\d{6}\.jpg", said.inner_text())[0]
+
+
 def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     """Only some faces were fitted as LoRA; keys and Enter stay among them."""
     faces = weight_map("faces")
@@ -40,26 +55,20 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     page.locator(".wm-canvas").wait_for()
     page.get_by_text("faces", exact=True).first.click()
     page.locator(".wm-legend", has_text="male").wait_for(timeout=15_000)
-    page.get_by_label("Weights").click()
+    page.get_by_role("combobox", name="Weights").click()
     page.get_by_role("option", name="lora", exact=True).click()
-    page.wait_for_timeout(3000)  # the canvas says nothing of what it drew
     canvas = page.locator(".wm-canvas")
-    before = page.locator("#map-said").inner_text()
-    canvas.focus()
-    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "Enter"):
-        page.keyboard.press(key)
-    expect(page.locator("#map-said")).not_to_have_text(before, timeout=30_000)
-    opened = page.locator("#map-said").inner_text().split(" ")[0]
+    expect(canvas).to_have_attribute(
+        "data-points", str(int(faces.covered("lora").sum())), timeout=15_000
+    )
+    opened = walked_to(page, "ArrowRight", "ArrowDown", "ArrowRight")
     assert faces.covered("lora")[faces.names.index(opened)]
     page.get_by_role("button", name="How well the groups come apart").click()
     page.locator("#map-measure").click()
     page.get_by_text("500 held-out instances against 2,000").wait_for(timeout=180_000)
     page.get_by_role("button", name="Walk to …").locator("visible=true").first.click()
     page.get_by_text("The walk begins").wait_for(timeout=15_000)
-    canvas.focus()
-    for key in ("ArrowLeft", "ArrowLeft", "ArrowDown", "Enter"):
-        page.keyboard.press(key)
-    page.wait_for_timeout(2000)
+    assert walked_to(page, "ArrowLeft", "ArrowLeft", "ArrowDown") != opened
     page.locator("#map-to-here").click()
     page.locator("#map-walk img").first.wait_for(timeout=30_000)
     page.get_by_role("button", name="The same walk").click()

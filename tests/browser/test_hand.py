@@ -46,7 +46,7 @@ def test_a_face_of_the_gallery_goes_everywhere(page):
     to_sample(page)
     act(page, "Read by GL-net")
     is_open(page, "LoRA evaluator", "Report")
-    page.locator("#card", has_text="mlora").wait_for(timeout=180_000)
+    page.locator("#card", has_text="wsdemo instance").wait_for(timeout=180_000)
 
 
 def test_a_shape_is_varied_and_has_no_direction_to_be_edited_along(page):
@@ -54,7 +54,8 @@ def test_a_shape_is_varied_and_has_no_direction_to_be_edited_along(page):
     assert page.get_by_role("button", name="Edit", exact=True).locator("visible=true").count() == 0
     act(page, "Variations")
     is_open(page, "Clusters", "Variations")
-    page.get_by_text("Variations of shape 1").wait_for(timeout=180_000)
+    page.get_by_text("Variations of shape 3").wait_for(timeout=180_000)  # the one recorded large
+    assert page.get_by_role("button", name="Edit", exact=True).locator("visible=true").count() == 0
     page.get_by_text("some noise, seed").locator("visible=true").first.wait_for(timeout=120_000)
     page.locator("#varied img").first.wait_for(timeout=180_000)
 

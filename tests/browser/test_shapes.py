@@ -13,6 +13,7 @@ def test_shapes_are_drawn_and_one_can_be_turned_around(page, tmp_path):
     wait_for_status(page, r"8 shapes, seed 7")
     page.locator("#shapes button:has(img)").nth(1).click()
     page.get_by_text("Nearest training shape in weight space").wait_for(timeout=180_000)
+    page.get_by_role("button", name="Resolution and files").locator("visible=true").click()
     page.locator('a[href*="shape.stl"]').first.wait_for(state="attached", timeout=30_000)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download its weights").or_(

@@ -6,25 +6,23 @@ const wide = () => canvas.clientWidth * 0.47 * zoom, high = () => canvas.clientH
 const toX = x => canvas.clientWidth / 2 + (x - cx) * wide();
 const toY = y => canvas.clientHeight / 2 - (y - cy) * high();
 const drawn = i => i >= 0 && i < data.x.length && data.x[i] !== null; // else: not fitted so
-function draw() {
+// Points lie on a layer of their own, drawn again only when they moved: 8,000 of them take a while.
+const layer = document.createElement('canvas'), below = layer.getContext('2d');
+let asked = false, onLayer = '', version = 0;
+function draw() { if (!asked) { asked = true; requestAnimationFrame(paint); } }
+function paint() {
+  asked = false;
   if (!data) return;
   const ratio = window.devicePixelRatio || 1;
-  canvas.width = canvas.clientWidth * ratio; canvas.height = canvas.clientHeight * ratio;
-  pen.scale(ratio, ratio);
-  const r = Math.max(1.6, Math.min(5, 90 / Math.sqrt(data.x.length) * Math.sqrt(zoom)));
-  for (let i = 0; i < data.x.length; i++) {
-    if (!drawn(i)) continue;
-    pen.globalAlpha = 0.75; pen.fillStyle = data.palette[data.c[i]];
-    pen.beginPath(); pen.arc(toX(data.x[i]), toY(data.y[i]), r, 0, 7); pen.fill();
-    if (data.held && i >= data.held) { pen.globalAlpha = 1; pen.strokeStyle = '#111827';
-      pen.lineWidth = 0.7; pen.stroke(); }
-  }
-  pen.globalAlpha = 1;
-  pen.globalCompositeOperation = 'multiply'; // their pale ground lets points through
-  pictures.forEach(p => { if (p.image.complete) {
-    const s = p.size * Math.min(2.5, Math.sqrt(zoom));
-    pen.drawImage(p.image, toX(p.x) - s / 2, toY(p.y) - s / 2, s, s); } });
-  pen.globalCompositeOperation = 'source-over';
+  const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
+  if (!width || !height) return;
+  if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
+  const view = [version, width, height, zoom, cx, cy].join();
+  if (view !== onLayer) { onLayer = view; paintPoints(width, height, ratio); }
+  pen.setTransform(1, 0, 0, 1, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  pen.drawImage(layer, 0, 0);
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   if (data.path && data.path.length > 1) {
     pen.strokeStyle = '#111827'; pen.lineWidth = 1.5; pen.beginPath();
     data.path.slice(0, Math.ceil(grown * data.path.length)).forEach(([x, y], k) => k ? pen.lineTo(toX(x), toY(y)) : pen.moveTo(toX(x), toY(y)));
@@ -34,6 +32,34 @@ function draw() {
     pen.beginPath(); pen.arc(toX(m.x), toY(m.y), 6, 0, 7); pen.fill();
     pen.fillText(m.label, toX(m.x) + 9, toY(m.y) + 4); });
   ring(hover, '#6366f1', 7); ring(at, '#111827', 9);
+  canvas.dataset.points = data.x.filter(x => x !== null).length; // what a test can see
+}
+function dot(colour, r, ratio, ringed) { // one point, to be stamped
+  const stamp = document.createElement('canvas'), side = Math.ceil((2 * r + 2) * ratio);
+  stamp.width = stamp.height = side;
+  const ink = stamp.getContext('2d');
+  ink.globalAlpha = 0.75; ink.fillStyle = colour;
+  ink.beginPath(); ink.arc(side / 2, side / 2, r * ratio, 0, 7); ink.fill();
+  if (ringed) { ink.globalAlpha = 1; ink.strokeStyle = '#111827'; ink.lineWidth = 0.7 * ratio; ink.stroke(); }
+  return stamp;
+}
+function paintPoints(width, height, ratio) {
+  layer.width = width; layer.height = height; // clears it
+  const r = Math.max(1.6, Math.min(5, 90 / Math.sqrt(data.x.length) * Math.sqrt(zoom)));
+  const stamps = data.palette.map(colour => [false, true].map(ringed => dot(colour, r, ratio, ringed)));
+  const reach = r + 2, right = canvas.clientWidth + reach, bottom = canvas.clientHeight + reach;
+  for (let i = 0; i < data.x.length; i++) {
+    if (!drawn(i)) continue;
+    const x = toX(data.x[i]), y = toY(data.y[i]);
+    if (x < -reach || y < -reach || x > right || y > bottom) continue;
+    const stamp = stamps[data.c[i]][data.held && i >= data.held ? 1 : 0];
+    below.drawImage(stamp, x * ratio - stamp.width / 2, y * ratio - stamp.height / 2);
+  }
+  below.setTransform(ratio, 0, 0, ratio, 0, 0);
+  below.globalCompositeOperation = 'multiply'; // their pale ground lets points through
+  pictures.forEach(p => { if (p.image.complete) {
+    const s = p.size * Math.min(2.5, Math.sqrt(zoom));
+    below.drawImage(p.image, toX(p.x) - s / 2, toY(p.y) - s / 2, s, s); } });
 }
 function ring(i, colour, r) {
   if (!drawn(i)) return;
@@ -109,11 +135,11 @@ function load() {
   const fresh = props.value;
   if (!fresh || !fresh.x) return;
   const other = !data || data.set !== fresh.set;
-  data = fresh;
+  data = fresh; version++;
   if (other) { at = -1; zoom = 1; cx = 0; cy = 0; said.textContent = ''; }
   if (fresh.selected >= 0) at = fresh.selected;
   pictures = (data.pictures || []).map(p => { const image = new Image();
-    image.onload = draw; image.src = p.src; return { ...p, image }; });
+    image.onload = () => { version++; draw(); }; image.src = p.src; return { ...p, image }; });
   legend.replaceChildren(...data.classes.map((name, k) => { const s = document.createElement('span');
     const dot = document.createElement('i'); dot.style.background = data.palette[k];
     s.append(dot, document.createTextNode(name)); return s; }));

@@ -11,6 +11,7 @@ from wsdemo.domains.instances import domain_of, open_instance, preview
 from wsdemo.domains.models import diffusion_of
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.instance import Instance
+from wsdemo.maps.weight_map import editable_maps
 from wsdemo.ui.clusters.map_walk import BLANK, NEAR, NOTHING, picture_of
 from wsdemo.ui.shared.events import COMPUTE, QUICK, download_file, guarded
 from wsdemo.ui.shared.hand import Hand, Taker, opened, words_of
@@ -64,6 +65,7 @@ def variations(path: str | None, strength: float, seed: int) -> tuple[Any, int, 
 
 def build(hand: Hand, opening: Mapping[str, Any]) -> None:
     """Lays out the sub-tab."""
+    editable = {drawn.domain.name for drawn in editable_maps()}
     files = gr.State(opening.get("files", []))
     source, seed = gr.State(opening.get("source")), gr.State(2 if opening else 1)
     gr.Markdown("The diffusion model adds noise to the weights of one and takes it away again.")
@@ -74,7 +76,8 @@ def build(hand: Hand, opening: Mapping[str, Any]) -> None:
                 allow_preview=False, elem_id="varied", buttons=[],
             )  # fmt: skip
             told = gr.Markdown(opening.get("told", ""), elem_classes="status")
-            chosen = hand.row(without=(), value=opening.get("chosen"))
+            chosen = hand.row(value=opening.get("chosen"))
+            edit = hand.rows[-1].buttons["edit"]
         with gr.Column(scale=1, min_width=200):
             of = gr.Image(
                 opening.get("of"), label="Of this one", height=200, interactive=False,
@@ -91,7 +94,8 @@ def build(hand: Hand, opening: Mapping[str, Any]) -> None:
         return {
             **opened(page="clusters", clusters="vary"),
             "source": path, "of": gr.Image(picture_of(instance, 200), label=words_of(path)),
-            "tiles": [], "chosen": None, "told": f"Variations of {text_of(words_of(path))}.",
+            "edit": gr.Button(visible=domain_of(instance).name in editable), "tiles": [],
+            "chosen": None, "told": f"Variations of {text_of(words_of(path))}.",
         }  # fmt: skip
 
     draw = {
@@ -102,7 +106,7 @@ def build(hand: Hand, opening: Mapping[str, Any]) -> None:
     tiles.select(select, files, [chosen, told], api_visibility="private", **QUICK)
     outputs = {
         "page": hand.tabs["page"], "clusters": hand.tabs["clusters"], "source": source, "of": of,
-        "tiles": tiles, "chosen": chosen, "told": told,
+        "edit": edit, "tiles": tiles, "chosen": chosen, "told": told,
     }  # fmt: skip
     after = (variations, draw["inputs"], draw["outputs"], COMPUTE)
     hand.on("vary", Taker(take, [], outputs, after))
