@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 from tests.hub.loopback import COMMIT, Hub
-from tests.lora.files import families
+from tests.lora.files import families, rand
 from tests.media.shapes import torus
 from wsdemo.domains.instances import drawn_instance
 from wsdemo.domains.models import diffusion_of, examples_of
@@ -92,12 +92,23 @@ def lora_bytes():
     return save(families()["kohya"][0])
 
 
+def lora_of_stable_diffusion():
+    """One whose base is known, so that it has names in every program."""
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_{}"
+    tensors = {}
+    for i, layer in enumerate("qkv"):
+        module = name.format(layer)
+        tensors[f"{module}.lora_down.weight"] = rand(3, 320, seed=i)
+        tensors[f"{module}.lora_up.weight"] = rand(320, 3, seed=i + 5)
+    return tensors
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """What the examples name."""
     folder = tmp_path_factory.mktemp("files")
     for name in ("lora", "other"):
-        save_file(families()["kohya"][0], folder / f"{name}.safetensors")
+        save_file(lora_of_stable_diffusion(), folder / f"{name}.safetensors")
     for domain in (DOMAINS["faces"], DOMAINS["shapes"]):
         weights, _ = examples_of(domain)
         adapter = diffusion_of(domain).adapter
@@ -122,9 +133,10 @@ def given(value, folder):
 def test_every_example_of_the_document_answers(served, info, files):
     from gradio_client import Client
 
-    client = Client(served, verbose=False, httpx_kwargs={"timeout": 120})
+    client = Client(served, verbose=False, httpx_kwargs={"timeout": 300})
     for name, endpoint in info.items():
         example = example_of(name.lstrip("/"), endpoint["parameters"])
+        print(name)  # shown if it fails
         answer = client.predict(**{k: given(v, files) for k, v in example.items()}, api_name=name)
         count = len(endpoint["returns"])
         assert count == 1 or len(answer) == count, name
