@@ -166,7 +166,7 @@ ENDPOINTS: dict[str, Words] = {
     "inspect_hub_lora": Words(
         "Reads a LoRA from the Hugging Face Hub by name, and predicts what it was trained on where"
         " its family is known. The fastest way to a JSON answer.",
-        {"report": "JSON: commit, path, passport (bytes, ranks, norms) and prediction"},
+        {"report": "JSON: commit, file, passport (bytes, ranks, norms) and prediction"},
         {"reference": "owner/name, owner/name@revision, owner/name:path, or an address"},
         {"reference": "acme/lora:a.safetensors"},
     ),

@@ -21,18 +21,21 @@ def inspect_hub_lora(reference: str) -> dict[str, Any]:
         reference: owner/name[@revision][:path], or an address.
 
     Returns:
-        ``repository``, ``commit`` and ``path`` of the file; ``passport``; ``prediction``, or in it
-        why there is none.
+        ``repository``, ``commit`` and ``file``, its path there; ``passport`` without its origin,
+        which would say the same under *path*, a key whose value gradio's clients fetch;
+        ``prediction``, or in it why there is none.
     """
     started = time.monotonic()
     path, repository, candidate = hub.fetch_file(reference, None, judge_header)
     beside = path.with_name(CONFIG)
     reading = reading_of(str(path), str(beside) if beside.is_file() else None)
     answer = ask(reading, predictors_of(()))[0]
+    known = passport(reading.lora, reading.geometry)
+    known.pop("origin", None)
     return {
         "repository": repository.repo,
         "commit": repository.commit,
-        "path": candidate.path,
-        "passport": passport(reading.lora, reading.geometry),
+        "file": candidate.path,
+        "passport": known,
         "prediction": answer.to_dict(time.monotonic() - started),
     }
