@@ -9,6 +9,7 @@ the factors that the library then applies are the ones in the file, to 1e-5.
 """
 
 import argparse
+import copy
 import inspect
 import json
 import math
@@ -65,7 +66,13 @@ def _weightless(model: nn.Module) -> nn.Module:
 
 
 def build(base: Base) -> nn.Module:
-    """A model of the base's architecture and width, two blocks deep."""
+    """A model of the base's architecture and width, two blocks deep: each time another one."""
+    return _copied(_built(base.key))
+
+
+@lru_cache(64)
+def _built(key: str) -> nn.Module:
+    base = all_tables()[key]
     kind = getattr(diffusers, base.source["model"])
     config = dict(base.source["config"])
     known = inspect.signature(kind.__init__).parameters
@@ -75,6 +82,14 @@ def build(base: Base) -> nn.Module:
     with torch.device("meta"):
         model = kind(**config)
     return _weightless(model)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Modules of its own that share the weights, which nobody changes."""
+    found = copy.copy(module)
+    found._parameters, found._buffers = dict(module._parameters), dict(module._buffers)
+    found._modules = {n: None if m is None else _copied(m) for n, m in module._modules.items()}
+    return found
 
 
 def loader(base: Base, model: nn.Module) -> Callable[[dict[str, Tensor]], None]:
@@ -138,10 +153,14 @@ def _keys(name: str, form: str) -> tuple[str, str]:
 
 
 def _kronecker(module: LoraModule) -> tuple[Tensor, Tensor]:
-    """w1 (2, 2), w2 (n/2, m/2, kernel): of a module's own numbers."""
-    n, m = module.shape[0] // 2 or 1, module.shape[1] // 2 or 1
+    """w1 (k, k), w2 (n/k, m/k, kernel) with k = 16 where that divides: of a module's own numbers.
+
+    The smaller the larger factor, the sooner it is decomposed.
+    """
+    k = math.gcd(16, *module.shape[:2])
+    n, m = module.shape[0] // k, module.shape[1] // k
     w2 = (module.U[:n] @ module.V[:m].T).reshape(n, m, *[1] * len(module.shape[2:]))
-    return module.U[:2] @ module.V[:2].T, w2
+    return module.U[:k] @ module.V[:k].T, w2
 
 
 def applied(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
@@ -196,11 +215,6 @@ class Outcome:
         return bool(self.read) and not self.lost and not self.wrong
 
 
-@lru_cache(8)
-def _config(key: str) -> Any:
-    return build(all_tables()[key]).config
-
-
 def _is_meant(base: Base, tensors: dict[str, Tensor]) -> bool:
     """Whether anything is left for the model once the loader has converted the keys.
 
@@ -209,7 +223,7 @@ def _is_meant(base: Base, tensors: dict[str, Tensor]) -> bool:
     name = base.source.get("loader")
     if not name:
         return True
-    options = {"unet_config": _config(base.key)} if base.component == "unet" else {}
+    options = {"unet_config": _built(base.key).config} if base.component == "unet" else {}
     found = getattr(lora_pipeline, name).lora_state_dict(
         {k: v.clone() for k, v in tensors.items()}, **options
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import save
 
 from tests.hub.loopback import COMMIT, Hub
-from tests.lora.files import families, rand
 from tests.media.shapes import torus
 from wsdemo.domains.instances import drawn_instance
 from wsdemo.domains.models import diffusion_of, examples_of
@@ -70,8 +70,7 @@ def served(page, tmp_path_factory):
     from huggingface_hub import constants
 
     hub = Hub()
-    hub.files["acme/lora"] = {"a.safetensors": (file_bytes := lora_bytes()), "b.txt": b"x"}
-    assert file_bytes
+    hub.files["acme/lora"] = {"a.safetensors": lora_bytes(), "b.txt": b"x"}
     patch = pytest.MonkeyPatch()
     patch.setattr(constants, "ENDPOINT", hub.address)
     template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
@@ -87,9 +86,15 @@ def served(page, tmp_path_factory):
 
 
 def lora_bytes():
-    from safetensors.torch import save
-
-    return save(families()["kohya"][0])
+    """A LoRA of Stable Diffusion 1 as kohya's trainer writes it, on two of its modules."""
+    block = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0"
+    draw = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, size in (("attn1_to_q", 320), ("attn2_to_k", 768)):
+        tensors[f"{block}_{name}.lora_down.weight"] = torch.randn(4, size, generator=draw)
+        tensors[f"{block}_{name}.lora_up.weight"] = torch.randn(320, 4, generator=draw) / 100
+        tensors[f"{block}_{name}.alpha"] = torch.tensor(4.0)
+    return save(tensors)
 
 
 def lora_of_stable_diffusion():
@@ -108,7 +113,7 @@ def files(tmp_path_factory):
     """What the examples name."""
     folder = tmp_path_factory.mktemp("files")
     for name in ("lora", "other"):
-        save_file(lora_of_stable_diffusion(), folder / f"{name}.safetensors")
+        (folder / f"{name}.safetensors").write_bytes(lora_bytes())
     for domain in (DOMAINS["faces"], DOMAINS["shapes"]):
         weights, _ = examples_of(domain)
         adapter = diffusion_of(domain).adapter

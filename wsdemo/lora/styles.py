@@ -276,7 +276,7 @@ def put_peft(content: Content, module: LoraModule, name: str) -> None:
 
 def pipeline_texts(parts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
     """What diffusers reads of ranks and α: part of the pipeline → module → rank."""
-    found = {f"{p}.{k}": v for p, own in parts.items() for k, v in patterns(own, False).items()}
+    found = {f"{p}.{k}": v for p, own in parts.items() for k, v in patterns(own).items()}
     return {"lora_adapter_metadata": json.dumps(found)} if found else {}
 
 
@@ -286,30 +286,21 @@ def usual_rank(ranks: Sequence[int]) -> int:
     return max(sorted(set(ordered)), key=ordered.count)
 
 
-def _ending(name: str) -> str:
-    """The end of a module's name that PEFT knows it by: a number alone would mean blocks too."""
-    parts = name.split(".")
-    at = len(parts) - 1
-    while at > 0 and parts[at].isdigit():
-        at -= 1
-    return ".".join(parts[at:])
-
-
-def patterns(ranks: Mapping[str, int], is_short: bool = True) -> dict[str, Any]:
+def patterns(ranks: Mapping[str, int]) -> dict[str, Any]:
     """A configuration of PEFT for modules of these ranks, α = r.
 
-    Keys of patterns are regular expressions that PEFT matches as ``(.*\\.)?(KEY)$``: with ^ before
-    them they mean one module alone.
+    Targets are whole names: by its end alone a name means further modules, some of which PEFT
+    refuses, since they hold others. Keys of patterns are regular expressions that PEFT matches as
+    ``(.*\\.)?(KEY)$``: with ^ before them they mean one module alone.
     """
     usual = usual_rank(list(ranks.values()))
     unusual = {f"^{name.replace('.', chr(92) + '.')}": r for name, r in ranks.items() if r != usual}
-    names = set(map(_ending, ranks)) if is_short else set(ranks)
     return {
         "r": usual,
         "lora_alpha": usual,
         "rank_pattern": unusual,
         "alpha_pattern": dict(unusual),
-        "target_modules": sorted(names),
+        "target_modules": sorted(ranks),
     }
 
 

@@ -13,12 +13,10 @@ from safetensors.torch import load_file
 from tests.lora.files import write
 from wsdemo.lora.bases.canonical import by_table, spelled_for
 from wsdemo.lora.bases.readers import Rule, loader_of, rules
-from wsdemo.lora.bases.spelled import spelled
 from wsdemo.lora.bases.tables import Spelling, all_tables, bases, numberless
 from wsdemo.lora.export import export
-from wsdemo.lora.keys import split_key
 from wsdemo.lora.loads import loads_in
-from wsdemo.lora.modules import BaseModel, Lora, LoraModule
+from wsdemo.lora.modules import BaseModel, Lora
 from wsdemo.lora.programs.diffusers import in_diffusers
 from wsdemo.lora.reader import read_lora
 
@@ -36,15 +34,16 @@ def known(lora, key):
     return dataclasses.replace(lora, base=BaseModel("", candidates=(key,), sizes_fit=True))
 
 
-def canonical_of(keys, base):
-    """The canonical modules that keys of a file belong to."""
-    names = {split_key(key).module for key in keys if split_key(key)}
-    modules = [LoraModule(n, torch.ones(1, 1), torch.ones(1, 1), 1.0, 1, (1, 1)) for n in names]
-    found = set()
-    for module in modules:
-        entry = base.find(spelled(module.name).flat)
-        found |= {p.module for p in entry.pieces} if entry else set()
-    return found
+def canonical_of(keys, lora, base):
+    """What the modules that keys belong to update, by canonical names."""
+    keys = set(keys)
+    modules = tuple(m for m in lora.modules if keys & set(m.keys))
+    assert keys == {k for m in modules for k in m.keys}
+    return without_part(dataclasses.replace(lora, modules=modules), base).keys()
+
+
+def without_part(lora, base):
+    return {n.removeprefix("model."): m for n, m in by_table(lora, base).items()}
 
 
 def attention(modules):
@@ -80,7 +79,7 @@ def check(base, modules, spelling, form, folder):
         assert (said.ok, said.strength) == (False, None)
         return
     there = reads.applied(model)
-    ours = {n.removeprefix("model."): m for n, m in by_table(lora, base).items()}
+    ours = without_part(lora, base)
     read = []
     for name, module in ours.items():
         if form.startswith("lokr"):
@@ -88,7 +87,7 @@ def check(base, modules, spelling, form, folder):
         else:
             is_same = name in there and reads.apart((module.U, module.V), there[name]) < CLOSE
         read += [name] if is_same else []
-    assert canonical_of(said.lost, base) == ours.keys() - set(read), (spelling, form)
+    assert canonical_of(said.lost, lora, base) == ours.keys() - set(read), (spelling, form)
     assert said.ok is (len(read) == len(ours))
     assert said.strength == (pytest.approx(1) if read else None)
 
@@ -126,6 +125,8 @@ def test_what_is_exported_is_applied(key, tmp_path):
         if program == "peft":
             peft.PeftModel.from_pretrained(model, out.parent, low_cpu_mem_usage=True)
             said = loads_in(known(read_lora(out), key))["peft"]
+            assert {n for n, m in model.named_modules()
+                    if hasattr(m, "lora_A")} == modules.keys()  # fmt: skip
         else:
             reads.loader(base, model)(str(out))
             said = in_diffusers(known(read_lora(out), key), base)

@@ -75,8 +75,9 @@ MODELS = [b.key for b in bases() if "model" in b.source]
 
 
 @pytest.mark.parametrize("key", MODELS)
-def test_modules_and_shapes_are_those_of_the_model_itself(key):
+def test_modules_and_shapes_are_those_of_the_model_itself(key, monkeypatch):
     diffusers = pytest.importorskip("diffusers")
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, *_, **__: self)  # no weights here
     base = TABLES[key]
     if not hasattr(diffusers, base.source["model"]):
         pytest.skip("this diffusers does not have it")

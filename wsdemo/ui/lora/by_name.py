@@ -21,9 +21,9 @@ def inspect_hub_lora(reference: str) -> dict[str, Any]:
         reference: owner/name[@revision][:path], or an address.
 
     Returns:
-        ``repository``, ``commit`` and ``file``, which are all of the passport's ``origin``;
-        ``passport``; ``prediction``, or in it why there is none. Nothing is called ``path``:
-        gradio's client downloads whatever is.
+        ``repository``, ``commit`` and ``file``, its path there; ``passport`` without its origin,
+        which would say the same under *path*, a key whose value gradio's clients fetch;
+        ``prediction``, or in it why there is none.
     """
     started = time.monotonic()
     path, repository, candidate = hub.fetch_file(reference, None, judge_header)
