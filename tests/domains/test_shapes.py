@@ -155,6 +155,7 @@ def test_a_sample_has_a_nearest_training_shape_and_a_training_shape_is_its_own(e
     assert (own.index, own.percentile) == (near.index, 0)
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
     mesh = Mesh(box(8, 4, 3).vertices + np.array([100, -7, 3]), box().faces)
     given = source(tmp_path, mesh)
@@ -174,6 +175,7 @@ def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
         open_instance(path, "image")
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_a_fit_leaves_no_specks_far_from_the_surface(tmp_path):
     given = source(tmp_path, ball())
     options = FitOptions(steps=200)
@@ -186,6 +188,7 @@ def test_a_fit_leaves_no_specks_far_from_the_surface(tmp_path):
     assert 0 < last.measuring_seconds < last.seconds
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_a_fit_of_a_mesh_keeps_its_time_or_its_steps(tmp_path, monkeypatch):
     given, files = source(tmp_path, ball()), []
     for tick in (0.01, 0.5):
@@ -201,6 +204,7 @@ def test_a_fit_of_a_mesh_keeps_its_time_or_its_steps(tmp_path, monkeypatch):
     assert f"Only {last.instance.measured['steps']:.0f} steps" in last.notes[0]
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
     apart = Mesh(
         np.concatenate([ball(0.6).vertices, ball(0.2).vertices + np.array([1.2, 0, 0])]),
@@ -212,6 +216,7 @@ def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
     assert last.instance.measured["iou"] < 0.99
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     mesh, rng = torus(0.6, 0.25), np.random.default_rng(0)
     faces = mesh.faces[rng.random(len(mesh.faces)) > 0.1]
@@ -224,6 +229,7 @@ def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     assert compare_meshes(whole, last.shown)["iou"] > 0.75
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_a_sheet_becomes_a_shell_and_that_is_said(tmp_path):
     corners = np.array([[x, y, 0.1 * x * y] for x in range(4) for y in range(4)], dtype=float)
     faces = [

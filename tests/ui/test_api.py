@@ -124,6 +124,7 @@ def given(value, folder):
     return [given(one, folder) for one in value] if isinstance(value, list) else value
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_every_example_of_the_document_answers(served, info, files):
     from gradio_client import Client
 

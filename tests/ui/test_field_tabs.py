@@ -139,6 +139,7 @@ def test_a_new_fit_clears_the_last_one_and_a_refused_one_says_so(tmp_path):
         next(stream)
 
 
+@pytest.mark.usefixtures("coarse_surfaces")
 def test_a_fit_says_that_it_measures_and_ends_with_everything(mesh):
     compared = []
 
