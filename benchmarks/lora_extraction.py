@@ -4,9 +4,11 @@
 
 Two checkpoints with the modules and sizes of TinyLlama 1.1B in bfloat16, random weights; the second
 differs in its layers by updates of rank 8 and by rounding. ``wsdemo extract`` runs in a process of
-its own: seconds, peak of resident memory (VmHWM), and how near the result is to what was added.
+its own: seconds and processor seconds, peak of resident memory (VmHWM), and how near the result is
+to what was added.
 """
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -95,8 +97,10 @@ def main() -> None:
             [sys.executable, "-c", CODE, *files, str(RANK), str(out)],
             check=True, capture_output=True,
         )  # fmt: skip
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         values = {
             "seconds": time.perf_counter() - began,
+            "processor_seconds": used.ru_utime + used.ru_stime,
             "peak_gigabytes": int(done.stderr.split()[-1]) / 2**20,
             "gigabytes": [s / 2**30 for s in size],
             "modules": len(read_lora(out).modules),

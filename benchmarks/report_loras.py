@@ -118,7 +118,8 @@ def lora_extraction(result: dict[str, Any]) -> str:
 {measured_by(result)}
 
 Two checkpoints of {v["gigabytes"][0]:.2f} GB in bfloat16, TinyLlama's sizes, random weights and
-updates of rank 8: {v["modules"]} weights at rank {v["rank"]} in {v["seconds"]:.0f} s and
+updates of rank 8: {v["modules"]} weights at rank {v["rank"]} in {v["seconds"]:.0f} s
+({v["processor_seconds"]:.0f} processor seconds; two cores, with other work beside it) and
 {v["peak_gigabytes"]:.2f} GB of resident memory at most. {v["found_of_added"]:.4f} of what was added
 is found; the rest is the rounding of bfloat16.
 """

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from wsdemo.fields.base import BaseField, FieldConfig, FrozenBase
 from wsdemo.runtime import choose_threads
@@ -13,6 +14,38 @@ from wsdemo.runtime import choose_threads
 choose_threads(1)  # also in the processes that tests start
 
 SMALL = FieldConfig(width=16, frequencies=6, blocks=1, latent_dim=4, mapping_width=8)
+
+
+FIRST = (
+    "tests/browser", "tests/train/test_lol_recipes.py", "tests/train/test_pipeline.py",
+    "tests/train/test_shape_recipes.py", "tests/ui/test_zero_gpu.py", "tests/ui/test_api.py",
+    "tests/train/test_celeba_lora.py", "tests/test_benchmarks.py", "tests/hostile/test_writing.py",
+    "tests/lora/bases", "tests/train",
+)  # fmt: skip
+"""What takes longest: begun first, so that no worker is left alone with it at the end."""
+
+
+class LongestFirst(LoadFileScheduling):
+    """A file's tests on one worker, all of tests/browser on one (they share an app)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return "tests/browser" if scope.startswith("tests/browser/") else scope
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> LongestFirst:
+    config.option.loadscopereorder = False  # by number of tests, which says little of their time
+    return LongestFirst(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts what takes longest first; within a file the order stays."""
+
+    def place(item: pytest.Item) -> int:
+        return next((i for i, n in enumerate(FIRST) if item.nodeid.startswith(n)), len(FIRST))
+
+    items.sort(key=place)
 
 
 def make_base(config: FieldConfig = SMALL, seed: int = 0) -> FrozenBase:

@@ -26,7 +26,7 @@ PHASES = (
     Phase(until=0.75, detail=0.75, instances=64, points=512, free_latents=False),
     Phase(until=1.00, detail=0.85, instances=48, points=768, free_latents=True),
 )
-TOY = tuple(dataclasses.replace(p, instances=16, points=256) for p in PHASES)
+TOY = tuple(dataclasses.replace(p, instances=8, points=256) for p in PHASES)
 
 
 class ShapeData:

@@ -125,18 +125,18 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
     tiles = opening["tiles"] if opening else examples(domain)[1]
     drawn, chosen = gr.State(shipped), gr.State(opening.get("index"))
     gr.Markdown(domain.intro_sample)
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_classes="wd-sample"):
         if domain.viewer:  # a shape to turn around comes first, the tiles after it
             close = closely.build(domain, hand, opening)
-        with gr.Column(scale=3, min_width=320):
+        with gr.Column(scale=3, min_width=320, elem_classes="wd-tiles"):
             gallery, status = _tiles(domain, tiles)
             with gr.Row():
                 go = gr.Button(f"Draw {domain.many}", variant="primary", min_width=120)
                 stop = gr.Button("Stop", min_width=80)
+            with gr.Row(equal_height=False, elem_classes="wd-controls"):
+                controls = _controls(family)
         if not domain.viewer:
             close = closely.build(domain, hand, opening)
-    with gr.Row(equal_height=False):
-        controls = _controls(family)
 
     @guarded_stream
     def draw_one(values: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
@@ -207,7 +207,7 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     domain, made = family[0], dict[str, Any]()
     labels, known = domain.labels, diffusion_of(domain).attribute_names
     wishes = dict[str, Any]()
-    with gr.Column(min_width=240):
+    with gr.Column(min_width=200):
         if len(family) > 1:
             titles = [d.title for d in family]
             made["family"] = gr.Radio(titles, value=titles[0], label="Model")
@@ -217,13 +217,13 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
             choices = [(labels.words.get(n, n), n) for n in known]
             for name, label in (("wanted", "With"), ("unwanted", "Without")):
                 wishes[name] = gr.Dropdown(choices, multiselect=True, label=label, value=[])
-    with gr.Column(min_width=240):
+    with gr.Column(min_width=200):
         made["count"] = gr.Slider(
             1, min(domain.most, 16), value=8, step=1, label=domain.many.capitalize()
         )
         made["seed"] = gr.Number(7, label="Seed", precision=0, minimum=0, maximum=MAX_SEED)
         dice = gr.Button("New seed", size="sm")
-    with gr.Column(min_width=240), gr.Accordion("Sampler", open=False):
+    with gr.Column(min_width=400), gr.Accordion("Sampler", open=False):
         made["steps"] = gr.Slider(5, 100, value=30, step=1, label="Denoising steps (DDIM)")
         made["guidance"] = gr.Slider(
             0, 6, value=2, step=0.25, label="Guidance", info="Strength of the wishes above"

@@ -83,6 +83,11 @@ button[aria-dropeffect] { padding-top: 30px !important; }
   margin-right: 6px; }
 .wd-groups li { overflow-wrap: anywhere; }
 .wd-curves { display: flex; flex-wrap: wrap; gap: 12px; }
+@media (max-width: 700px) {  /* what is drawn comes before what may be chosen */
+  .wd-sample > .wd-tiles { display: contents !important; }
+  .wd-sample > *, .wd-tiles > * { width: 100% !important; flex: none !important; }
+  .wd-sample .wd-controls { order: 2; }
+}
 @media (max-width: 600px) {
   .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
   #faces .grid-container, #varied .grid-container {
