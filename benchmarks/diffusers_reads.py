@@ -52,7 +52,7 @@ _BLOCK = re.compile(r"(?<=\.)\d+(?=\.)")
 """The number of a block, or of a part that has parts."""
 
 
-def _weightless(model: nn.Module) -> nn.Module:
+def weightless(model: nn.Module) -> nn.Module:
     """The same model on the processor, each weight one zero repeated."""
     for module in model.modules():
         for name, own in list(module._parameters.items()):
@@ -67,7 +67,7 @@ def _weightless(model: nn.Module) -> nn.Module:
 
 def build(base: Base) -> nn.Module:
     """A model of the base's architecture and width, two blocks deep: each time another one."""
-    return _copied(_built(base.key))
+    return copied(_built(base.key))
 
 
 @lru_cache(64)
@@ -81,18 +81,20 @@ def _built(key: str) -> nn.Module:
             config[name] = min(2, config.get(name, known[name].default))
     with torch.device("meta"):
         model = kind(**config)
-    return _weightless(model)
+    return weightless(model)
 
 
-def _copied(module: nn.Module) -> nn.Module:
+def copied(module: nn.Module) -> nn.Module:
     """Modules of its own that share the weights, which nobody changes."""
     found = copy.copy(module)
     found._parameters, found._buffers = dict(module._parameters), dict(module._buffers)
-    found._modules = {n: None if m is None else _copied(m) for n, m in module._modules.items()}
+    found._modules = {n: None if m is None else copied(m) for n, m in module._modules.items()}
     return found
 
 
-def loader(base: Base, model: nn.Module) -> Callable[[dict[str, Tensor]], None]:
+def loader(
+    base: Base, model: nn.Module, encoders: Mapping[str, nn.Module] | None = None
+) -> Callable[[dict[str, Tensor]], None]:
     """The pipeline's ``load_lora_weights``; the model's own where its pipeline has none."""
     name = base.source.get("loader")
     if not name:
@@ -102,8 +104,10 @@ def loader(base: Base, model: nn.Module) -> Callable[[dict[str, Tensor]], None]:
         ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer_2", "connectors",
          "text_conditioner", "hf_device_map")
     )  # fmt: skip
-    own: Any = type("Pipeline", (mixin,), parts | {"components": {base.component: model}})()
-    setattr(own, base.component, model)
+    own: Any = type("Pipeline", (mixin,), dict(parts))()
+    own.components = {base.component: model} | dict(encoders or {})
+    for part, module in own.components.items():
+        setattr(own, part, module)
     return lambda tensors: own.load_lora_weights(tensors)
 
 
@@ -167,7 +171,8 @@ def applied(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     """What the library applies: module → U (n, r) and V (m, r); of LoKr its two factors."""
     found = {}
     for name, module in model.named_modules():
-        for adapter, scale in getattr(module, "scaling", {}).items():
+        scaling = getattr(module, "scaling", {})
+        for adapter, scale in scaling.items() if isinstance(scaling, dict) else ():
             if adapter in getattr(module, "lora_A", {}):
                 A, B = module.lora_A[adapter].weight, module.lora_B[adapter].weight
                 if A.is_meta or B.is_meta:  # made for it, and never filled
@@ -396,6 +401,8 @@ def stored() -> dict[str, list[tuple[str, list[str], dict[str, Any]]]]:
 
 def main() -> None:
     """Asks for all bases, or for some again, and writes the file."""
+    from benchmarks import diffusers_encoders as encoders  # which asks as this does
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bases", nargs="*")
     args = parser.parse_args()
@@ -404,6 +411,7 @@ def main() -> None:
     for base in [all_tables()[key] for key in args.bases] or representatives():
         key = loader_of(base)
         found[key] = list(rules(base))
+        found |= {f"{key} {part}": own for part, own in encoders.rules(base).items()}
         print(page({key: found[key]}).partition("\n\n")[2], flush=True)
     OUT.write_text(page(dict(sorted(found.items()))), encoding="utf-8")
 

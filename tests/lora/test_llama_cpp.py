@@ -58,8 +58,10 @@ def test_a_model_is_named_by_its_sizes_only_where_all_of_them_fit():
     assert fitting(LLAMA, list(less), less) == ()
     other = model_shapes("Llama 3.2 1B") | {"model.layers.0.mlp.up_proj": (8000, 2048)}
     assert fitting(LLAMA, list(other), other) == ()
-    alone = {k: v for k, v in model_shapes("Llama 3.2 1B").items() if "o_proj" in k}
+    alone = {k: v for k, v in model_shapes("Llama 3.2 1B").items() if "k_proj" in k}
     assert fitting(LLAMA, list(alone), alone) == ("Llama 3.2 1B",)
+    square = {k: v for k, v in model_shapes("Llama 3.2 1B").items() if "o_proj" in k}
+    assert fitting(LLAMA, list(square), square) == ("Llama 3.2 1B", "OLMo 1B")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from wsdemo.lora.reader import read_lora
 diffusers = pytest.importorskip("diffusers")
 peft = pytest.importorskip("peft")
 reads = pytest.importorskip("benchmarks.diffusers_reads")
+encoders = pytest.importorskip("benchmarks.diffusers_encoders")
 TABLES = all_tables()
 ALL = [b.key for b in bases() if "model" in b.source]
 ONE_EACH = [b.key for b in reads.representatives()]
@@ -193,6 +194,33 @@ def test_a_key_without_lora_in_it_is_refused_but_by_one_loader(key, tmp_path):
     assert is_loaded is (found.strength is not None)
     assert found.ok is False
     assert any(k.endswith("diff_b") for k in found.lost) or not is_loaded
+
+
+def asked_of_encoders():
+    """A base and how its text encoders' modules are written in its programs' own files."""
+    for key in ("sdxl", "sd35_medium", "flux1"):
+        for question in encoders.questions(TABLES[key]):
+            is_usual = question.form == ("down up alpha" if question.prefix[-1] == "_" else "A B")
+            if is_usual and question.naming == "canonical" and "prior" not in question.prefix:
+                yield pytest.param(key, question, id=f"{key}-{question.prefix}{question.encoder}")
+
+
+@pytest.mark.parametrize(("key", "question"), asked_of_encoders())
+def test_what_text_encoders_get_is_what_is_said(key, question, tmp_path):
+    base, modules = TABLES[key], encoders.of_encoder(question.encoder, seed=3)
+    path = write(tmp_path / "x.safetensors", encoders.file_of(base, question, modules))
+    lora = known(read_lora(path), key)
+    said = loads_in(lora)["diffusers"]
+    read = encoders.read_of(base, question, modules)
+    if read is None:
+        assert (said.ok, said.strength) == (False, None)
+        return
+    part = f"text_encoder_{1 + base.encoders.index(question.encoder)}."
+    there = {n.removeprefix(part): m for n, m in by_table(lora, base).items() if n.startswith(part)}
+    assert there.keys() == modules.keys()
+    lost = {n for n, m in there.items() if set(m.keys) & set(said.lost)}
+    assert lost == modules.keys() - set(read)
+    assert said.ok is not bool(lost)
 
 
 def test_every_architecture_of_the_tables_has_facts():

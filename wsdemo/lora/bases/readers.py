@@ -63,3 +63,9 @@ def loader_of(base: Base) -> str:
 def rules(base: Base) -> tuple[Rule, ...]:
     """What is read of a base, by its spellings."""
     return _facts()[1].get(loader_of(base), ())
+
+
+def encoder_rules(base: Base, number: int) -> tuple[Rule, ...]:
+    """What is read of a base's text encoder, counted from 1, by its spellings."""
+    part = f"text_encoder_{number}" if number > 1 else "text_encoder"
+    return _facts()[1].get(f"{loader_of(base)} {part}", ())

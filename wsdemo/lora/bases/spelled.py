@@ -8,7 +8,7 @@ from wsdemo.lora.bases.tables import flattened
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:base_model\.model|_orig_mod|module|pipe\.dit)\.")
 """What PEFT, torch.compile, DistributedDataParallel and DiffSynth put into names."""
-_PREFIXES: tuple[tuple[str, str], ...] = (
+PREFIXES: tuple[tuple[str, str], ...] = (
     ("model.diffusion_model.", "model"), ("diffusion_model.", "model"), ("transformer.", "model"),
     ("transformer_2.", "model_2"), ("unet.", "model"), ("prior.", "model"), ("dit.", "model"),
     ("net.", "model"),
@@ -63,7 +63,7 @@ class Spelled:
 def spelled(name: str) -> Spelled:
     """Takes a module's name apart."""
     bare = unwrapped(name)
-    for prefix, part in _PREFIXES:
+    for prefix, part in PREFIXES:
         if bare.startswith(prefix) and len(bare) > len(prefix):
             rest = bare[len(prefix) :]
             return Spelled(prefix, part, flattened(rest), rest)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wsdemo.lora.bases.readers import Rule, rules, version
+from wsdemo.lora.bases.readers import Rule, encoder_rules, rules, version
 from wsdemo.lora.bases.recognise import encoder_of
 from wsdemo.lora.bases.spelled import spelled
 from wsdemo.lora.bases.tables import Base, all_tables, numberless
@@ -10,11 +10,6 @@ from wsdemo.lora.keys import split_key
 from wsdemo.lora.modules import Lora, LoraModule
 from wsdemo.lora.programs.view import WRAPPED, Loads, judged, refused, roles
 
-_ENCODERS = {
-    "StableDiffusionLoraLoaderMixin": 1, "StableDiffusionXLLoraLoaderMixin": 2,
-    "SD3LoraLoaderMixin": 2, "FluxLoraLoaderMixin": 1,
-}  # fmt: skip
-"""Of how many text encoders a loader takes the update."""
 _OWN = ("transformer.", "transformer_2.", "unet.", "prior.")
 """Its own prefixes, whose keys it does not convert."""
 _LAX = "FluxLoraLoaderMixin"
@@ -50,13 +45,9 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
     lost: list[LoraModule] = []
     present: set[str] = set()
     for module in lora.modules:
-        name = spelled(module.name)
-        if not name.part.startswith("model"):
-            if not _reads_encoder(module, base):
-                lost.append(module)
-            continue
-        kinds = set(map(numberless, _pieces(module, base)))
-        rule = _rule(module, base, own)
+        table, facts = _of_part(module, base, own)
+        kinds = set(map(numberless, _pieces(module, table)))
+        rule = _rule(module, table, facts)
         if rule is None:
             lost.append(module)
             continue
@@ -78,6 +69,17 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
     if odd and loader and loader != _LAX and spelled(lora.modules[0].name).prefix in _OWN:
         return refused(lora, f"it refuses a file with a key such as {odd[0][:80]}", version())
     return judged(lora, lost, _dropped(lora, odd), lambda m: _strength(lora, m), version())
+
+
+def _of_part(module: LoraModule, base: Base, own: Sequence[Rule]) -> tuple[Base, Sequence[Rule]]:
+    """The table of the part of the pipeline that a module belongs to, and what is read of it."""
+    part = spelled(module.name).part
+    if part.startswith("model"):
+        return base, own
+    encoder = encoder_of(base, part)
+    if encoder is None:
+        return base, ()
+    return all_tables()[encoder], encoder_rules(base, 1 + base.encoders.index(encoder))
 
 
 def _pieces(module: LoraModule, base: Base) -> set[str]:
@@ -111,17 +113,6 @@ def _block(name: str) -> str:
     parts = name.split(".")
     at = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
     return ".".join(parts[: at + 1]) if at else ""
-
-
-def _reads_encoder(module: LoraModule, base: Base) -> bool:
-    name = spelled(module.name)
-    encoder = encoder_of(base, name.part)
-    if encoder is None or all_tables()[encoder].find(name.flat) is None:
-        return False
-    number = 1 + base.encoders.index(encoder)
-    if name.prefix.startswith("lora_") and base.source.get("loader") == "SD3LoraLoaderMixin":
-        return False
-    return number <= _ENCODERS.get(base.source.get("loader", ""), 0) and form(module) != ""
 
 
 def _dropped(lora: Lora, odd: Sequence[str]) -> list[str]:
