@@ -34,7 +34,7 @@ def test_a_click_draws_other_faces_and_selecting_one_shows_its_file(page, tmp_pa
     wait_for_status(page, r"8 faces, seed 7")
     assert set(sources(page)).isdisjoint(before)
     page.locator("#faces button:has(img)").nth(2).click()
-    page.get_by_text("Nearest training face in weight space").wait_for(timeout=30_000)
+    page.get_by_text("Nearest training face in weight space").wait_for(timeout=90_000)
     page.locator("#rendered img").wait_for()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download its weights").or_(
@@ -58,8 +58,8 @@ def test_a_photo_becomes_weights_while_one_watches(page, photo):
     page.get_by_role("tab", name="Clusters").click()
     page.get_by_role("button", name="Your own instance on the map").click()
     page.locator("#map-mine").click()
-    page.get_by_text("is the way it went there in").wait_for(timeout=30_000)
-    page.locator("#map-point img").wait_for(timeout=30_000)
+    page.get_by_text("is the way it went there in").wait_for(timeout=90_000)
+    page.locator("#map-point img").wait_for(timeout=90_000)
 
 
 def test_stop_ends_a_fit(page, photo):
@@ -79,14 +79,14 @@ def test_stopped_faces_can_be_looked_at(page):
         page.get_by_label(f"number input for {name}").first.fill(value)
         page.keyboard.press("Tab")
     page.get_by_role("button", name="Draw faces").click()
-    page.locator("#faces img").nth(15).wait_for(timeout=30_000)
+    page.locator("#faces img").nth(15).wait_for(timeout=90_000)
     page.wait_for_timeout(2500)
     page.get_by_role("button", name="Stop").locator("visible=true").first.click()
     wait_for_status(page, r"Stopped", seconds=15)
     page.wait_for_timeout(2000)
     assert page.locator("span.error").locator("visible=true").count() == 0
     page.locator("#faces button:has(img)").nth(9).click()
-    page.get_by_text("Nearest training face in weight space").wait_for(timeout=30_000)
+    page.get_by_text("Nearest training face in weight space").wait_for(timeout=90_000)
 
 
 def test_a_stopped_fit_shows_and_offers_its_own_weights(page, photo):
@@ -111,19 +111,19 @@ def test_a_bad_photo_in_the_place_of_another_is_refused_once(page, photo, tmp_pa
     page.on("request", lambda r: asked.append(r) if "queue/join" in r.url else None)
     upload_over(page, bad)
     page.get_by_text(re.compile("Picture (unreadable|cut off)|Not a picture")).first.wait_for(
-        timeout=30_000
+        timeout=90_000
     )
     page.wait_for_timeout(1500)
     assert len(asked) == 1
     page.locator("button.gallery-item").locator("visible=true").first.click()
-    page.locator("#crop img").wait_for(timeout=30_000)
+    page.locator("#crop img").wait_for(timeout=90_000)
 
 
 def test_all_faces_fit_on_a_narrow_screen_and_the_curve_has_its_axis(page, photo):
     open_fit(page, photo)
     page.get_by_role("button", name="Fit", exact=True).click()
     wait_for_status(page, r"Done: [\d.]+ dB")
-    page.wait_for_function(PLOT_FITS, timeout=15_000)
+    page.wait_for_function(PLOT_FITS, timeout=90_000)
     page.set_viewport_size({"width": 390, "height": 800})
     facts = page.locator("table:visible", has_text="Representation").first.bounding_box()
     photo_and_fit = page.get_by_text("Photo · fitted").locator("visible=true").first
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_picture_is_refused_and_the_app_lives(page, photo, tmp
     page.get_by_role("tab", name="Fit").click()
     upload(page, "photo", bad)
     page.get_by_text(re.compile("Picture (unreadable|cut off)|Not a picture")).first.wait_for(
-        timeout=30_000
+        timeout=90_000
     )
     page.reload()
     page.get_by_role("button", name="Draw faces").wait_for()
@@ -156,7 +156,7 @@ def test_a_foreign_safetensors_file_is_refused_by_name(page, tmp_path):
     page.get_by_role("tab", name="Fit").click()
     page.get_by_role("tab", name="Open faces").click()
     upload(page, "instance", foreign)
-    page.get_by_text("Not an instance of this app").first.wait_for(timeout=30_000)
+    page.get_by_text("Not an instance of this app").first.wait_for(timeout=90_000)
 
 
 def test_two_visitors_see_their_own_faces(browser, address):
@@ -201,12 +201,12 @@ def test_two_visitors_fit_and_drop_at_once_and_see_their_own(browser, address, p
         page.get_by_role("tab", name="LoRA evaluator").click()
         upload(page, "lora", lora)
     for page, family in zip(pages, ("kohya", "loralib"), strict=True):
-        expect(page.locator("#passport")).to_contain_text(family, timeout=30_000)
+        expect(page.locator("#passport")).to_contain_text(family, timeout=90_000)
     first, second = pages
     first.get_by_role("tab", name="Your own predictor").click()
     upload(first, "predictor-file", ROOT / "checkpoints/lol-face-fields.safetensors")
     first.locator("#predictor-use").click()
-    first.get_by_text("Asked first from now on").wait_for(timeout=30_000)
+    first.get_by_text("Asked first from now on").wait_for(timeout=90_000)
     assert second.get_by_text("Asked first from now on").count() == 0
     for page in pages:
         page.context.close()

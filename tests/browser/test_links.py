@@ -47,7 +47,7 @@ def test_a_link_opens_the_report_of_a_lora_of_the_hub(opened):
     assert reference.input_value() == "acme/lora:a.safetensors"
     page.locator("#share").click()
     box = page.locator("#share-address textarea, #share-address input").first
-    box.wait_for(timeout=30_000)
+    box.wait_for(timeout=90_000)
     assert box.input_value().endswith("?lora=acme/lora:a.safetensors")
 
 
@@ -79,5 +79,5 @@ def test_a_link_draws_the_same_faces_and_the_address_follows_the_visitor(opened)
     page.wait_for_function(
         "() => [...document.querySelectorAll('button[role=tab][aria-selected=true]')]"
         ".some((b) => b.textContent.trim() === 'Fit')",
-        timeout=30_000,
+        timeout=90_000,
     )

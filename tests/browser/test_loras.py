@@ -18,36 +18,36 @@ def test_a_lora_shows_its_passport_and_markup_in_it_stays_text(page, tmp_path):
     page.on("dialog", lambda dialog: pytest.fail("a text of the file ran as script"))
     page.get_by_role("tab", name="LoRA evaluator").click()
     upload(page, "lora", lora)
-    page.get_by_text("Size of the update").wait_for(timeout=30_000)
+    page.get_by_text("Size of the update").wait_for(timeout=90_000)
     page.get_by_text("sdxl <img src=x onerror").first.wait_for()
     assert page.locator("#passport img, #card img").count() == 0
     page.get_by_role("tab", name="Make smaller or convert").click()
     page.get_by_role("button", name="Re-gauge by a random R").click()
-    page.get_by_text("cosine of the updates 1.0000").wait_for(timeout=30_000)
+    page.get_by_text("cosine of the updates 1.0000").wait_for(timeout=90_000)
 
 
 def test_what_is_no_lora_is_refused_in_the_tab(page, tmp_path):
     path = write(tmp_path / "x.safetensors", {"m.ia3_l": rand(4, 1)})
     page.get_by_role("tab", name="LoRA evaluator").click()
     upload(page, "lora", path)
-    page.get_by_text("IA3 adapter").first.wait_for(timeout=30_000)
+    page.get_by_text("IA3 adapter").first.wait_for(timeout=90_000)
 
 
 def test_a_lora_from_the_hub_is_judged_chosen_fetched_and_read(page):
     page.get_by_role("tab", name="LoRA evaluator").click()
     page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/none")
     page.locator("#hub-look").click()
-    page.get_by_text("No such repository").first.wait_for(timeout=30_000)
+    page.get_by_text("No such repository").first.wait_for(timeout=90_000)
     page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/lora")
     page.locator("#hub-look").click()
-    page.get_by_text("It holds 2 files: choose one").wait_for(timeout=30_000)
+    page.get_by_text("It holds 2 files: choose one").wait_for(timeout=90_000)
     page.locator("#hub-file input").click()
     page.get_by_role("option", name=re.compile("b.safetensors")).click()
-    page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=30_000)
+    page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=90_000)
     page.locator("#hub-fetch").click()
-    page.get_by_text("Size of the update").wait_for(timeout=30_000)
+    page.get_by_text("Size of the update").wait_for(timeout=90_000)
     page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/other")
-    page.locator("#hub-fetch:disabled").wait_for(timeout=15_000)
+    page.locator("#hub-fetch:disabled").wait_for(timeout=90_000)
 
 
 def test_a_fitted_face_is_predicted_explained_and_gauge_invariant(page, tmp_path):
@@ -58,9 +58,9 @@ def test_a_fitted_face_is_predicted_explained_and_gauge_invariant(page, tmp_path
     maps.point_instance(found, len(found) - 1).save(path)
     page.get_by_role("tab", name="LoRA evaluator").click()
     upload(page, "lora", path)
-    expect(page.locator("#prediction tbody tr")).to_have_count(40, timeout=30_000)
+    expect(page.locator("#prediction tbody tr")).to_have_count(40, timeout=90_000)
     page.get_by_role("button", name="Re-gauge and predict again").click()
-    page.locator("#gauge table").wait_for(timeout=30_000)
+    page.locator("#gauge table").wait_for(timeout=90_000)
     for row in page.locator("#gauge tbody tr").all():
         cells = row.locator("td").all_inner_texts()
         assert cells[0] == cells[1]
@@ -71,5 +71,5 @@ def test_a_foreign_lora_gets_no_prediction_and_the_reason(page, tmp_path):
     tensors, _, _ = families()["kohya"]
     page.get_by_role("tab", name="LoRA evaluator").click()
     upload(page, "lora", write(tmp_path / "lora.safetensors", tensors, {}))
-    page.locator("#prediction", has_text="No prediction").wait_for(timeout=30_000)
+    page.locator("#prediction", has_text="No prediction").wait_for(timeout=90_000)
     assert "lol train" in page.locator("#prediction").inner_text()

@@ -14,7 +14,7 @@ def test_shapes_are_drawn_and_one_can_be_turned_around(page, tmp_path):
     page.locator("#shapes button:has(img)").nth(1).click()
     page.get_by_text("Nearest training shape in weight space").wait_for(timeout=180_000)
     page.get_by_role("button", name="Resolution and files").locator("visible=true").click()
-    page.locator('a[href*="shape.stl"]').first.wait_for(state="attached", timeout=30_000)
+    page.locator('a[href*="shape.stl"]').first.wait_for(state="attached", timeout=90_000)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download its weights").or_(
             page.get_by_role("link", name="Download its weights")
@@ -30,7 +30,7 @@ def test_a_mesh_becomes_weights_while_one_watches(page, mesh):
     page.get_by_role("tab", name="Fit").click()
     page.get_by_role("tab", name="A mesh").click()
     upload(page, "mesh", mesh)
-    page.get_by_text("watertight").first.wait_for(timeout=30_000)
+    page.get_by_text("watertight").first.wait_for(timeout=90_000)
     page.get_by_role("button", name="Fit the mesh").click()
     wait_for_status(page, r"dB after \d+ steps, \d+ s left")
     page.locator("#surface img").wait_for()
@@ -45,5 +45,5 @@ def test_a_file_that_is_no_mesh_is_refused(page, tmp_path):
     page.get_by_role("tab", name="A mesh").click()
     upload(page, "mesh", bad)
     page.get_by_text(re.compile("No faces|Mesh unreadable|Empty mesh")).first.wait_for(
-        timeout=30_000
+        timeout=90_000
     )

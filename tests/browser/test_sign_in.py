@@ -90,7 +90,7 @@ def look(page):
     """Names the repository and chooses one of its two files."""
     page.locator("#hub-reference textarea, #hub-reference input").first.fill("acme/gated")
     page.locator("#hub-look").click()
-    page.get_by_text("It holds 2 files: choose one").wait_for(timeout=30_000)
+    page.get_by_text("It holds 2 files: choose one").wait_for(timeout=90_000)
     page.locator("#hub-file input").click()
     page.get_by_role("option", name=re.compile("b.safetensors")).click()
 
@@ -98,11 +98,11 @@ def look(page):
 def is_refused(page):
     """Reading is refused with the remedy, also to one who forces the button that is greyed out."""
     refusal = page.get_by_text(re.compile("Access must be granted first.*sign in"))
-    refusal.first.wait_for(timeout=30_000)
+    refusal.first.wait_for(timeout=90_000)
     page.get_by_role("button", name="Close").last.click()
     refusal.first.wait_for(state="detached")
     page.locator("#hub-fetch:disabled").evaluate("b => { b.disabled = false; b.click() }")
-    refusal.first.wait_for(timeout=30_000)
+    refusal.first.wait_for(timeout=90_000)
     return page.locator("#passport").get_by_text("acme/gated").count() == 0
 
 
@@ -126,9 +126,9 @@ def test_a_signed_in_visitor_reads_a_gated_lora_and_nobody_else_does(browser, sp
     open_tab(page)
     page.get_by_role("button", name="Logout (visitor)").wait_for()
     look(page)
-    page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=30_000)
+    page.get_by_text(re.compile(r"\d+ modules of rank")).wait_for(timeout=90_000)
     page.locator("#hub-fetch").click()
-    page.locator("#passport").get_by_text("acme/gated").first.wait_for(timeout=30_000)
+    page.locator("#passport").get_by_text("acme/gated").first.wait_for(timeout=90_000)
     asked = len(space.hub.requests)
 
     look(other)

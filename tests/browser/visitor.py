@@ -49,10 +49,10 @@ def upload_over(page, path: Path) -> None:
 
 def open_fit(page, photo: Path) -> None:
     page.get_by_role("tab", name="Fit").click()
-    page.locator("#crop img").wait_for(timeout=30_000)  # the tab opens on another photo
+    page.locator("#crop img").wait_for(timeout=90_000)  # the tab opens on another photo
     before = page.locator("#crop img").get_attribute("src")
     upload_over(page, photo)
-    page.locator(f"#crop img:not([src='{before}'])").wait_for(timeout=30_000)
+    page.locator(f"#crop img:not([src='{before}'])").wait_for(timeout=90_000)
 
 
 def open_shapes(page) -> None:
