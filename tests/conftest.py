@@ -1,6 +1,7 @@
 """Fixtures: small fields in float64, with the arithmetic exact enough to test equalities."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ from wsdemo.fields.base import BaseField, FieldConfig, FrozenBase
 from wsdemo.runtime import choose_threads
 
 choose_threads(1)  # also in the processes that tests start
+# A token of Ray's would lie in the home folder, and one process cannot use those of two homes.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 SMALL = FieldConfig(width=16, frequencies=6, blocks=1, latent_dim=4, mapping_width=8)
 

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, wait_for_status
+from tests.browser.visitor import NEEDS_CHROMIUM, open_fit, start_fit, wait_for_status
 from wsdemo.maps.weight_map import weight_map
 
 pytestmark = NEEDS_CHROMIUM
@@ -80,8 +80,8 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
 def test_the_last_fit_on_the_map_brings_its_controls_along_and_ends_a_walk(page, photo):
     open_fit(page, photo)
     page.get_by_text("As the training faces").first.click()
-    page.get_by_role("button", name="Fit", exact=True).click()
-    wait_for_status(page, "Done")
+    start_fit(page)
+    wait_for_status(page, r"Done: [\d.]+ dB")
     page.get_by_role("tab", name="Clusters").click()
     page.locator(".wm-canvas").wait_for()
     page.get_by_role("button", name="The map as a table").click()

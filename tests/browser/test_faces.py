@@ -10,6 +10,7 @@ from tests.browser.visitor import (
     NEEDS_CHROMIUM,
     open_fit,
     sources,
+    start_fit,
     status_text,
     upload,
     upload_over,
@@ -65,8 +66,7 @@ def test_a_photo_becomes_weights_while_one_watches(page, photo):
 def test_stop_ends_a_fit(page, photo):
     open_fit(page, photo)
     page.get_by_label("Fine: 20 s, rank 18").check()
-    page.get_by_role("button", name="Fit", exact=True).click()
-    wait_for_status(page, r"s left")
+    start_fit(page)
     page.get_by_role("button", name="Stop").last.click()
     wait_for_status(page, r"Stopped", seconds=15)
     page.wait_for_timeout(2500)
@@ -91,12 +91,11 @@ def test_stopped_faces_can_be_looked_at(page):
 
 def test_a_stopped_fit_shows_and_offers_its_own_weights(page, photo):
     open_fit(page, photo)
-    page.get_by_role("button", name="Fit", exact=True).click()
+    start_fit(page)
     wait_for_status(page, r"Done: [\d.]+ dB")
     upload_over(page, ROOT / "wsdemo/ui/examples/cat.png")
     page.get_by_label("Fine: 20 s, rank 18").check()
-    page.get_by_role("button", name="Fit", exact=True).click()
-    wait_for_status(page, r"s left")
+    start_fit(page)
     assert page.get_by_text("mlora-asym, rank 8").count() == 0
     page.get_by_role("button", name="Stop").locator("visible=true").first.click()
     wait_for_status(page, r"Stopped after \d+ steps: [\d.]+ dB", seconds=15)
@@ -121,7 +120,7 @@ def test_a_bad_photo_in_the_place_of_another_is_refused_once(page, photo, tmp_pa
 
 def test_all_faces_fit_on_a_narrow_screen_and_the_curve_has_its_axis(page, photo):
     open_fit(page, photo)
-    page.get_by_role("button", name="Fit", exact=True).click()
+    start_fit(page)
     wait_for_status(page, r"Done: [\d.]+ dB")
     page.wait_for_function(PLOT_FITS, timeout=90_000)
     page.set_viewport_size({"width": 390, "height": 800})
@@ -192,7 +191,7 @@ def test_two_visitors_fit_and_drop_at_once_and_see_their_own(browser, address, p
         open_fit(page, picture)
         pages.append(page)
     for page in pages:
-        page.get_by_role("button", name="Fit", exact=True).click()
+        start_fit(page)
     for page in pages:
         wait_for_status(page, r"Done: [\d.]+ dB")
     shown = [page.locator("#preview img").first.get_attribute("src") for page in pages]

@@ -55,6 +55,12 @@ def open_fit(page, photo: Path) -> None:
     page.locator(f"#crop img:not([src='{before}'])").wait_for(timeout=90_000)
 
 
+def start_fit(page) -> None:
+    """Presses Fit and waits until it is under way: the status says *Done* of an earlier one."""
+    page.get_by_role("button", name="Fit", exact=True).click()
+    wait_for_status(page, r"dB after \d+ steps")
+
+
 def open_shapes(page) -> None:
     page.get_by_role("tab", name="Shapes").click()
     page.locator("#shapes img").first.wait_for()

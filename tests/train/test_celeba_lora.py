@@ -48,7 +48,6 @@ def test_recipe_makes_labelled_loras_goes_on_after_a_failure_and_then_rests(
     root, toy, studio, monkeypatch, capsys
 ):
     pytest.importorskip("ray")
-    monkeypatch.setenv("HOME", str(root))  # Ray keeps a token there
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     folder = root / "loras"
     command = ["--toy", "--runs", str(root / "runs"), "--out", str(root / "out"), "--device", "cpu",
