@@ -5,7 +5,6 @@ base's text encoders. Encoders have their real widths, two layers, and weights t
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,12 +14,13 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from benchmarks.diffusers_reads import (
+from benchmarks.diffusers_models import (
     CLOSE,
     apart,
     applied,
     build,
     copied,
+    drawn,
     loader,
     one_a_kind,
     tensors_of,
@@ -89,18 +89,11 @@ def build_encoders(base: Base) -> dict[str, nn.Module]:
 
 def of_encoder(key: str, seed: int = 0) -> dict[str, LoraModule]:
     """A LoRA of rank 2 on the first module of each kind of a text encoder's table."""
-    generator = torch.Generator().manual_seed(seed)
     table = all_tables()[key]
     names: dict[str, str] = {}
     for name in table.shapes:
         names.setdefault(numberless(name), name)
-    found = {}
-    for name in names.values():
-        shape = table.shapes[name]
-        U = torch.randn(shape[0], 2, generator=generator)
-        V = torch.randn(math.prod(shape[1:]), 2, generator=generator)
-        found[name] = LoraModule(name, U, V, 1.0, 2, shape, is_rewritten=True)
-    return found
+    return drawn(names.values(), table.shapes, seed)
 
 
 def companions(base: Base, prefix: str, form: str) -> dict[str, Tensor]:

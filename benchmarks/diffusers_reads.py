@@ -9,194 +9,38 @@ the factors that the library then applies are the ones in the file, to 1e-5.
 """
 
 import argparse
-import copy
 import inspect
 import json
-import math
-import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import torch
 from diffusers.loaders import lora_pipeline
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks import diffusers_encoders as encoders
+from benchmarks.diffusers_models import (
+    BLOCK,
+    CLOSE,
+    ENDINGS,
+    apart,
+    applied,
+    build,
+    built,
+    kronecker,
+    loader,
+    one_a_kind,
+    tensors_of,
+)
 from wsdemo.lora.bases.canonical import spelled_for
 from wsdemo.lora.bases.readers import loader_of
 from wsdemo.lora.bases.tables import Base, Spelling, all_tables, bases, numberless
 from wsdemo.lora.modules import LoraModule
 
 OUT = Path("wsdemo/lora/bases/readers/diffusers.toml")
-CLOSE = 1e-5
-ENDINGS = {
-    "A B": (".lora_A.weight", ".lora_B.weight"),
-    "A B alpha": (".lora_A.weight", ".lora_B.weight"),
-    "down up": (".lora_down.weight", ".lora_up.weight"),
-    "down up alpha": (".lora_down.weight", ".lora_up.weight"),
-    "layers": (".lora.down.weight", ".lora.up.weight"),
-    "processors": ("_lora{}.down.weight", "_lora{}.up.weight"),
-    "lokr": (".lokr_w1", ".lokr_w2"),
-    "lokr alpha": (".lokr_w1", ".lokr_w2"),
-}  # fmt: skip
-"""Which tensors a module has → how their keys end."""
-_DEPTHS = ("num_layers", "num_single_layers", "num_visual_blocks", "num_text_blocks",
-           "num_refiner_layers", "n_layers", "n_refiner_layers", "num_mmdit_layers",
-           "num_single_dit_layers")  # fmt: skip
-
-_BLOCK = re.compile(r"(?<=\.)\d+(?=\.)")
-"""The number of a block, or of a part that has parts."""
-
-
-def weightless(model: nn.Module) -> nn.Module:
-    """The same model on the processor, each weight one zero repeated."""
-    for module in model.modules():
-        for name, own in list(module._parameters.items()):
-            if own is not None:
-                zero = torch.zeros(1).expand(own.shape)
-                module._parameters[name] = nn.Parameter(zero, requires_grad=False)
-        for name, own in list(module._buffers.items()):
-            if own is not None:
-                module._buffers[name] = torch.zeros(1, dtype=own.dtype).expand(own.shape)
-    return model
-
-
-def build(base: Base) -> nn.Module:
-    """A model of the base's architecture and width, two blocks deep: each time another one."""
-    return copied(_built(base.key))
-
-
-@lru_cache(64)
-def _built(key: str) -> nn.Module:
-    base = all_tables()[key]
-    kind = getattr(diffusers, base.source["model"])
-    config = dict(base.source["config"])
-    known = inspect.signature(kind.__init__).parameters
-    for name in _DEPTHS:
-        if name in known and isinstance(known[name].default, int):
-            config[name] = min(2, config.get(name, known[name].default))
-    with torch.device("meta"):
-        model = kind(**config)
-    return weightless(model)
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """Modules of its own that share the weights, which nobody changes."""
-    found = copy.copy(module)
-    found._parameters, found._buffers = dict(module._parameters), dict(module._buffers)
-    found._modules = {n: None if m is None else copied(m) for n, m in module._modules.items()}
-    return found
-
-
-def loader(
-    base: Base, model: nn.Module, encoders: Mapping[str, nn.Module] | None = None
-) -> Callable[[dict[str, Tensor]], None]:
-    """The pipeline's ``load_lora_weights``; the model's own where its pipeline has none."""
-    name = base.source.get("loader")
-    if not name:
-        return lambda tensors: model.load_lora_adapter(tensors, prefix=base.component)  # type: ignore[operator]
-    mixin = getattr(lora_pipeline, name)
-    parts = dict.fromkeys(
-        ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer_2", "connectors",
-         "text_conditioner", "hf_device_map")
-    )  # fmt: skip
-    own: Any = type("Pipeline", (mixin,), dict(parts))()
-    own.components = {base.component: model} | dict(encoders or {})
-    for part, module in own.components.items():
-        setattr(own, part, module)
-    return lambda tensors: own.load_lora_weights(tensors)
-
-
-def one_a_kind(base: Base, model: nn.Module, seed: int = 0) -> dict[str, LoraModule]:
-    """A LoRA of rank 2 on the first module of each kind that the model has, by canonical names."""
-    generator = torch.Generator().manual_seed(seed)
-    there = dict(model.named_modules())
-    names: dict[str, str] = {}
-    for name in base.shapes:
-        if name in there:
-            names.setdefault(_BLOCK.sub("#", name), name)
-    found = {}
-    for name in names.values():
-        shape = base.shapes[name]
-        U = torch.randn(shape[0], 2, generator=generator)
-        V = torch.randn(math.prod(shape[1:]), 2, generator=generator)
-        found[name] = LoraModule(name, U, V, 1.0, 2, shape, is_rewritten=True)
-    return found
-
-
-def tensors_of(modules: Mapping[str, LoraModule], form: str) -> dict[str, Tensor]:
-    """Spelled name → module, as tensors in one form; with α it is half the rank."""
-    found = {}
-    for name, module in modules.items():
-        down, up = _keys(name, form)
-        if form.startswith("lokr"):
-            found[down], found[up] = _kronecker(module)
-        else:
-            sides = module.shape[2:]
-            found[down] = module.V.T.reshape(module.rank, *module.shape[1:]).clone()
-            found[up] = module.U.reshape(len(module.U), module.rank, *[1] * len(sides)).clone()
-        if form.endswith("alpha"):
-            found[up] *= 1 if form.startswith("lokr") else 2
-            found[f"{name}.alpha"] = torch.tensor(module.rank / 2)
-    return found
-
-
-def _keys(name: str, form: str) -> tuple[str, str]:
-    """The keys of a module's two tensors; of an attention's processor: x.processor.to_q_lora…"""
-    down, up = ENDINGS[form]
-    if form == "processors":
-        parent, _, last = name.removesuffix(".0").rpartition(".")
-        number = last[-1] if last[-1].isdigit() else ""
-        stem = f"{parent}.processor.{last.removesuffix(number)}"
-        return stem + down.format(number), stem + up.format(number)
-    return name + down, name + up
-
-
-def _kronecker(module: LoraModule) -> tuple[Tensor, Tensor]:
-    """w1 (k, k), w2 (n/k, m/k, kernel) with k = 16 where that divides: of a module's own numbers.
-
-    The smaller the larger factor, the sooner it is decomposed.
-    """
-    k = math.gcd(16, *module.shape[:2])
-    n, m = module.shape[0] // k, module.shape[1] // k
-    w2 = (module.U[:n] @ module.V[:m].T).reshape(n, m, *[1] * len(module.shape[2:]))
-    return module.U[:k] @ module.V[:k].T, w2
-
-
-def applied(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-    """What the library applies: module → U (n, r) and V (m, r); of LoKr its two factors."""
-    found = {}
-    for name, module in model.named_modules():
-        scaling = getattr(module, "scaling", {})
-        for adapter, scale in scaling.items() if isinstance(scaling, dict) else ():
-            if adapter in getattr(module, "lora_A", {}):
-                A, B = module.lora_A[adapter].weight, module.lora_B[adapter].weight
-                if A.is_meta or B.is_meta:  # made for it, and never filled
-                    continue
-                found[name] = (scale * B.detach().flatten(1), A.detach().flatten(1).T)
-            elif adapter in getattr(module, "lokr_w1", {}):
-                w1, w2 = module.lokr_w1[adapter], module.lokr_w2[adapter]
-                if w1.is_meta or w2.is_meta:
-                    continue
-                found[name] = (scale * w1.detach(), w2.detach())
-    return found
-
-
-def apart(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
-    """‖U Vᵀ − X Yᵀ‖ / ‖U Vᵀ‖, by the small products alone."""
-    (U, V), (X, Y) = ([t.double() for t in pair] for pair in (first, second))
-    if len(U) != len(X) or len(V) != len(Y):
-        return math.inf
-
-    def square(P: Tensor, Q: Tensor) -> Tensor:
-        return (P.T @ P * (Q.T @ Q)).sum()
-
-    both = square(torch.cat([U, -X], 1), torch.cat([V, Y], 1)).clamp(min=0)
-    return float((both / square(U, V)).sqrt())
 
 
 @dataclass
@@ -228,7 +72,7 @@ def _is_meant(base: Base, tensors: dict[str, Tensor]) -> bool:
     name = base.source.get("loader")
     if not name:
         return True
-    options = {"unet_config": _built(base.key).config} if base.component == "unet" else {}
+    options = {"unet_config": built(base.key).config} if base.component == "unet" else {}
     found = getattr(lora_pipeline, name).lora_state_dict(
         {k: v.clone() for k, v in tensors.items()}, **options
     )
@@ -253,7 +97,7 @@ def tried(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, for
             continue
         own = (module.U, module.V)
         if form.startswith("lokr"):
-            w1, w2 = _kronecker(module)
+            w1, w2 = kronecker(module)
             own = (w1, w2)
         if name not in there:
             found.lost.append(name)
@@ -273,7 +117,7 @@ def tried(base: Base, modules: Mapping[str, LoraModule], spelling: Spelling, for
 
 def smaller(modules: Mapping[str, LoraModule]) -> Iterable[dict[str, LoraModule]]:
     """Fewer and fewer kinds of modules: those in blocks, without modulations, attention alone."""
-    inside = {n: m for n, m in modules.items() if _BLOCK.search(n)}
+    inside = {n: m for n, m in modules.items() if BLOCK.search(n)}
     yield inside
     yield {n: m for n, m in inside.items() if "norm" not in n and "mod" not in n}
     yield {n: m for n, m in inside.items() if "attn" in n or "attention" in n}
@@ -401,8 +245,6 @@ def stored() -> dict[str, list[tuple[str, list[str], dict[str, Any]]]]:
 
 def main() -> None:
     """Asks for all bases, or for some again, and writes the file."""
-    from benchmarks import diffusers_encoders as encoders  # which asks as this does
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bases", nargs="*")
     args = parser.parse_args()

@@ -22,6 +22,7 @@ from wsdemo.lora.reader import read_lora
 
 diffusers = pytest.importorskip("diffusers")
 peft = pytest.importorskip("peft")
+models = pytest.importorskip("benchmarks.diffusers_models")
 reads = pytest.importorskip("benchmarks.diffusers_reads")
 encoders = pytest.importorskip("benchmarks.diffusers_encoders")
 TABLES = all_tables()
@@ -54,8 +55,8 @@ def attention(modules):
 @pytest.mark.parametrize("key", ONE_EACH)
 def test_what_is_read_and_what_is_lost_are_what_is_said(key, tmp_path):
     base = TABLES[key]
-    modules = reads.one_a_kind(base, reads.build(base), seed=1)
-    assert rules(base) or not hasattr(reads.build(base), "load_lora_adapter")
+    modules = models.one_a_kind(base, models.build(base), seed=1)
+    assert rules(base) or not hasattr(models.build(base), "load_lora_adapter")
     for rule in rules(base):
         spelling = Spelling("diffusers", rule.prefix, rule.naming)
         form = sorted(rule.forms)[-1]
@@ -70,23 +71,23 @@ def test_what_is_read_and_what_is_lost_are_what_is_said(key, tmp_path):
 def check(base, modules, spelling, form, folder):
     """Reads a file by diffusers and here, and compares all that is said of it."""
     named, _ = spelled_for(modules, base, spelling)
-    path = write(folder / "x.safetensors", reads.tensors_of(named, form))
+    path = write(folder / "x.safetensors", models.tensors_of(named, form))
     lora = known(read_lora(path), base.key)
     said = loads_in(lora)["diffusers"]
-    model = reads.build(base)
+    model = models.build(base)
     try:
-        reads.loader(base, model)(load_file(path))
+        models.loader(base, model)(load_file(path))
     except Exception:
         assert (said.ok, said.strength) == (False, None)
         return
-    there = reads.applied(model)
+    there = models.applied(model)
     ours = without_part(lora, base)
     read = []
     for name, module in ours.items():
         if form.startswith("lokr"):
             is_same = name in there
         else:
-            is_same = name in there and reads.apart((module.U, module.V), there[name]) < CLOSE
+            is_same = name in there and models.apart((module.U, module.V), there[name]) < CLOSE
         read += [name] if is_same else []
     assert canonical_of(said.lost, lora, base) == ours.keys() - set(read), (spelling, form)
     assert said.ok is (len(read) == len(ours))
@@ -96,7 +97,7 @@ def check(base, modules, spelling, form, folder):
 @pytest.mark.parametrize("key", ONE_EACH)
 def test_other_spellings_are_not_read(key, tmp_path):
     base = TABLES[key]
-    modules = attention(reads.one_a_kind(base, reads.build(base)))
+    modules = attention(models.one_a_kind(base, models.build(base)))
     seen = {(r.prefix, r.naming) for r in rules(base)}
     for spelling in base.spellings:
         if (spelling.prefix, spelling.naming) not in seen:
@@ -109,7 +110,7 @@ def test_other_spellings_are_not_read(key, tmp_path):
 def test_what_is_exported_is_applied(key, tmp_path):
     """With another rank in one module, so that ranks and α are written for each."""
     base = TABLES[key]
-    modules = attention(reads.one_a_kind(base, reads.build(base), seed=2))
+    modules = attention(models.one_a_kind(base, models.build(base), seed=2))
     first = next(iter(modules))
     modules[first] = dataclasses.replace(
         modules[first], U=modules[first].U[:, :1], V=modules[first].V[:, :1], stored_rank=1
@@ -120,7 +121,7 @@ def test_what_is_exported_is_applied(key, tmp_path):
         out = tmp_path / program / "adapter_model.safetensors"
         out.parent.mkdir()
         export(lora, program, out, "float32")
-        model = reads.build(base)
+        model = models.build(base)
         if program == "diffusers" and not hasattr(model, "load_lora_adapter"):
             continue  # its pipeline takes no LoRAs but through PEFT
         if program == "peft":
@@ -129,12 +130,12 @@ def test_what_is_exported_is_applied(key, tmp_path):
             assert {n for n, m in model.named_modules()
                     if hasattr(m, "lora_A")} == modules.keys()  # fmt: skip
         else:
-            reads.loader(base, model)(str(out))
+            models.loader(base, model)(str(out))
             said = in_diffusers(known(read_lora(out), key), base)
-        there = reads.applied(model)
+        there = models.applied(model)
         assert there.keys() == modules.keys()
         for name, module in modules.items():
-            assert reads.apart((module.U, module.V), there[name]) < CLOSE, (program, name)
+            assert models.apart((module.U, module.V), there[name]) < CLOSE, (program, name)
         assert (said.ok, said.strength) == (True, pytest.approx(1)), said
 
 
@@ -142,15 +143,15 @@ def test_the_scale_that_is_not_read_is_the_ratio_of_the_applied_norm(tmp_path):
     """A configuration beside the file says α, which diffusers does not look at."""
     base = TABLES["flux1"]
     name = "transformer.single_transformer_blocks.0.attn.to_q"
-    modules = reads.one_a_kind(base, reads.build(base))
+    modules = models.one_a_kind(base, models.build(base))
     module = modules["single_transformer_blocks.0.attn.to_q"]
-    tensors = reads.tensors_of({name: module}, "A B")
+    tensors = models.tensors_of({name: module}, "A B")
     path = write(tmp_path / "adapter_model.safetensors", tensors)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 8}')
     lora = read_lora(path)
-    model = reads.build(base)
-    reads.loader(base, model)(load_file(path))
-    (pair,) = reads.applied(model).values()
+    model = models.build(base)
+    models.loader(base, model)(load_file(path))
+    (pair,) = models.applied(model).values()
 
     def norm(U, V):
         return math.sqrt(float(((U.T @ U) * (V.T @ V)).sum()))
@@ -163,31 +164,31 @@ def test_the_scale_that_is_not_read_is_the_ratio_of_the_applied_norm(tmp_path):
 
 def test_doras_magnitudes_are_dropped_and_listed(tmp_path):
     base = TABLES["flux1"]
-    modules = attention(reads.one_a_kind(base, reads.build(base)))
+    modules = attention(models.one_a_kind(base, models.build(base)))
     named, _ = spelled_for(modules, base, Spelling("kohya", "lora_unet_", "original"))
-    tensors = reads.tensors_of(named, "down up alpha")
+    tensors = models.tensors_of(named, "down up alpha")
     scales = {f"{n}.dora_scale": torch.ones(1, m.shape[1]) for n, m in named.items()}
     path = write(tmp_path / "x.safetensors", tensors | scales)
     found = loads_in(known(read_lora(path), "flux1"))["diffusers"]
     assert found.ok is False
     assert set(found.lost) == scales.keys()
-    model = reads.build(base)
-    reads.loader(base, model)(load_file(path))
-    assert reads.applied(model).keys() >= modules.keys()  # a fused layer has further parts
+    model = models.build(base)
+    models.loader(base, model)(load_file(path))
+    assert models.applied(model).keys() >= modules.keys()  # a fused layer has further parts
 
 
 @pytest.mark.parametrize("key", ["sdxl", "sd35_medium", "qwen_image", "flux1"])
 def test_a_key_without_lora_in_it_is_refused_but_by_one_loader(key, tmp_path):
     base = TABLES[key]
     spelling = Spelling("diffusers", f"{base.component}.", "canonical")
-    named, _ = spelled_for(attention(reads.one_a_kind(base, reads.build(base))), base, spelling)
-    tensors = reads.tensors_of(named, "A B")
+    named, _ = spelled_for(attention(models.one_a_kind(base, models.build(base))), base, spelling)
+    tensors = models.tensors_of(named, "A B")
     tensors[f"{next(iter(named))}.diff_b"] = torch.ones(3)
     path = write(tmp_path / "x.safetensors", tensors)
     found = loads_in(known(read_lora(path), key))["diffusers"]
-    model = reads.build(base)
+    model = models.build(base)
     try:
-        reads.loader(base, model)(load_file(path))
+        models.loader(base, model)(load_file(path))
         is_loaded = True
     except ValueError:
         is_loaded = False
