@@ -158,9 +158,10 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "The LoRAs: `python -m wsdemo.train.loras.smollm2_loras --model SMOLLM2 --texts TEXTS`; "
         "the probes: `python -m wsdemo.train.loras.smollm2_probes`. Few LoRAs so far: figures of "
         "13 test LoRAs move by a tenth and more with chance, and intervals that 12 LoRAs calibrate "
-        "are wide. The size of the data set was tried too: 50 LoRAs do not teach it (ρ .05), so "
-        "it is not answered. A source that it does not know is taken for the known ones most like "
-        "it. " + LOL,
+        "are wide. The size of the data set was tried too: 50 LoRAs do not teach it (ρ .05 on "
+        "the test LoRAs, which decided that), so it is not answered. A source that it does not "
+        "know is taken for the known ones most like it. Two models were compared, with three "
+        "seeds each; the validation LoRAs chose. Figures are of the test LoRAs.",
     ),
     "lora-examples": (
         "LoRAs of all families' test splits with their true labels, for the app and "
