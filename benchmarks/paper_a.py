@@ -84,7 +84,7 @@ def made_up(folder: Path) -> tuple[Path, Path]:
     from wsdemo.train.shapes.data import _training_split
 
     SPLITS.update(
-        {"train": (0, 40), "train-mirrored": (0, 40), "validation": (40, 52), "test": (52, 64)}
+        {"train": (0, 20), "train-mirrored": (0, 20), "validation": (20, 26), "test": (26, 34)}
     )
     names = shipped_features()[1]
     pictures = []
@@ -103,7 +103,7 @@ def made_up(folder: Path) -> tuple[Path, Path]:
     meshes = folder / "meshes"
     for category, extents in (("airplane", (1.8, 1.5, 0.4)), ("chair", (0.8, 0.8, 1.6))):
         (meshes / category).mkdir(parents=True)
-        wanted, i = {"train": 7, "validation": 1, "test": 2}, 0
+        wanted, i = {"train": 5, "validation": 1, "test": 2}, 0
         while any(wanted.values()):
             name = f"{category}/{i:03d}"
             is_test = zlib.crc32(name.encode()) % 10 == 0
@@ -324,7 +324,7 @@ def main() -> None:
         os.environ |= {"WSDEMO_QUICK": "1", "WSDEMO_RESULTS": f"{folder}/results"}
         from wsdemo.train import population
 
-        population.warm_start = partial(population.warm_start, steps=4)
+        population.warm_start = partial(population.warm_start, steps=2)
         missing = measure(*made_up(Path(folder)), True, Path(folder) / "runs")
         print("MADE-UP DATA, TINY NUMBERS: these figures mean nothing.\n")
         print(tables(is_quick=True))

@@ -37,6 +37,7 @@ STEPS, POINTS = scaled(200, 4), 1024
 RESOLUTION = scaled(128, 32)
 RATES = scaled((0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0.01,))
 VALIDATION = scaled(16, 2)
+DRAWN = scaled(30_000, 3_000)
 MEASURES = ("chamfer", "chamfer_2048", "fscore", "iou", "normals",
             "surface_chamfer", "surface_fscore", "surface_normals")  # fmt: skip
 """The first by points drawn on both meshes, as papers have it; the last by distances of points to
@@ -88,8 +89,8 @@ def best_rate(
 
 def scores(mesh: Mesh, decoded: Mesh) -> dict[str, float]:
     """Both definitions side by side."""
-    clouds = compare_clouds(mesh, decoded)
-    surface = compare_meshes(as_solid(mesh)[0], decoded)
+    clouds = compare_clouds(mesh, decoded, DRAWN)
+    surface = compare_meshes(as_solid(mesh)[0], decoded, DRAWN)
     plain = {name.removesuffix("_cloud"): value for name, value in clouds.items()}
     beside = {f"surface_{name}": surface[name] for name in ("chamfer", "fscore", "normals")}
     return {**plain, "iou": surface["iou"], **beside}

@@ -172,9 +172,9 @@ def test_the_papers_transformer_is_trained_on_request(folders, tmp_path):
 
 def test_feature_recipe_learns_the_toy_attributes(tmp_path):
     common = ["--toy", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
-    faces_features.main([*common, "--steps", "60"])
+    faces_features.main([*common, "--steps", "30"])
     _, meta = load_checkpoint(tmp_path / "faces-features.safetensors")
-    assert meta["measured"]["validation_auc_mean"] > 0.7
+    assert meta["measured"]["validation_auc"]["Pale_Skin"] > 0.9  # after one step: 0.6
 
 
 def test_budget_counts_earlier_calls(tmp_path):

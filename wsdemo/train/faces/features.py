@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     training = Training(network, run, 2e-3, weight_decay=0.02, rate=cosine)
     log(f"FaceAttr-64: {len(faces)} faces, {args.minutes} minutes on {device}")
     generator = torch.Generator().manual_seed(args.seed + run.step)
-    batch = 64
+    batch = 16 if args.toy else 64
 
     def loss() -> Tensor:
         index = torch.randint(len(faces), (batch,), generator=generator)

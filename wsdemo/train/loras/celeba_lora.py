@@ -146,7 +146,7 @@ def check_settings(folder: Path, settings: Settings) -> None:
     write_whole(path, text)
 
 
-def write_toy(folder: Path, people: int = 24) -> Path:
+def write_toy(folder: Path, people: int = 20) -> Path:
     """Made-up celebrities in CelebA's layout, with the models of ``write_toy_models`` beside."""
     if (folder / "list_attr_celeba.txt").exists():
         return folder

@@ -93,14 +93,14 @@ def _make_all(
     minutes: float,
 ) -> int:
     ray = needed("ray")
-    free = [new_worker() for _ in range(workers)]
+    free: list[Any] = [new_worker() for _ in range(workers)]
     busy: dict[Any, tuple[Any, str, T]] = {}
     began, done, failed, in_a_row = time.monotonic(), 0, 0, 0
     left = list(work)[::-1]
     while busy or left:
         is_time_left = time.monotonic() - began < minutes * 60
         while free and left and is_time_left:
-            (name, piece), one = left.pop(), free.pop()
+            (name, piece), one = left.pop(), free.pop() or new_worker()
             busy[one.make.remote(*order(piece))] = (one, name, piece)
         if not busy:
             break
@@ -117,7 +117,7 @@ def _make_all(
                     f"{FAILURES} LoRAs failed in a row", why, "Mend this, then call again."
                 ) from error
             ray.kill(one)  # its GPU, its memory or its machine may be what failed
-            free.append(new_worker())
+            free.append(None)  # another in its place, once there is work for it
             continue
         text = keep(piece, made)
         free.append(one)

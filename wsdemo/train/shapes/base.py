@@ -26,7 +26,7 @@ PHASES = (
     Phase(until=0.75, detail=0.75, instances=64, points=512, free_latents=False),
     Phase(until=1.00, detail=0.85, instances=48, points=768, free_latents=True),
 )
-TOY = tuple(dataclasses.replace(p, instances=8, points=256) for p in PHASES)
+TOY = tuple(dataclasses.replace(p, instances=4, points=512) for p in PHASES)
 
 
 class ShapeData:
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = start(args)
     cache = args.runs / "shapes-samples"
     if args.toy:
-        shapes, held_out = toy_shapes(32), toy_shapes(8, seed=1)
+        shapes, held_out = toy_shapes(8), toy_shapes(8, seed=1)
         config = dataclasses.replace(CONFIG, width=32, frequencies=16, blocks=1)
         phases = TOY
     else:

@@ -14,6 +14,7 @@ from wsdemo.analysis.point_features import POINTS, shipped_features
 from wsdemo.analysis.shapes import standard_cloud
 from wsdemo.checkpoints import save_checkpoint
 from wsdemo.domains.registry import domain_named
+from wsdemo.domains.shape_fitting import FINE
 from wsdemo.domains.shapes import TEMPERATURE, decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.diffusion import WeightDiffusion
@@ -27,22 +28,25 @@ from wsdemo.train.shapes.data import SETS
 EXAMPLE_SEED, EXAMPLES, CANDIDATES = 2026, 8, 4
 PICTURE = 192
 """Pixels a side of an example's picture."""
+COARSE = 32
+"""Cells a side of a toy's surfaces, of which there are half as many to choose from."""
 
 
-def draw_examples(name: str, model: WeightDiffusion) -> tuple[Tensor, Pixels]:
+def draw_examples(name: str, model: WeightDiffusion, is_toy: bool) -> tuple[Tensor, Pixels]:
     """EXAMPLES instances (n, D), of each category in turn, and pictures (n, P, P, 3) of them."""
     names = model.attribute_names
+    count, cells = (CANDIDATES // 2, COARSE) if is_toy else (CANDIDATES, FINE)
     # One of each category, while there are categories.
     wishes = [{n: n == names[i % len(names)] for n in names} for i in range(EXAMPLES)]
-    condition = torch.cat([model.condition(wish, CANDIDATES) for wish in wishes])
+    condition = torch.cat([model.condition(wish, count) for wish in wishes])
     options = {"steps": 50, "guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
-    drawn = model.draw(EXAMPLES * CANDIDATES, EXAMPLE_SEED, **options)
+    drawn = model.draw(EXAMPLES * count, EXAMPLE_SEED, **options)
     chosen: list[Tensor] = []
     pictures: list[Pixels] = []
-    for candidates in drawn.split(CANDIDATES):
-        meshes = [decoded(name, weights, model) for weights in candidates]
+    for candidates in drawn.split(count):
+        meshes = [decoded(name, weights, model, cells) for weights in candidates]
         wish = names[len(chosen) % len(names)] if names else SETS[name][0]
-        best = max(range(CANDIDATES), key=lambda i: likeness(meshes[i], wish))
+        best = max(range(count), key=lambda i: likeness(meshes[i], wish))
         chosen.append(candidates[best])
         mesh = meshes[best]
         empty = np.full((PICTURE, PICTURE, 3), 255, dtype=np.uint8)
@@ -50,10 +54,10 @@ def draw_examples(name: str, model: WeightDiffusion) -> tuple[Tensor, Pixels]:
     return torch.stack(chosen), np.stack(pictures)
 
 
-def decoded(name: str, weights: Tensor, model: WeightDiffusion) -> Mesh | None:
+def decoded(name: str, weights: Tensor, model: WeightDiffusion, cells: int) -> Mesh | None:
     """The mesh of weights (D,), if they have a surface."""
     try:
-        return decode_shape(weights, model.adapter, level=drawn_level(name, TEMPERATURE))
+        return decode_shape(weights, model.adapter, cells, level=drawn_level(name, TEMPERATURE))
     except WsdemoError as error:
         log(f"candidate left out: {error}")
         return None
@@ -78,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     domain = domain_named(args.set)
     model, folder = load_model(domain, args)
     save_neighbours(domain, model, folder, args.out)
-    instances, pictures = draw_examples(args.set, model)
+    instances, pictures = draw_examples(args.set, model, args.toy)
     save_checkpoint(
         args.out / f"{args.set}-examples.safetensors",
         {
