@@ -280,7 +280,9 @@ def test_its_map_tells_kinds_apart_and_places_what_is_fitted(signals):
     index = len(found) - 1
     assert place(found, point_instance(found, index)).neighbours[0][0] == index
     value = map_view.map_value("signals", OWN, "t-SNE", None, has_pictures=True)
-    assert (len(value["x"]), len(value["pictures"]), value["classes"]) == (100, 4, list(KINDS))
+    drawn = json.loads(value["points"])
+    assert {len(drawn[key]) for key in ("x", "y", "c", "names")} == {100}
+    assert (len(drawn["x"]), len(value["pictures"]), value["classes"]) == (100, 4, list(KINDS))
 
 
 def test_the_tabs_draw_fit_and_compare_it(signals, row):

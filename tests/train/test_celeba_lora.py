@@ -81,7 +81,7 @@ def test_recipe_makes_labelled_loras_goes_on_after_a_failure_and_then_rests(
     assert not list(folder.rglob("*.tmp"))
 
     collection = load_collection(folder, folder / "manifest.csv")
-    assert collection.ranks == {4: 16}
+    assert collection.ranks == {4: 13}
     assert {t.name for t in collection.tasks} == {"attributes", "clip_score"}
     assert sum(len(part.names) for part in collection.splits.values()) == len(people)
     assert not collection.notes

@@ -1,4 +1,4 @@
-"""Who makes what in a crew, with a Ray that is played: one worker after another, in this process."""
+"""Who makes what in a crew, with a Ray that is played in this process."""
 
 import argparse
 from types import SimpleNamespace

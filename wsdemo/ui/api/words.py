@@ -139,7 +139,7 @@ ENDPOINTS: dict[str, Words] = {
     "place_instance": Words(
         "Places an instance on the map of weight space, by its nearest fitted instances.",
         {
-            "map": "Position of every point, without unit",
+            "map": "Position of every point, without unit, as JSON text",
             "picture": "What the instance shows",
             "words": "How near to training instances it lies, in percent of held-out ones",
             "nearest": "Pictures of the points with the nearest weights",

@@ -44,7 +44,7 @@ def build(domain: Domain, last: gr.State, trail: gr.State, hand: Hand) -> None:
             _point(parts, opening, hand, at_first)
     _walk(parts, opening, hand, at_first)
     _bring(parts, domain)
-    _table(parts, at_first)
+    _table(parts)
     parts |= {
         "chosen": gr.State(chosen), "yours": gr.State(None),
         "first": gr.State(opening.get("first")), "second": gr.State(opening.get("second")),
@@ -144,18 +144,18 @@ def _bring(parts: Parts, domain: Domain) -> None:
         )  # fmt: skip
 
 
-def _table(parts: Parts, at_first: str) -> None:
-    """The points as rows, and how well they fall into groups."""
+def _table(parts: Parts) -> None:
+    """How well the points fall into groups, and the points as rows.
+
+    There are rows only while one looks at them: thousands make every event of the page slow.
+    """
     with gr.Accordion("How well the groups come apart", open=False):
         parts["count"] = gr.Button("Measure the clusters", elem_id="map-measure")
         parts["figures"] = gr.Markdown(elem_id="map-figures")
-    with gr.Accordion("The map as a table", open=False):
+    parts["is_open"] = gr.State(False)
+    with gr.Accordion("The map as a table", open=False) as parts["as_table"]:
         parts["rows"] = gr.Dataframe(
-            table(at_first, OWN, "t-SNE", parts["colour"].value),
-            interactive=False,
-            max_height=360,
-            label="Points",
-            elem_id="map-table",
+            interactive=False, max_height=360, label="Points", elem_id="map-table"
         )
 
 
@@ -167,6 +167,7 @@ def _of(parts: Parts, *names: str) -> list[Any]:
 
 
 DRAWN = ("name", "representation", "kind", "colour")
+LISTED = (*DRAWN, "is_open")
 SHOWN = (*DRAWN, "pictures", "chosen", "yours")
 """What the map is drawn from."""
 
@@ -212,7 +213,7 @@ def _wire_controls(parts: Parts) -> None:
             map_changes.redraw, _of(parts, *SHOWN), parts["chart"], **PRIVATE, **COMPUTE
         )
         if name != "pictures":
-            event.then(table, _of(parts, *DRAWN), parts["rows"], **QUIET)
+            event.then(table, _of(parts, *LISTED), parts["rows"], **QUIET)
     parts["representation"].input(
         map_changes.other_weights, _of(parts, "name", "representation", "chosen", "yours"),
         parts["near"], **QUIET,
@@ -225,7 +226,11 @@ def _wire_controls(parts: Parts) -> None:
     )  # fmt: skip
     switched.then(map_changes.nothing_walked, None, _of(parts, *BELOW), **QUIET).then(
         map_changes.edit_button, parts["name"], parts["edit"], **QUIET
-    ).then(table, _of(parts, *DRAWN), parts["rows"], **QUIET)
+    ).then(table, _of(parts, *LISTED), parts["rows"], **QUIET)
+    for event, is_open in ((parts["as_table"].expand, True), (parts["as_table"].collapse, False)):
+        event(partial(bool, is_open), None, parts["is_open"], **QUIET).then(
+            table, _of(parts, *LISTED), parts["rows"], **QUIET
+        )
     parts["count"].click(
         map_changes.measure, _of(parts, "name", "representation", "colour"), parts["figures"],
         **PRIVATE, **COMPUTE,
@@ -256,7 +261,7 @@ def _wire_instances(parts: Parts, last: gr.State, trail: gr.State, hand: Hand) -
             "yours", "file"),
         api_name="place_instance", **QUICK,
     )  # fmt: skip
-    arrived.then(table, _of(parts, *DRAWN), parts["rows"], **QUIET)
+    arrived.then(table, _of(parts, *LISTED), parts["rows"], **QUIET)
     dropped.clear(
         map_changes.undrop, _of(parts, *DRAWN, "pictures", "chosen"),
         _of(parts, "chart", "shown", "words", "near", "chosen", "yours", "file"),
@@ -276,9 +281,9 @@ def _wire_instances(parts: Parts, last: gr.State, trail: gr.State, hand: Hand) -
 
     parts["mine"].click(
         own_fit, [last, trail, *shown], list(outputs.values()), **PRIVATE, **QUICK
-    ).then(table, _of(parts, *DRAWN), parts["rows"], **QUIET)
+    ).then(table, _of(parts, *LISTED), parts["rows"], **QUIET)
     pages = {key: hand.tabs[key] for key in ("page", "clusters")}
-    rows = (table, _of(parts, *DRAWN), [parts["rows"]], QUICK)
+    rows = (table, _of(parts, *LISTED), [parts["rows"]], QUICK)
     hand.on("place", Taker(
         lambda path, way, *values: HERE() | map_changes.placed_in(path, way, *values),
         shown, pages | outputs, rows,

@@ -133,9 +133,9 @@ function replay() { // the way of a fit, drawn in two seconds
 }
 function load() {
   const fresh = props.value;
-  if (!fresh || !fresh.x) return;
+  if (!fresh || !fresh.points) return;
   const other = !data || data.set !== fresh.set;
-  data = fresh; version++;
+  data = { ...fresh, ...JSON.parse(fresh.points) }; version++;
   if (other) { at = -1; zoom = 1; cx = 0; cy = 0; said.textContent = ''; }
   if (fresh.selected >= 0) at = fresh.selected;
   pictures = (data.pictures || []).map(p => { const image = new Image();

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def map_value(
     path: list[list[float]] | None = None,
     selected: int = -1,
 ) -> dict[str, Any]:
-    """What the component draws."""
+    """What the component draws; ``points`` is a JSON text of their x, y, class and name."""
     drawn = weight_map(name)
     check_representation(drawn, representation)
     positions = drawn.positions[representation][kind].numpy()
@@ -113,12 +114,16 @@ def map_value(
         label = colour_of(drawn, colour)
         classes, palette = [f"not {_words(label)}", _words(label)], ["#94a3b8", "#4338ca"]
         colours = drawn.labels[:, drawn.label_names.index(label)].tolist()
-    return {
-        "set": name,
+    points = {
         "x": _drawn(positions[:, 0]),
         "y": _drawn(positions[:, 1]),
         "c": colours,
         "names": [n.rsplit("/", 1)[-1] for n in drawn.names],
+    }
+    return {
+        "set": name,
+        # One text: the page copies every value of a component at every event, one by one.
+        "points": json.dumps(points, separators=(",", ":")),
         "classes": classes,
         "palette": palette,
         "held": int((~drawn.is_held_out).sum()),

@@ -70,8 +70,11 @@ def caption(drawn: WeightMap, index: int) -> str:
     return drawn.names[index].removesuffix(".jpg")
 
 
-def table(name: str, representation: str, kind: str, colour: str) -> Any:
-    """The twin of the map for those who cannot see it: the points drawn, where, and of what."""
+def table(name: str, representation: str, kind: str, colour: str, is_open: bool = True) -> Any:
+    """The twin of the map for those who cannot see it: the points drawn, where, and of what; empty
+    unless it is open."""
+    if not is_open:
+        return None
     drawn = weight_map(name)
     spots = drawn.positions[representation][kind]
     labels, colour = drawn.domain.labels, map_view.colour_of(drawn, colour)
