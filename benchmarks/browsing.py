@@ -9,6 +9,10 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -34,6 +38,19 @@ def wait_for_app(process: "subprocess.Popen[bytes]", address: str) -> None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
             raise AssertionError(f"the app ended while starting: {process.wait(timeout=0.2)}")
+
+
+def give_photo(page: "Page", path: Path) -> None:
+    """Hands a photo to the tab Fit in the place of the one that is there, and waits for it."""
+    shown = page.locator("#photo img")
+    shown.first.wait_for()
+    before = [image.get_attribute("src") for image in shown.all()]
+    page.locator("#photo input[type=file]").first.set_input_files(path)
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('#photo img')]"
+        ".some((image) => !before.includes(image.getAttribute('src')))",
+        arg=before, timeout=60_000,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from benchmarks.browsing import CHROMIUM, FLAGS, served
+from benchmarks.browsing import CHROMIUM, FLAGS, give_photo, served
 from benchmarks.common import store_result
 
 FIRST = {
@@ -75,11 +75,8 @@ def new_face(visitor: Visitor, _: Path) -> None:
 
 def own_photo(visitor: Visitor, folder: Path) -> None:
     visitor.tab("Fit")
-    visitor.page.locator("#photo").get_by_role("button", name="Clear").or_(
-        visitor.page.locator("#photo").get_by_role("button", name="Remove Image")
-    ).first.wait_for()
-    visitor.give("photo", folder / "photo.png")
-    visitor.page.wait_for_timeout(1500)  # the page says nothing of when it has it
+    give_photo(visitor.page, folder / "photo.png")
+    visitor.clicks += 1
     visitor.button("Fit")
     visitor.sees(visitor.page.get_by_text("Reading the photo").or_(
         visitor.page.get_by_text("s left")))  # fmt: skip

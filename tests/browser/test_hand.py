@@ -72,7 +72,6 @@ def test_a_fit_that_cannot_be_edited_stays_where_it_is(page):
     page.get_by_label("Fine: 20 s, rank 18").check()
     act(page, "Fit")
     page.get_by_text("s left").first.wait_for(timeout=180_000)
-    page.wait_for_timeout(1500)
     act(page, "Stop")
     page.get_by_text("Stopped after").first.wait_for(timeout=90_000)
     page.get_by_text("mlora-asym, rank 18").wait_for(timeout=90_000)

@@ -12,19 +12,16 @@ pytestmark = NEEDS_CHROMIUM
 
 @pytest.fixture
 def opened(browser, address):
-    """Opens the page at a query, as a visitor who follows a link."""
-    contexts = []
+    """Opens the page at a query, as a visitor who follows a link, and another after it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
 
     def at(query):
-        context = browser.new_context(viewport={"width": 1280, "height": 1000})
-        contexts.append(context)
-        page = context.new_page()
         page.goto(address + query)
         return page
 
     yield at
-    for context in contexts:
-        context.close()
+    context.close()
 
 
 def selected(page):

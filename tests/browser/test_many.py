@@ -31,11 +31,6 @@ def open_many(page):
     page.get_by_role("tab", name="Many files").click()
 
 
-def shown_rows(page):
-    page.wait_for_timeout(500)
-    return page.locator("#batch-table tbody tr").count()
-
-
 def test_dropped_files_are_rows_groups_a_map_and_files_to_take_away(page, dropped):
     open_many(page)
     upload(page, "lora-batch", dropped)

@@ -38,9 +38,10 @@ class Space:
             port = probe.getsockname()[1]
         self.hub, self.provider, self.edge = Hub(), Provider(SCOPES), Edge(folder, port)
         tensors, _, _ = families()["kohya"]
-        self.hub.files["acme/gated"] = {f"{n}.safetensors": save(tensors) for n in "ab"}
-        self.hub.gated.add("acme/gated")
-        self.hub.readers["acme/gated"] = {self.provider.token}
+        for name, files in (("acme/gated", "ab"), ("acme/one", "a")):
+            self.hub.files[name] = {f"{n}.safetensors": save(tensors) for n in files}
+            self.hub.gated.add(name)
+            self.hub.readers[name] = {self.provider.token}
         self.address, self.log = f"https://{self.edge.host}/", folder / "log"
         self.provider.redirect = f"{self.address}login/callback"
         environment = os.environ | {
@@ -63,10 +64,10 @@ class Space:
             server.close()
 
 
-@pytest.fixture
-def space(tmp_path):
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
     pytest.importorskip("authlib.integrations.starlette_client")
-    own = Space(tmp_path)
+    own = Space(tmp_path_factory.mktemp("space"))
     yield own
     own.close()
 
@@ -155,17 +156,16 @@ def test_a_signed_in_visitor_reads_a_gated_lora_and_nobody_else_does(browser, sp
 
 
 def test_who_signs_in_comes_back_to_the_lora_that_was_asked_for(browser, space):
-    space.hub.files["acme/gated"].pop("b.safetensors")
     context = browser.new_context(
         viewport={"width": 1280, "height": 1000}, ignore_https_errors=True
     )
     page = context.new_page()
-    page.goto(space.address + "?lora=acme/gated")  # as its card would link to it
+    page.goto(space.address + "?lora=acme/one")  # as its card would link to it
     refusal = page.locator("#hub-status").get_by_text("Access must be granted first")
     refusal.wait_for(timeout=60_000)
     page.get_by_text("Private or gated repository").click()
     page.get_by_role("button", name="Sign in with Hugging Face").click()
     page.get_by_role("link", name="Authorize").click()
-    page.locator("#passport").get_by_text("acme/gated").first.wait_for(timeout=60_000)
-    assert page.url == space.address + "?lora=acme/gated"
+    page.locator("#passport").get_by_text("acme/one").first.wait_for(timeout=60_000)
+    assert page.url == space.address + "?lora=acme/one"
     context.close()

@@ -1,12 +1,11 @@
 """What the tests in a real browser share: Chromium, and what a visitor does again and again."""
 
 import os
-import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.browsing import CHROMIUM
+from benchmarks.browsing import CHROMIUM, give_photo
 
 MUST_RUN = os.environ.get("CI") == "true"
 NEEDS_CHROMIUM = [
@@ -24,12 +23,13 @@ def status_text(page) -> str:
 
 
 def wait_for_status(page, pattern: str, seconds: float = 90) -> str:
-    for _ in range(int(10 * seconds)):
-        text = status_text(page)
-        if re.search(pattern, text):
-            return text
-        page.wait_for_timeout(100)
-    raise AssertionError(f"status never matched {pattern!r}: {status_text(page)!r}")
+    """Waits until what the page says of its work matches; gives it."""
+    page.wait_for_function(
+        "pattern => new RegExp(pattern).test("
+        "[...document.querySelectorAll('.status')].map((e) => e.innerText).join(' '))",
+        arg=pattern, timeout=1000 * seconds, polling=100,
+    )  # fmt: skip
+    return status_text(page)
 
 
 def sources(page) -> list[str]:
@@ -41,17 +41,11 @@ def upload(page, area: str, path: Path) -> None:
     page.locator(f"#{area} input[type=file]").first.set_input_files(path)
 
 
-def upload_over(page, path: Path) -> None:
-    """Gives a photo in the place of the one that is there."""
-    page.locator("#photo input[type=file]").set_input_files(path)
-    page.wait_for_timeout(1500)
-
-
 def open_fit(page, photo: Path) -> None:
     page.get_by_role("tab", name="Fit").click()
     page.locator("#crop img").wait_for(timeout=90_000)  # the tab opens on another photo
     before = page.locator("#crop img").get_attribute("src")
-    upload_over(page, photo)
+    give_photo(page, photo)
     page.locator(f"#crop img:not([src='{before}'])").wait_for(timeout=90_000)
 
 

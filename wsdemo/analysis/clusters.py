@@ -2,19 +2,14 @@
 
 Paper A's discriminative table: k-means (ARI), 1-NN by cosine, logistic regression; also NMI
 and retrieval. Weights are centred on the training mean, and reduced to principal coordinates:
-distances are kept, and 1,000 instances span no more than 1,000 directions.
+distances are kept, and 1,000 instances span no more than 1,000 directions. scikit-learn is imported
+where it measures: the app, which imports this, would take a second longer to start.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from wsdemo.errors import WsdemoError
@@ -88,6 +83,9 @@ def retrieval_map(
 
 def cluster_agreement(x: Tensor, labels: Tensor, seeds: int = 3) -> tuple[float, float]:
     """ARI and NMI of k-means with as many clusters as classes: means over seeds."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     check_labels(x, labels)
     k = len(labels.unique())
     truth = labels.numpy()
@@ -101,6 +99,10 @@ def cluster_agreement(x: Tensor, labels: Tensor, seeds: int = 3) -> tuple[float,
 
 def logistic() -> object:
     """Multinomial logistic regression on standardised coordinates."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=2000))
 
 
@@ -119,6 +121,8 @@ def discriminate(
         (trained on training instances), ``cross_validated`` (5 folds of the training
         instances), ``retrieval_map``.
     """
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
     check_labels(train, train_labels, per_class=5)
     ari, nmi = cluster_agreement(test, test_labels)
     nearest = nearest_by_cosine(test, train, 1)[:, 0]

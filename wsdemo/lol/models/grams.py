@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from wsdemo.lol.data.canonical import canonical
 from wsdemo.lol.data.pairs import Pairs, Signature
+from wsdemo.lol.models.parts import normal
 
 NARROW, FEW, MANY = 1024, 2, 6
 """Rows of Φ: FEW for modules of more outputs than NARROW, else MANY; large layers would hold most
@@ -33,8 +34,8 @@ class OutputGrams(nn.Module):
         for i, ((n, _), names) in enumerate(signature.groups):
             h = min(n, FEW if n > NARROW else MANY)
             entries = h * (h + 1) // 2
-            self.maps.append(nn.Parameter(torch.randn(len(names), h, n) / n**0.5))
-            self.read.append(nn.Parameter(torch.randn(len(names), entries, tokens) / entries**0.5))
+            self.maps.append(nn.Parameter(normal(len(names), h, n, over=n**0.5)))
+            self.read.append(nn.Parameter(normal(len(names), entries, tokens, over=entries**0.5)))
             self.register_buffer(f"running_mean{i}", torch.zeros(len(names), entries))
             self.register_buffer(f"running_std{i}", torch.ones(len(names), entries))
 

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from wsdemo.lol.data.canonical import singular_values
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.data.probes import Probes
-from wsdemo.lol.models.parts import InputScale, ModelConfig, log_norms, mlp
+from wsdemo.lol.models.parts import InputScale, ModelConfig, log_norms, mlp, normal
 from wsdemo.lol.models.probes import PROBED, ProbeNet
 from wsdemo.lol.models.shared import SharedGlNet
 from wsdemo.lol.models.spectral import SpectralLinear
@@ -50,10 +50,10 @@ class EquivariantLinear(nn.Module):
     def __init__(self, shapes: Sequence[tuple[int, int, int]], width: int) -> None:
         super().__init__()
         self.left = nn.ParameterList(
-            nn.Parameter(torch.randn(count, width, n) / n**0.5) for count, n, _ in shapes
+            nn.Parameter(normal(count, width, n, over=n**0.5)) for count, n, _ in shapes
         )
         self.right = nn.ParameterList(
-            nn.Parameter(torch.randn(count, width, m) / m**0.5) for count, _, m in shapes
+            nn.Parameter(normal(count, width, m, over=m**0.5)) for count, _, m in shapes
         )
 
     def forward(self, pairs: Pairs) -> Pairs:
@@ -250,12 +250,16 @@ class PairTransformer(nn.Module):
         width = config.hidden
         self.read = nn.ParameterList(
             nn.Parameter(
-                torch.randn(len(names), (n + m) * config.rank, width)
-                / ((n + m) * config.rank) ** 0.5
+                normal(
+                    len(names),
+                    (n + m) * config.rank,
+                    width,
+                    over=((n + m) * config.rank) ** 0.5,
+                )  # fmt: skip
             )
             for (n, m), names in signature.groups
         )
-        self.positions = nn.Parameter(0.02 * torch.randn(len(signature), width))
+        self.positions = nn.Parameter(normal(len(signature), width, times=0.02))
         layer = nn.TransformerEncoderLayer(
             width, 4, 2 * width, config.dropout, batch_first=True, norm_first=True
         )

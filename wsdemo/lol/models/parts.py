@@ -38,6 +38,16 @@ class ModelConfig:
     """gradient-probes: of every output, which of the probes' texts it is of; empty: of none."""
 
 
+def normal(*shape: int, times: float = 1.0, over: float = 1.0) -> Tensor:
+    """Standard normal values of a shape, times and over a number: where a parameter starts.
+
+    On the device ``meta`` there are none: for arithmetic there torch would import its compiler,
+    which takes as long as all else that opening a predictor does.
+    """
+    values = torch.empty(shape)
+    return values if values.is_meta else torch.randn(shape) * times / over
+
+
 def mlp(d_in: int, config: ModelConfig) -> nn.Sequential:
     """Normalisation, one hidden layer, dropout: the head of every model but the linear one."""
     return nn.Sequential(

@@ -23,7 +23,7 @@ from wsdemo.lol.data.canonical import canonical, thinned
 from wsdemo.lol.data.kinds import kinds_of, layer_count
 from wsdemo.lol.data.pairs import Pairs, Signature
 from wsdemo.lol.models.grams import OutputGrams
-from wsdemo.lol.models.parts import InputScale, ModelConfig, log_norms, mlp
+from wsdemo.lol.models.parts import InputScale, ModelConfig, log_norms, mlp, normal
 
 LAYER = 8
 """Numbers of a layer's embedding."""
@@ -47,12 +47,12 @@ class SharedGlNet(nn.Module):
         self.stretch, self.weigh = nn.ModuleList(), nn.ModuleList()
         for kind in self.kinds:
             n, m = kind.shape
-            self.left.append(nn.Parameter(torch.randn(h, n) / n**0.5))
-            self.right.append(nn.Parameter(torch.randn(h, m) / m**0.5))
-            self.read.append(nn.Parameter(torch.randn(h * h, TOKEN) / h))
+            self.left.append(nn.Parameter(normal(h, n, over=n**0.5)))
+            self.right.append(nn.Parameter(normal(h, m, over=m**0.5)))
+            self.read.append(nn.Parameter(normal(h * h, TOKEN, over=h)))
             self.stretch.append(nn.Linear(LAYER, 2 * h, bias=False))
             self.weigh.append(nn.Linear(LAYER, TOKEN, bias=False))
-        self.layers = nn.Parameter(torch.randn(layer_count(self.kinds), LAYER))
+        self.layers = nn.Parameter(normal(layer_count(self.kinds), LAYER))
         self.grams = OutputGrams(signature, TOKEN)
         self.out = mlp((len(self.kinds) + 1) * TOKEN, config)
         self.strength = mlp(2 * len(signature), config)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wsdemo.lol.data.canonical import canonical, singular_values
 from wsdemo.lol.data.kinds import kinds_of, layer_count
 from wsdemo.lol.data.pairs import Pairs, Signature
-from wsdemo.lol.models.parts import InputScale, ModelConfig
+from wsdemo.lol.models.parts import InputScale, ModelConfig, normal
 
 FLOOR = 1e-4
 """Added to σ, of updates scaled to about one, before the logarithm."""
@@ -64,9 +64,9 @@ class W2t(nn.Module):
         self.kinds = kinds_of(signature)
         width = config.hidden
         self.read = nn.ModuleList(nn.Linear(sum(kind.shape) + 1, width) for kind in self.kinds)
-        self.place = nn.Parameter(0.02 * torch.randn(config.rank, width))
-        self.kind = nn.Parameter(0.02 * torch.randn(len(self.kinds), width))
-        self.layer = nn.Parameter(0.02 * torch.randn(layer_count(self.kinds), width))
+        self.place = nn.Parameter(normal(config.rank, width, times=0.02))
+        self.kind = nn.Parameter(normal(len(self.kinds), width, times=0.02))
+        self.layer = nn.Parameter(normal(layer_count(self.kinds), width, times=0.02))
         self.within, self.across = blocks(config, 1), blocks(config, 2)
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, config.outputs)

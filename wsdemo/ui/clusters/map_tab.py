@@ -91,7 +91,7 @@ def _point(parts: Parts, opening: Mapping[str, Any], hand: Hand, at_first: str) 
         opening.get("words", map_changes.NOTHING_CHOSEN), elem_id="map-said"
     )
     parts["file"] = hand.row(value=opening.get("file"))
-    parts["edit"] = hand.rows[-1].buttons["edit"]
+    parts["edit"] = hand.button("edit")
     parts["edit"].visible = at_first in {drawn.name for drawn in editable_maps()}
     parts["begins"] = gr.Markdown(elem_id="map-begins")
     parts["to_here"] = gr.Button(

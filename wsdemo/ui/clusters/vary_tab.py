@@ -77,7 +77,7 @@ def build(hand: Hand, opening: Mapping[str, Any]) -> None:
             )  # fmt: skip
             told = gr.Markdown(opening.get("told", ""), elem_classes="status")
             chosen = hand.row(value=opening.get("chosen"))
-            edit = hand.rows[-1].buttons["edit"]
+            edit = hand.button("edit")
         with gr.Column(scale=1, min_width=200):
             of = gr.Image(
                 opening.get("of"), label="Of this one", height=200, interactive=False,

@@ -91,6 +91,10 @@ class Hand:
         self.rows.append(Row(source, buttons, trail))
         return source
 
+    def button(self, action: str) -> gr.Button:
+        """An action's button in the row that was laid out last, for a tab that hides it at times."""
+        return self.rows[-1].buttons[action]
+
     def on(self, action: str, taker: Taker) -> None:
         """Says what happens on an action."""
         self.takers[action] = taker
