@@ -4,12 +4,14 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from xdist.scheduler import LoadFileScheduling
 
 from wsdemo.domains import shapes
+from wsdemo.domains.registry import DOMAINS
 from wsdemo.fields.base import BaseField, FieldConfig, FrozenBase
 from wsdemo.runtime import choose_threads
 
@@ -93,6 +95,15 @@ def coarse_surfaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         shapes, "sparse_grid", lambda field, size, *rest: full(field, min(size, 64), *rest)
     )
+
+
+@pytest.fixture
+def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits that may take seconds take one: for tests of what is answered, not of how well."""
+    for domain in DOMAINS.values():
+        for name, options in domain.presets.items():
+            if options.seconds > 1:
+                monkeypatch.setitem(domain.presets, name, replace(options, seconds=1.0))
 
 
 @pytest.fixture

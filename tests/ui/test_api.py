@@ -20,6 +20,7 @@ from wsdemo.ui.api.page import parameter_words, public
 from wsdemo.ui.api.words import File, words_of
 from wsdemo.ui.app import launch
 from wsdemo.ui.blocks import build_blocks
+from wsdemo.ui.clusters import map_walk
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -124,9 +125,11 @@ def given(value, folder):
     return [given(one, folder) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.usefixtures("coarse_surfaces")
-def test_every_example_of_the_document_answers(served, info, files):
+@pytest.mark.usefixtures("coarse_surfaces", "short_fits")
+def test_every_example_of_the_document_answers(served, info, files, monkeypatch):
     from gradio_client import Client
+
+    monkeypatch.setattr(map_walk, "STEPS", 3)
 
     client = Client(served, verbose=False, httpx_kwargs={"timeout": 120})
     for name, endpoint in info.items():

@@ -255,7 +255,7 @@ class PairTransformer(nn.Module):
                     (n + m) * config.rank,
                     width,
                     over=((n + m) * config.rank) ** 0.5,
-                )  # fmt: skip
+                )
             )
             for (n, m), names in signature.groups
         )

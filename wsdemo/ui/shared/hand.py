@@ -92,7 +92,7 @@ class Hand:
         return source
 
     def button(self, action: str) -> gr.Button:
-        """An action's button in the row that was laid out last, for a tab that hides it at times."""
+        """An action's button in the row laid out last, for a tab that hides it at times."""
         return self.rows[-1].buttons[action]
 
     def on(self, action: str, taker: Taker) -> None:
