@@ -20,12 +20,26 @@ CLICKS = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_takes_so_many_clicks(page, tmp_path, task):
+BEGINNINGS = {"an own photo as weights": "own_photo", "the report of a LoRA": "report"}
+"""Tasks that others begin with: counted there, on their way."""
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task not in BEGINNINGS])
+def test_a_task_takes_so_many_clicks(page, tmp_path, monkeypatch, task):
     first_steps.inputs(tmp_path)
+    counted = {}
+    for name, function in BEGINNINGS.items():
+
+        def begun(visitor, folder, name=name, begin=TASKS[name]):
+            begin(visitor, folder)
+            counted[name] = visitor.clicks
+
+        monkeypatch.setattr(first_steps, function, begun)
     visitor = Visitor(page)
     TASKS[task](visitor, tmp_path)
-    assert visitor.clicks == CLICKS[task]
+    counted[task] = visitor.clicks
+    assert counted.items() <= CLICKS.items()
+    assert task == "a new face" or len(counted) == 2
 
 
 def test_every_tab_opens_on_a_result(page):

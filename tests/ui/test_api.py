@@ -2,6 +2,7 @@
 
 import base64
 import re
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,7 +21,7 @@ from wsdemo.ui.api.page import parameter_words, public
 from wsdemo.ui.api.words import File, words_of
 from wsdemo.ui.app import launch
 from wsdemo.ui.blocks import build_blocks
-from wsdemo.ui.clusters import map_walk
+from wsdemo.ui.fields import files_section
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -129,7 +130,7 @@ def given(value, folder):
 def test_every_example_of_the_document_answers(served, info, files, monkeypatch):
     from gradio_client import Client
 
-    monkeypatch.setattr(map_walk, "STEPS", 3)
+    monkeypatch.setattr(files_section, "walk", partial(files_section.walk, count=3))
 
     client = Client(served, verbose=False, httpx_kwargs={"timeout": 120})
     for name, endpoint in info.items():

@@ -50,7 +50,7 @@ assert len(spaces.DURATIONS) == 1
 assert on_gpu == on_cpu and len(on_cpu) == 4
 spaces.QUOTA[0] = 10_000
 ask["count"] = 2
-assert drawn() == on_cpu[:2] or len(drawn()) == 2
+assert len(drawn()) == 2
 assert len(spaces.DURATIONS) == 1  # not worth its start
 print("served", len(on_cpu))
 """
