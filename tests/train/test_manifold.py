@@ -14,7 +14,7 @@ from wsdemo.train.faces import manifold as faces_manifold
 from wsdemo.train.faces import manifold_diffusion as faces_manifold_diffusion
 from wsdemo.train.faces.data import toy_faces
 from wsdemo.train.faces.manifold import FaceViews, shifted
-from wsdemo.train.manifold.adversarial import Gaussian, mixed
+from wsdemo.train.manifold.adversarial import Gaussian, store
 from wsdemo.train.manifold.autoencoder import Best
 from wsdemo.train.manifold.discriminator import Discriminator, leaky_bound, outside, r1_penalty
 from wsdemo.train.manifold.files import load_stage, save_stage
@@ -153,10 +153,9 @@ def test_a_diffusion_model_draws_weights_on_the_manifold(stages):
     assert not weights[:, frozen].any()
     apart = (model.manifold.instances(z) - weights).norm() / weights.std(0).norm()
     assert float(apart.detach()) < 0.05  # the basis is stored in a byte an entry
-    store = load_checkpoint(stages / "runs/faces-manifold-latents.safetensors")[0]["z"]
-    assert store.shape == (6, 8)
-    latents = str(stages / "runs/faces-manifold-latents.safetensors")
-    faces_manifold.main(options(stages, "drawn", 10, "--latents", latents))
+    latents = stages / "runs/faces-manifold-latents.safetensors"
+    assert load_checkpoint(latents)[0]["z"].shape == (6, 8)
+    faces_manifold.main(options(stages, "drawn", 10, "--latents", str(latents), "--unchanged"))
 
 
 # ---- parts -------------------------------------------------------------------
@@ -231,11 +230,18 @@ def test_gaussian_draws_have_the_mean_and_covariance_of_the_coordinates():
     torch.testing.assert_close(torch.cov(drawn.T), torch.cov(z.T), atol=0.15, rtol=0.05)
 
 
-def test_half_of_mixed_draws_come_out_of_the_store():
-    store = torch.full((5, 2), 7.0)
-    drawn = mixed(Gaussian(torch.randn(50, 2, generator=seeded())), store)(9, seeded())
-    assert drawn.shape == (9, 2)
-    assert int((drawn == 7).all(1).sum()) == 4
+def test_draws_of_a_store_are_different_until_it_is_used_up():
+    z = torch.arange(5.0)[:, None]
+    draw = store(z)
+    assert draw(5, seeded()).flatten().sort().values.tolist() == [0, 1, 2, 3, 4]
+    assert sorted(draw(10, seeded()).flatten().tolist()) == sorted(2 * [0, 1, 2, 3, 4])
+    assert not torch.equal(draw(5, seeded()), draw(5, seeded(1)))
+
+
+def test_a_discriminator_sees_pictures_as_they_are_if_asked():
+    images = torch.rand(3, 3, 64, 64)
+    assert torch.equal(FaceViews(toy_faces(3), False).change(3, seeded())(images), images)
+    assert not torch.equal(FaceViews(toy_faces(3)).change(3, seeded())(images), images)
 
 
 def test_the_best_average_is_kept_and_not_the_last(stages):

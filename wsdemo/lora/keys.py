@@ -6,6 +6,7 @@ part, family and adapter. Pairing is by these names, never by order.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -111,6 +112,7 @@ RULES = tuple((re.compile(p), m, r, f) for p, m, r, f in _RULES)
 _PREFIX = "base_model.model."
 
 
+@lru_cache(100_000)  # asked again of each key, by what says where a file loads
 def split_key(key: str) -> Part | None:
     """The place of a tensor, None if its key is no adapter's."""
     last = key.rfind(".")

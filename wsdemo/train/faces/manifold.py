@@ -3,12 +3,12 @@
     python -m wsdemo.train.faces.manifold --data celeba.zip --minutes 360
     python -m wsdemo.train.faces.manifold --data celeba.zip --stage autoencoder --minutes 180
     python -m wsdemo.train.faces.manifold --data celeba.zip --stage adversarial --minutes 60
-    python -m wsdemo.train.faces.manifold --data celeba.zip --stage drawn --minutes 120
+    python -m wsdemo.train.faces.manifold --data celeba.zip --stage drawn --latents Z --unchanged
 
 Without ``--stage`` all three share the minutes. A stage is resumed from its state in RUNS. Without
 one, ``adversarial`` and ``drawn`` start from OUT/faces-manifold.safetensors, which every stage
 writes at its end; ``--from-checkpoint`` names another, and lets ``autoencoder`` go on from one too.
-What the stages are: train/manifold/autoencoder.py.
+Z is what ``manifold_diffusion --draw`` keeps. What the stages are: train/manifold/autoencoder.py.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from wsdemo.train.manifold.adversarial import (
     Change,
     Draw,
     Gaussian,
-    mixed,
+    store,
     train_adversarial,
 )
 from wsdemo.train.manifold.autoencoder import (
@@ -71,12 +71,18 @@ def shifted(images: Tensor, offsets: Tensor) -> Tensor:
 
 
 class FaceViews(Mirrored):
-    """Faces, mirrored, shifted and tinted at random."""
+    """Faces, mirrored, shifted and tinted at random.
+
+    Args:
+        faces: Of one split.
+        is_changed: Whether ``change`` changes anything.
+    """
 
     absolute = False
 
-    def __init__(self, faces: Faces) -> None:
+    def __init__(self, faces: Faces, is_changed: bool = True) -> None:
         super().__init__(faces)
+        self.is_changed = is_changed
         size = self.images.shape[-1]
         self.grid = pixel_grid(size, size)
 
@@ -108,6 +114,8 @@ class FaceViews(Mirrored):
 
     def change(self, count: int, generator: torch.Generator) -> Change:
         """Mirror, shift, brightness, saturation, contrast: what D may not judge by."""
+        if not self.is_changed:
+            return lambda images: images
         flip = torch.rand(count, generator=generator) < 0.5
         offsets = torch.randint(
             -OPPONENT_SHIFT, OPPONENT_SHIFT + 1, (count, 2), generator=generator
@@ -135,10 +143,13 @@ class Held:
         faces: Of the validation split.
         train: What the Gaussian of z is estimated from.
         count: Faces, and fields drawn.
+        draw: Draws coordinates; without, the Gaussian of all z of ``train``.
     """
 
-    def __init__(self, faces: Faces, train: FaceViews, count: int) -> None:
-        self.views, self.train = FaceViews(faces), train
+    def __init__(
+        self, faces: Faces, train: FaceViews, count: int, draw: Draw | None = None
+    ) -> None:
+        self.views, self.train, self.draw = FaceViews(faces), train, draw
         self.count = min(count, len(faces))
         index = torch.arange(self.count)
         self.images = self.views.inputs(index)
@@ -162,7 +173,7 @@ class Held:
 
     @torch.no_grad()
     def by_draws(self, model: Autoencoder) -> tuple[float, dict[str, float]]:
-        """The last stage's score: the distance of fields drawn from the Gaussian of z."""
+        """The last stage's score: the distance of drawn fields."""
         figures = self.figures(model)
         return figures["fd_drawn"], figures
 
@@ -170,7 +181,7 @@ class Held:
         """PSNR and both distances."""
         psnr, shown = self.reconstruction(model, self.count)
         index = torch.arange(0, len(self.train), max(1, len(self.train) // 4000))
-        draw = Gaussian(model.coordinates(self.train, index))
+        draw = self.draw or Gaussian(model.coordinates(self.train, index))
         drawn = decoded(model, draw(self.count, torch.Generator().manual_seed(1)), self.views)
         return {
             "psnr": psnr, "fd_reconstructed": self.distance(shown),
@@ -209,7 +220,8 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--instances", type=int, help="faces a step; default: 48, then 6")
     parser.add_argument("--points", type=int, default=320, help="random points a face")
     parser.add_argument("--kl", type=float, default=KL_WEIGHT)
-    parser.add_argument("--latents", type=Path, help="drawn z for half of the draws of *drawn*")
+    parser.add_argument("--latents", type=Path, help="drawn z for *drawn*, not the Gaussian's")
+    parser.add_argument("--unchanged", action="store_true", help="D sees pictures as they are")
     parser.add_argument("--validate-minutes", type=float, default=6.0)
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler")
     return parser.parse_args(arguments)
@@ -230,30 +242,40 @@ def beginning(
     return Autoencoder(TOY if args.toy else CONFIG, adapter, generator), []
 
 
-def draws(model: Autoencoder, train: FaceViews, latents: Path | None) -> Draw:
-    """The Gaussian of all z, or that and a store of coordinates in equal shares."""
-    gaussian = Gaussian(model.coordinates(train, torch.arange(len(train))))
-    if latents is None:
-        return gaussian
-    return mixed(gaussian, load_checkpoint(latents)[0]["z"].to(gaussian.mean))
+def gaussian(model: Autoencoder, train: FaceViews) -> Gaussian:
+    """That of all coordinates of the training faces."""
+    return Gaussian(model.coordinates(train, torch.arange(len(train))))
+
+
+def kept_draws(path: Path | None) -> tuple[Draw | None, Draw | None]:
+    """Coordinates to train on and, of others, to judge by; None stands for the Gaussian of all."""
+    if path is None:
+        return None, None
+    z = load_checkpoint(path)[0]["z"]
+    apart = -(-len(z) // 10)
+    return store(z[apart:]), store(z[:apart])
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = arguments_of(arguments)
     device = start(args)
     faces, held_out = seen_and_unseen(args.data, args.toy)
-    train = FaceViews(faces)
-    held = Held(held_out, train, 500)
+    train = FaceViews(faces, not args.unchanged)
+    draw, judged = kept_draws(args.latents)
+    held = Held(held_out, train, 500, judged)
     if args.stage != "all":
-        run_stage(args, train, held, device)
+        run_stage(args, train, held, device, draw)
         return
     for stage, share in STAGES.items():
         options = vars(args) | {"stage": stage, "minutes": share * args.minutes}
-        run_stage(argparse.Namespace(**options), train, held, device)
+        run_stage(argparse.Namespace(**options), train, held, device, draw)
         args.from_checkpoint = None
 
 
-def run_stage(args: argparse.Namespace, train: FaceViews, held: Held, device: torch.device) -> None:
+def run_stage(
+    args: argparse.Namespace, train: FaceViews, held: Held, device: torch.device,
+    draw: Draw | None,
+) -> None:  # fmt: skip
     """Trains one stage for its budget and writes the checkpoint."""
     args.instances = args.instances or (48 if args.stage == "autoencoder" else 6)
     opponent = Discriminator(3, 2, train.images.shape[-1]).to(device)
@@ -267,7 +289,7 @@ def run_stage(args: argparse.Namespace, train: FaceViews, held: Held, device: to
         is_drawn = args.stage == "drawn"
         adversary = Adversary(
             model, opponent, train, DRAWN if is_drawn else ADVERSARIAL, args.kl,
-            draws(model, train, args.latents) if is_drawn else None,
+            (draw or gaussian(model, train)) if is_drawn else None,
         )  # fmt: skip
         validate = held.by_draws if is_drawn else held.by_reconstruction
         best = train_adversarial(adversary, validate, run, args)

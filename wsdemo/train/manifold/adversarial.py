@@ -94,13 +94,13 @@ class Gaussian:
         return self.mean + noise @ self.root.T
 
 
-def mixed(first: Draw, second: Tensor) -> Draw:
-    """Half of the draws from ``first``, half out of a store of coordinates (m, K)."""
+def store(z: Tensor) -> Draw:
+    """Draws out of coordinates (m, K) that another model drew; up to m of them are different."""
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
-        half = count // 2
-        index = torch.randint(len(second), (half,), generator=generator)
-        return torch.cat([first(count - half, generator), second[index.to(second.device)]])
+        rounds = -(-count // len(z))
+        order = [torch.randperm(len(z), generator=generator) for _ in range(rounds)]
+        return z[torch.cat(order)[:count]]
 
     return draw
 
