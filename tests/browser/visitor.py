@@ -49,10 +49,26 @@ def open_fit(page, photo: Path) -> None:
     page.locator(f"#crop img:not([src='{before}'])").wait_for(timeout=90_000)
 
 
+LISTEN = """() => {
+  const texts = () => [...document.querySelectorAll(".status")].map((e) => e.textContent);
+  let last = texts();
+  window.heard = [];
+  new MutationObserver(() => {
+    const now = texts();
+    now.forEach((text, i) => { if (text !== last[i]) window.heard.push(text); });
+    last = now;
+  }).observe(document.body, { childList: true, subtree: true, characterData: true });
+}"""
+"""Keeps what is said from now on, however short it stands there."""
+
+
 def start_fit(page) -> None:
-    """Presses Fit and waits until it is under way: the status says *Done* of an earlier one."""
+    """Presses Fit and waits until it is under way, or over: *Done* may stand there from before."""
+    page.evaluate(LISTEN)
     page.get_by_role("button", name="Fit", exact=True).click()
-    wait_for_status(page, r"dB after \d+ steps")
+    page.wait_for_function(
+        "() => window.heard.some((text) => /dB after \\d+ steps|Done:/.test(text))", timeout=90_000
+    )
 
 
 def open_shapes(page) -> None:
