@@ -2,11 +2,14 @@
 
     python -m benchmarks.faces_generation --data celeba.zip
 
-Samples against CelebA's test range in FaceAttr-64 features (ours). Rows: the shipped
-model; the Gaussian prior alone (the network silenced); the fits of training faces,
-which is the best that the weights allow; and other real faces (validation), the floor.
+Samples against CelebA's test range in FaceAttr-64 features (ours). Rows, of both generations: the
+shipped model, and its Gaussian prior alone (the network silenced), each the mean of ``--seeds``
+runs; the fits of training faces, or the points of the manifold that the encoder proposes for
+validation faces, which is the best that the weights allow; and other real faces (validation), the
+floor.
 """
 
+import statistics
 from typing import Any
 
 import torch
@@ -22,19 +25,22 @@ from wsdemo.analysis.generation import (
     nearest_distances,
 )
 from wsdemo.checkpoints import DIRECTORY, load_checkpoint
-from wsdemo.domains.faces import FACES, render_faces
-from wsdemo.domains.models import diffusion_of
+from wsdemo.domains.faces import FACES, FACES_MANIFOLD, render_faces
+from wsdemo.domains.models import diffusion_of, encoder_of
+from wsdemo.fields.signal import image_to_signal
+from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.train.faces.data import load_faces
 
 NAME = "faces-generation"
+SILENT = {"diffusion": "gaussian", "manifold": "manifold_gaussian"}
+"""Of a row, that of its prior alone."""
 
 
-def draw(count: int, steps: int) -> Tensor:
-    """Samples of the shipped model, unconditional: (count, 3, 64, 64) uint8."""
-    model = diffusion_of(FACES)
+def draw(model: WeightDiffusion, count: int, steps: int, seed: int) -> Tensor:
+    """Samples of a model, unconditional: (count, 3, 64, 64) uint8."""
     parts = []
-    for seed in range(0, count, 50):
-        drawn = model.draw(min(50, count - seed), seed=10_000 + seed, steps=steps)
+    for i in range(0, count, 50):
+        drawn = model.draw(min(50, count - i), seed=seed + i, steps=steps)
         parts.append(render_faces(drawn, model.adapter))
     return torch.cat(parts)
 
@@ -55,28 +61,49 @@ def compare(images: Tensor, reference: Tensor, train: Tensor) -> dict[str, Any]:
     }
 
 
+def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of every figure, and every FD."""
+    means = {k: statistics.mean(row[k] for row in rows) for k in rows[0]}
+    return means | {"count": rows[0]["count"], "fds": [row["fd"] for row in rows]}
+
+
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     start(args)
     reference = face_features(load_faces(args.data, "test").images)
     held_out = load_faces(args.data, "validation").images
     images = load_faces(args.data, "train").images
     train = face_features(images)
-    model = diffusion_of(FACES)
+
+    def drawn(model: WeightDiffusion) -> dict[str, Any]:
+        seeds = [10_000 * (1 + i) for i in range(args.seeds)]
+        return mean_of(
+            [compare(draw(model, args.count, args.steps, s), reference, train) for s in seeds]
+        )
+
+    rows = {}
+    for domain, name in ((FACES, "diffusion"), (FACES_MANIFOLD, "manifold")):
+        model = diffusion_of(domain)
+        rows[name] = drawn(model)
+        network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
+        rows[SILENT[name]] = drawn(model)
+        model.network = network
+        print(rows, flush=True)
     weights = load_checkpoint(DIRECTORY / "faces-weights.safetensors")[0]["instances"].float()
-    rows = {"diffusion": compare(draw(args.count, args.steps), reference, train)}
-    print(rows, flush=True)
-    network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
-    rows["gaussian"] = compare(draw(args.count, args.steps), reference, train)
-    model.network = network
-    rows["fits"] = compare(render_faces(weights, model.adapter), reference, train)
+    rows["fits"] = compare(render_faces(weights, diffusion_of(FACES).adapter), reference, train)
+    adapter = diffusion_of(FACES_MANIFOLD).adapter
+    points = encoder_of(FACES_MANIFOLD)(adapter, image_to_signal(held_out))
+    shown = torch.cat([render_faces(part, adapter) for part in points.split(50)])
+    rows["points"] = compare(shown, reference, train)
     rows["real"] = compare(held_out, reference, train)
     print(rows, flush=True)
-    command = "python -m benchmarks.faces_generation --data celeba.zip"
-    store_result(NAME, command, {"steps": args.steps, "references": len(reference), "rows": rows})
+    command = f"python -m benchmarks.faces_generation --data celeba.zip --seeds {args.seeds}"
+    values = {"steps": args.steps, "references": len(reference), "seeds": args.seeds, "rows": rows}
+    store_result(NAME, command, values)
 
 
 if __name__ == "__main__":

@@ -51,15 +51,12 @@ def open_fit(page, photo: Path) -> None:
 
 LISTEN = """() => {
   const texts = () => [...document.querySelectorAll(".status")].map((e) => e.textContent);
-  let last = texts();
-  window.heard = [];
-  new MutationObserver(() => {
-    const now = texts();
-    now.forEach((text, i) => { if (text !== last[i]) window.heard.push(text); });
-    last = now;
-  }).observe(document.body, { childList: true, subtree: true, characterData: true });
+  const before = new Set(texts());
+  const heard = (window.heard = []);  // of its own: who listened before goes on into another
+  new MutationObserver(() => heard.push(...texts().filter((text) => !before.has(text))))
+    .observe(document.body, { childList: true, subtree: true, characterData: true });
 }"""
-"""Keeps what is said from now on, however short it stands there."""
+"""Keeps what is said from now on and was not said before, however short it stands there."""
 
 
 def start_fit(page) -> None:

@@ -200,9 +200,11 @@ def test_endpoints_have_the_names_and_parameters_that_programs_use():
     parameters = {
         name: " ".join(p["parameter_name"] for p in known[name]["parameters"]) for name in known
     }
-    assert parameters["/sample_faces"] == "count seed steps guidance wanted unwanted temperature"
+    assert parameters["/sample_faces"] == (
+        "count seed steps guidance wanted unwanted temperature family"
+    )
     assert parameters["/sample_shapes"] == ("family category count seed steps guidance temperature")
-    assert parameters["/fit_picture"] == "path x y zoom preset"
+    assert parameters["/fit_picture"] == "path x y zoom preset base"
     assert parameters["/fit_mesh"] == "path base preset largest up"
     assert parameters["/decode_instance"] == "path size"
     assert parameters["/decode_shape"] == "path resolution largest"

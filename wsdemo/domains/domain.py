@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wsdemo.checkpoints import DIRECTORY
 from wsdemo.errors import WsdemoError
-from wsdemo.fields.adapters import AdapterConfig
+from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
 from wsdemo.fields.base_files import base_at
 from wsdemo.fields.fit import FitConfig
@@ -23,6 +23,8 @@ from wsdemo.limits import MAX_SAMPLES
 
 Shown = Any
 """What an instance decodes to: a (3, H, W) uint8 picture, a Mesh."""
+Start = Callable[[Adapter, Tensor], Tensor]
+"""Maps what an encoder reads (n, channels, …) to the weights (n, D) that a fit starts from."""
 Detail = Mapping[str, Any]
 """Values of a domain's ``detail`` options by name; those left out have their default."""
 
@@ -207,6 +209,8 @@ class Domain:
         report_seconds: How often a fit shows what it has come to.
         measures: What a fit ends with, as ``measure`` and ``psnr`` name it.
         guidance, temperature: Of what is drawn, unless asked otherwise.
+        is_drawn_first: Whether the tab Sample opens on it, and not on the first of its kind.
+        start: Where mLoRA fits on its base start; default: what NAME-encoder proposes.
         most: Instances drawn at once.
         batch: Instances decoded at once.
         walking: What a walk measures.
@@ -276,6 +280,8 @@ class Domain:
     enough_steps: int = 50
     guidance: float = 2.0
     temperature: float = 1.0
+    is_drawn_first: bool = False
+    start: Callable[["Domain"], Start] | None = None
     most: int = MAX_SAMPLES
     batch: int = 128
     framing: tuple[Option, ...] = ()

@@ -1,6 +1,8 @@
 """Faces: pictures of a size that the base's metadata state, as fields of colours over a square."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, psnr_from_mse
 from wsdemo.fields.instance import Instance
+from wsdemo.fields.manifold_start import ManifoldStart, load_manifold_start
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.limits import MAX_RENDER_SIDE, MIN_RENDER_SIDE
 from wsdemo.media.images import Crop, open_picture, png_bytes, to_picture, to_square
@@ -154,7 +157,7 @@ LABELS = {
 FACES = Domain(
     name="faces",
     kind="image",
-    title="Faces",
+    title="First generation",
     one="face",
     many="faces",
     original="photo",
@@ -217,3 +220,29 @@ FACES = Domain(
     mapped=Mapped(landmarks=60, pixels=36),
     endpoints={"fit": "fit_picture", "decode": "decode_instance", "blend": "blend", "walk": ""},
 )
+
+
+@cache
+def manifold_start(path: Path, base_hash: str) -> ManifoldStart:
+    """Manifold and encoder, loaded once a process."""
+    return load_manifold_start(path, base_hash)
+
+
+def on_manifold(domain: Domain) -> ManifoldStart:
+    """Where fits on the manifold's base start."""
+    return manifold_start(domain.folder / f"{domain.name}.safetensors", domain.base[1]["hash"])
+
+
+FACES_MANIFOLD = dataclasses.replace(
+    FACES,
+    name="faces-manifold",
+    title="Second generation",
+    is_drawn_first=True,
+    start=on_manifold,
+    presets={
+        "Fast: 4 s, rank 8": FitOptions(rank=8, seconds=4.0, start="carried"),
+        "Fine: 20 s, rank 18": FitOptions(rank=18, seconds=20.0, start="carried"),
+    },
+)
+"""Faces on a base that was trained together with a linear manifold of adapters, on which its
+diffusion model draws. GL-net's predictors know fits on the first generation's base alone."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint
-from wsdemo.domains.domain import Domain
+from wsdemo.domains.domain import Domain, Start
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import base_at
@@ -37,8 +37,10 @@ def adapter_of(
     return adapter
 
 
-def encoder_of(domain: Domain) -> AmortisedStart:
+def encoder_of(domain: Domain) -> Start:
     """The encoder of a domain, which gives mLoRA fits their start."""
+    if domain.start is not None:
+        return domain.start(domain)
     return _encoder(domain.checkpoint("encoder"), domain.base[1]["hash"])
 
 

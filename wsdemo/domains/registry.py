@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wsdemo.domains.domain import Domain
-from wsdemo.domains.faces import FACES
+from wsdemo.domains.faces import FACES, FACES_MANIFOLD
 from wsdemo.domains.shapes import AIRPLANE, SHAPES
 from wsdemo.errors import WsdemoError
 
-DOMAINS = {domain.name: domain for domain in (FACES, SHAPES, AIRPLANE)}
+DOMAINS = {domain.name: domain for domain in (FACES, FACES_MANIFOLD, SHAPES, AIRPLANE)}
 """By name; of several that read a file, the first is meant."""
 
 

@@ -46,9 +46,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "The scales at the mean latent are folded into the weights.",
     ),
     "faces-manifold": (
-        "A stage of the second generation, which the app does not use yet: base field, learned "
-        "linear manifold of adapters, ε = ε₀ + P z with 256 coordinates, encoder and "
-        "discriminator.",
+        "The second generation of the faces: base field, learned linear manifold of adapters, "
+        "ε = ε₀ + P z with 256 coordinates, encoder and discriminator.",
         "python -m wsdemo.train.faces.manifold --data celeba.zip",
         "On one thread beside much other work, which left it about a third of a core; hours are "
         "by the clock. Stages, each with an EMA, the average kept that was best on validation: "
@@ -60,6 +59,25 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "To go on from this file alone, with optimiser states afresh: the same command with "
         "`--stage drawn --from-checkpoint checkpoints/faces-manifold.safetensors`, or another "
         "stage.",
+    ),
+    "faces-manifold-base": (
+        "The base field (W, b) of faces-manifold as a file of its own: what its instances adapt.",
+        "python -m wsdemo.train.faces.manifold_fit --data celeba.zip",
+        "",
+    ),
+    "faces-manifold-diffusion": (
+        "Draws the weights of faces of the second generation: a network over all 256 coordinates "
+        "of the manifold, its Gaussian prior taken out.",
+        "python -m wsdemo.train.faces.manifold_diffusion --data celeba.zip",
+        "Trained on the encoder's posteriors of 8,000 training faces and their mirror images, of "
+        "which z is drawn anew each time, on one thread beside other work. The loss is the share "
+        "of the Gaussian prior's expected error: the prior alone scores 1.",
+    ),
+    "faces-manifold-neighbours": (
+        "As faces-neighbours, of the second generation: the training instances are the points of "
+        "the manifold that its encoder proposes.",
+        "python -m wsdemo.train.faces.release faces-manifold",
+        "",
     ),
     "faces-encoder": (
         "Guesses a face's latent and writes it as mLoRA weights: where fits start.",
@@ -183,6 +201,16 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "faces-examples": (
         "Samples of faces-diffusion that are on screen before the first click.",
         "python -m wsdemo.train.faces.release --data celeba.zip",
+        "Unselected: eight draws of one seed.",
+    ),
+    "faces-manifold-map": (
+        "As faces-map, of the second generation, without other representations.",
+        "python -m wsdemo.train.maps faces-manifold --data celeba.zip",
+        "t-SNE at perplexity 30 on 64 principal coordinates.",
+    ),
+    "faces-manifold-examples": (
+        "Samples of faces-manifold-diffusion that are on screen before the first click.",
+        "python -m wsdemo.train.faces.release faces-manifold",
         "Unselected: eight draws of one seed.",
     ),
 }

@@ -2,9 +2,11 @@
 
     python -m wsdemo.train.maps shapes --data MESHES
     python -m wsdemo.train.maps faces --data celeba.zip
+    python -m wsdemo.train.maps faces-manifold --data celeba.zip
 
-Reads the fits of ``faces_fit`` and ``shapes_fit``: the app's own (from the encoder's start),
-and, where they lie in ``--compare``, those of other representations from a shared start.
+Reads the fits of ``faces.fit``, ``manifold_fit`` and ``shapes.fit``: the app's own (from the
+encoder's start), and, where they lie in ``--compare``, those of other representations from a
+shared start.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from torch import Tensor
 from wsdemo.analysis.clusters import Principal
 from wsdemo.checkpoints import save_checkpoint
 from wsdemo.domains.domain import Domain, Shown
-from wsdemo.domains.faces import FACES
+from wsdemo.domains.faces import FACES, FACES_MANIFOLD
 from wsdemo.domains.registry import domain_named
 from wsdemo.domains.shapes import SHAPES
 from wsdemo.generate.diffusion import prior_hash
@@ -177,6 +179,7 @@ def map_data(data: Path | None, is_toy: bool = False) -> dict[str, MapData]:
         faces = MapData(toy_labels, lambda: list(toy_faces(64).images))
     return {
         FACES.name: faces,
+        FACES_MANIFOLD.name: faces,
         SHAPES.name: MapData(lambda names, _: shape_labels(names)),
     }
 

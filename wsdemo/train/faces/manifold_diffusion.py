@@ -3,24 +3,28 @@
     python -m wsdemo.train.faces.manifold_diffusion --data celeba.zip --minutes 30
 
 It is a model of weights as any other (generate/diffusion.py): its prior is that of the weights
-ε₀ + P z, and has a direction for each coordinate, all of which the network reads and writes. The
-z of ``--draw`` fields go to RUNS/faces-manifold-latents.safetensors: the stage *drawn* of
-``faces_manifold --latents`` then shows the discriminator what is really drawn.
+ε₀ + P z, and has a direction for each coordinate, all of which the network reads and writes. Each
+time a face is seen its z is drawn anew from the encoder's posterior: the manifold was trained so,
+and 8,000 faces last longer. The z of ``--draw`` fields go to
+RUNS/faces-manifold-latents.safetensors: the stage *drawn* of ``manifold --latents`` then shows the
+discriminator what is really drawn.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import save_checkpoint
+from wsdemo.domains.faces import FACES_MANIFOLD, LABELS
 from wsdemo.fields.manifold import Manifold
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
 from wsdemo.generate.manifold_prior import prior_of_manifold
 from wsdemo.generate.prior import GaussianPrior
-from wsdemo.train.faces.data import seen_and_unseen
+from wsdemo.train.faces.data import Faces, seen_and_unseen
 from wsdemo.train.faces.manifold import FaceViews
 from wsdemo.train.loop import Run, Training, log, recipe_parser, start
 from wsdemo.train.manifold.files import load_stage
@@ -29,8 +33,19 @@ from wsdemo.train.weight_diffusion import drop_attributes, validation_loss
 
 def scores(prior: GaussianPrior, manifold: Manifold, z: Tensor) -> Tensor:
     """(n, K) projections of the standardised weights ε₀ + P z onto the prior's directions."""
-    parts = [prior.project(prior.standardise(manifold.instances(part))) for part in z.split(500)]
-    return torch.cat(parts)
+    return prior.project(prior.standardise(manifold.instances(z)))
+
+
+def linear_scores(prior: GaussianPrior, manifold: Manifold) -> tuple[Tensor, Tensor]:
+    """(1, K) b and (K, K) A of ``scores`` = b + z A."""
+    one = torch.eye(manifold.config.latent_dim, device=manifold.origin.device)
+    offset = scores(prior, manifold, 0 * one[:1])
+    return offset, scores(prior, manifold, one) - offset
+
+
+def sampled(mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws z (n, K) of the encoder's posteriors: what shows the same faces just as well."""
+    return mean + std * torch.randn(mean.shape, generator=generator).to(mean.device)
 
 
 def draw_latents(model: WeightDiffusion, manifold: Manifold, count: int, seed: int) -> Tensor:
@@ -39,6 +54,17 @@ def draw_latents(model: WeightDiffusion, manifold: Manifold, count: int, seed: i
         model.draw(min(100, count - i), seed=seed + i, steps=30) for i in range(0, count, 100)
     ]
     return torch.cat([manifold.project(w) for w in weights])
+
+
+def asked_for(faces: Faces) -> tuple[str, ...]:
+    """The attributes that can be wished for; of made-up faces all."""
+    return tuple(n for n in faces.attribute_names if n in LABELS) or faces.attribute_names
+
+
+def conditions_of(faces: Faces, names: Sequence[str]) -> Tensor:
+    """(n, a) attributes by name, 1 or −1."""
+    columns = [faces.attribute_names.index(name) for name in names]
+    return faces.attributes[:, columns].float() * 2 - 1
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -61,36 +87,39 @@ def main(arguments: list[str] | None = None) -> None:
     loaded, meta = load_stage(args.manifold or args.out / "faces-manifold.safetensors")
     loaded = loaded.to(device).requires_grad_(False)
     manifold, views, unseen = loaded.manifold, FaceViews(faces), FaceViews(held_out)
-    z = loaded.coordinates(views, torch.arange(len(views)))
-    prior = prior_of_manifold(manifold, z)
-    x = scores(prior, manifold, z)
-    conditions = (faces.attributes.float() * 2 - 1).repeat(2, 1)
+    generator = torch.Generator().manual_seed(args.seed)
+    mean, std = loaded.posterior(views, torch.arange(len(views)))
+    prior = prior_of_manifold(manifold, sampled(mean, std, generator))
+    offset, matrix = linear_scores(prior, manifold)
+    names = asked_for(faces)
+    conditions = conditions_of(faces, names).repeat(2, 1)
     held = torch.arange(len(held_out))
-    x_held = scores(prior, manifold, loaded.coordinates(unseen, held))
-    conditions_held = (held_out.attributes.float() * 2 - 1).to(device)
+    x_held = offset + sampled(*loaded.posterior(unseen, held), generator) @ matrix
+    conditions_held = conditions_of(held_out, names).to(device)
 
-    names = faces.attribute_names
-    config = CoordinateConfig(x.shape[1], len(names), args.width, args.depth)
+    config = CoordinateConfig(len(matrix), len(names), args.width, args.depth)
     network = CoordinateNetwork(config).to(device)
     adapter, learnt = manifold.adapter(), GaussianPrior.of_coordinates(prior.variances)
     model = WeightDiffusion(adapter, learnt, network, names)
     run = Run(args.runs / "faces-manifold-diffusion.pt", args.minutes, args.steps)
     training = Training(network, run, args.rate, clip=1.0)
     averaged = WeightDiffusion(adapter, learnt, training.ema.model, names)
-    log(f"faces-manifold-diffusion: {len(x)} instances, {args.minutes} minutes on {device}")
+    log(f"faces-manifold-diffusion: {len(mean)} instances, {args.minutes} minutes on {device}")
     generator = torch.Generator().manual_seed(args.seed + run.step)
 
     def loss() -> Tensor:
-        index = torch.randint(len(x), (args.batch,), generator=generator)
+        index = torch.randint(len(mean), (args.batch,), generator=generator)
         given = drop_attributes(conditions[index], generator).to(device)
-        return model.loss(x[index.to(device)], given, generator).mean()
+        places = index.to(device)
+        x = offset + sampled(mean[places], std[places], generator) @ matrix
+        return model.loss(x, given, generator).mean()
 
     figures = training.to_end(
         loss, every=500, validate=lambda: validation_loss(averaged, x_held, conditions_held)
     )
-    figures |= {"instances": len(x)}
+    figures |= {"instances": len(mean)}
     full = WeightDiffusion(adapter, prior, training.ema.model.cpu(), names)
-    base = {"name": meta["name"], "hash": meta["hash"]}
+    base = {"name": FACES_MANIFOLD.base_name, "hash": meta["hash"]}
     save_diffusion(
         args.out / "faces-manifold-diffusion.safetensors", full,
         {"name": "faces-manifold-diffusion", "domain": "image", "size": 64, "toy": args.toy,

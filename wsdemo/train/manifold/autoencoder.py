@@ -81,11 +81,17 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(config.latent_dim, config.in_dim)
 
     @torch.no_grad()
-    def coordinates(self, data: Data, index: Tensor) -> Tensor:
-        """Means (n, K) that the encoder proposes for instances (n,), not augmented."""
+    def posterior(self, data: Data, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations (n, K) that the encoder proposes for instances (n,), not
+        augmented."""
         device = self.manifold.origin.device
-        means = [self.encoder(data.inputs(part).to(device))[0] for part in index.split(128)]
-        return torch.cat(means)
+        parts = [self.encoder(data.inputs(part).to(device)) for part in index.split(128)]
+        mean, log_std = (torch.cat(one) for one in zip(*parts, strict=True))
+        return mean, log_std.exp()
+
+    def coordinates(self, data: Data, index: Tensor) -> Tensor:
+        """The means (n, K) alone."""
+        return self.posterior(data, index)[0]
 
 
 def shape_of(values: Tensor, like: Tensor) -> Tensor:

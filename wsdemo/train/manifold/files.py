@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsdemo.checkpoints import load_checkpoint, pack, save_checkpoint, unpack
-from wsdemo.errors import WsdemoError
+from wsdemo.checkpoints import load_checkpoint, pack, save_checkpoint
 from wsdemo.fields.manifold import load_manifold, save_manifold
-from wsdemo.generate.diffusion import part_paths
+from wsdemo.fields.manifold_start import load_encoder, part_of, second_part
 from wsdemo.train.manifold.autoencoder import Autoencoder
 from wsdemo.train.manifold.discriminator import Discriminator
 
@@ -35,10 +34,9 @@ def save_stage(
     second = _packed("encoder", model.encoder)
     if discriminator is not None:
         second |= _packed("discriminator", discriminator)
-    first_path, second_path = part_paths(path, 2)
-    save_manifold(first_path, model.manifold, {**meta, "parts": 2})
-    hash_ = load_checkpoint(first_path)[1]["hash"]
-    save_checkpoint(second_path, second, {**meta, "kind": "manifold-encoder", "hash": hash_})
+    save_manifold(path, model.manifold, {**meta, "parts": 2})
+    hash_ = load_checkpoint(path)[1]["hash"]
+    save_checkpoint(second_part(path), second, {**meta, "kind": "manifold-encoder", "hash": hash_})
 
 
 def load_stage(
@@ -54,22 +52,10 @@ def load_stage(
         WsdemoError: A part is missing or damaged, or the two are of different stages.
     """
     manifold, meta = load_manifold(path)
-    tensors, second = load_checkpoint(part_paths(path, 2)[1])
-    if second.get("hash") != meta["hash"]:
-        raise WsdemoError(
-            "Checkpoints do not match",
-            f"The two parts of {path.name} were not written together.",
-            "Take both from the same revision, or train the stage again.",
-        )
     model = Autoencoder(manifold.config, manifold.layout.config, torch.Generator())
     model.manifold.load_state_dict(manifold.state_dict())
-    values = unpack(tensors)
-    model.encoder.load_state_dict(_part(values, "encoder."))
-    known = _part(values, "discriminator.")
+    model.encoder, values = load_encoder(path, manifold, meta["hash"])
+    known = part_of(values, "discriminator.")
     if discriminator is not None and known:
         discriminator.load_state_dict(known)
     return model, meta
-
-
-def _part(values: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}

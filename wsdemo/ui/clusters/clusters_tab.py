@@ -10,7 +10,7 @@ from wsdemo.domains.instances import domain_of, open_instance
 from wsdemo.domains.registry import either
 from wsdemo.errors import WsdemoError
 from wsdemo.maps.edit import edit
-from wsdemo.maps.weight_map import editable_maps
+from wsdemo.maps.weight_map import WeightMap, editable_maps
 from wsdemo.ui.clusters import edit_tab, map_tab, vary_tab
 from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.hand import Hand, Taker, opened
@@ -31,9 +31,9 @@ def build(domain: Domain, last: gr.State, trail: gr.State, hand: Hand) -> None:
         with gr.Tab("Variations", id="vary"):
             vary_tab.build(hand, kept("variations"))
         slots = {}
-        for drawn in editable_maps():
-            with gr.Tab(f"Edit a {drawn.domain.one}", id=f"edit-{drawn.name}"):
-                slots[drawn.name] = edit_tab.build_edit(drawn, hand, kept(f"edit-{drawn.name}"))
+        for kind, maps in _by_kind().items():
+            with gr.Tab(f"Edit a {maps[0].domain.one}", id=f"edit-{kind}"):
+                slots[kind] = edit_tab.build_edit(maps, hand, kept(f"edit-{maps[0].name}"))
         with gr.Tab("Symmetry", id="symmetry"):
             edit_tab.build_symmetry(domain, kept("symmetry"))
     pages = {name: hand.tabs[name] for name in ("page", "clusters")}
@@ -47,7 +47,8 @@ def edit_in_hand(path: str, _: Any) -> dict[str, Any]:
         WsdemoError: No directions are known for it.
     """
     instance = open_instance(Path(path))
-    name = domain_of(instance).name
+    domain = domain_of(instance)
+    name, kind = domain.name, domain.kind
     maps = {drawn.name: drawn for drawn in editable_maps()}
     if name not in maps:
         raise WsdemoError(
@@ -56,4 +57,12 @@ def edit_in_hand(path: str, _: Any) -> dict[str, Any]:
             "Draw variations of it, or walk to another.",
         )
     edit(maps[name], instance, maps[name].label_names[0], 0.0)  # refuses what has no place there
-    return opened(page="clusters", clusters=f"edit-{name}") | {name: path}
+    return opened(page="clusters", clusters=f"edit-{kind}") | {kind: path}
+
+
+def _by_kind() -> dict[str, list[WeightMap]]:
+    """Maps with directions to move along, those of one kind together."""
+    found: dict[str, list[WeightMap]] = {}
+    for drawn in editable_maps():
+        found.setdefault(drawn.domain.kind, []).append(drawn)
+    return found

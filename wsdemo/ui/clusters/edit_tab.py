@@ -1,6 +1,6 @@
 """Tabs inside Clusters: an instance moved along directions of weight space, and symmetries."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from wsdemo.domains.domain import Domain
-from wsdemo.domains.instances import decode, make_instance, open_instance
+from wsdemo.domains.instances import decode, domain_of, make_instance, open_instance
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.gauges import GAUGES, canonicalise, regauge_by
 from wsdemo.maps.edit import edited
@@ -22,19 +22,25 @@ SIDE = 320
 
 
 def edit(
-    drawn: WeightMap,
+    maps: Sequence[WeightMap],
     path: str | None,
     index: float | None,
     attribute: str,
     strength: float,
     is_debiased: bool,
 ) -> tuple[Any, Any, str, str]:
-    """An instance moved along an attribute's direction, and how far its identity moved."""
-    domain = drawn.domain
+    """An instance moved along an attribute's direction, and how far its identity moved.
+
+    Of a file the map is that of its own domain; points are of the first.
+    """
+    drawn = maps[0]
     if path is not None:
-        instance = open_instance(Path(path), domain.kind)
+        instance = open_instance(Path(path), drawn.domain.kind)
+        name = domain_of(instance).name
+        drawn = next((one for one in maps if one.name == name), drawn)
     else:
         instance = point_instance(drawn, int(index or 0))
+    domain = drawn.domain
     moved = edited(drawn, instance, attribute, strength, is_debiased)
     before, after = (domain.picture(shown, SIDE) for shown in (moved.before, moved.after))
     words = (
@@ -83,9 +89,10 @@ def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / a.norm())
 
 
-def build_edit(drawn: WeightMap, hand: Hand, opening: Mapping[str, Any]) -> gr.File:
-    """Lays out the tab of a map's directions inside the current Blocks; returns where an instance
-    is dropped."""
+def build_edit(maps: Sequence[WeightMap], hand: Hand, opening: Mapping[str, Any]) -> gr.File:
+    """Lays out the tab of the directions of maps of one kind inside the current Blocks; returns
+    where an instance is dropped."""
+    drawn = maps[0]
     domain = drawn.domain
     gr.Markdown(
         f"Directions of {domain.labels.many} in weight space, from the training {domain.many}: the"
@@ -115,7 +122,7 @@ def build_edit(drawn: WeightMap, hand: Hand, opening: Mapping[str, Any]) -> gr.F
             strength = gr.Slider(-3, 3, much, step=0.1, label="Strength", elem_id="edit-strength")
             debiased = gr.Checkbox(is_apart, label="Hold the other attributes fixed")
             go = gr.Button("Edit", variant="primary", elem_id="edit-go")
-    handler = guarded(partial(edit, drawn))
+    handler = guarded(partial(edit, maps))
     inputs = [dropped, number, attribute, strength, debiased]
     outputs = [before, after, words, file]
     for component in inputs:

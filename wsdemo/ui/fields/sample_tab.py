@@ -117,9 +117,14 @@ def examples(domain: Domain) -> tuple[Drawn, list[Image.Image]]:
     return (domain.name, weights.numpy(), heat), pictures
 
 
+def first_drawn(family: Sequence[Domain]) -> Domain:
+    """The one of a family that the tab opens on."""
+    return next((domain for domain in family if domain.is_drawn_first), family[0])
+
+
 def build(family: Sequence[Domain], hand: Hand) -> None:
     """Lays out the tab inside the current Blocks, for domains of one kind."""
-    domain = family[0]
+    domain = first_drawn(family)
     opening = kept(f"sample-{domain.many}")
     shipped = domain.name, examples_of(domain)[0].numpy(), domain.temperature
     tiles = opening["tiles"] if opening else examples(domain)[1]
@@ -204,13 +209,13 @@ def _tiles(domain: Domain, pictures: list[Any]) -> tuple[gr.Gallery, gr.Markdown
 
 def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     """What may be chosen before drawing, by name, in the order of the endpoint's parameters."""
-    domain, made = family[0], dict[str, Any]()
+    domain, made = first_drawn(family), dict[str, Any]()
     labels, known = domain.labels, diffusion_of(domain).attribute_names
     wishes = dict[str, Any]()
     with gr.Column(min_width=200):
         if len(family) > 1:
             titles = [d.title for d in family]
-            made["family"] = gr.Radio(titles, value=titles[0], label="Model")
+            made["family"] = gr.Radio(titles, value=domain.title, label="Model")
         if labels.are_exclusive:
             made[labels.one] = gr.Dropdown([ANY, *known], value=ANY, label=labels.one.capitalize())
         else:
@@ -233,6 +238,8 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
             0, 1.5, value=domain.temperature, step=0.05, label="Temperature",
             info="Below 1: more typical, less various",
         )  # fmt: skip
+    if "family" in made and wishes:  # after what programs have long given in order
+        made["family"] = made.pop("family")
     dice.click(lambda: random.randrange(10**6), None, made["seed"], api_visibility="private")
     if len(family) > 1 and labels.are_exclusive:
 

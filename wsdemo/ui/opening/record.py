@@ -25,7 +25,7 @@ from wsdemo.ui.shared.events import download_file
 
 FITTED = {"photo": ("astronaut.png", 0), "mesh": ("airplane.glb", 0)}
 """The shipped original that is fitted, and which of the presets fits it."""
-SAMPLE = (3, 2)
+SAMPLE = (0, 2)
 """Which of the shipped samples is shown large, in the order of the families."""
 SEED = 1
 POINT, WALK = 5, (2, 11)
@@ -37,10 +37,11 @@ def record_sample(part: str) -> dict[str, Any]:
     ((family, index),) = [
         pair for pair in zip(families(), SAMPLE, strict=True) if pair[0][0].many == part
     ]
-    drawn, pictures = sample_tab.examples(family[0])
-    first = {option.name: option.first for option in family[0].detail} | dict(family[0].quick)
+    domain = sample_tab.first_drawn(family)
+    drawn, pictures = sample_tab.examples(domain)
+    first = {option.name: option.first for option in domain.detail} | dict(domain.quick)
     shown, around, near, words, file, files = closely.inspect(family, drawn, index, first)
-    domain, weights, heat = family[0], drawn[1], drawn[2]
+    _, weights, heat = drawn
     if domain.turntable is not None:
         words += f"\n\nIn less detail here, so that it opens fast: select a {domain.one}."
         instances = sample_tab.drawn_instances(domain, torch.from_numpy(weights), heat)
@@ -115,7 +116,7 @@ def record_edit(part: str) -> dict[str, Any]:
     """A held-out instance, edited as the tab's controls stand."""
     (drawn,) = [one for one in editable_maps() if one.name == part]
     first = edit_tab.first_choices(drawn)
-    before, after, words, file = edit_tab.edit(drawn, None, *first)
+    before, after, words, file = edit_tab.edit([drawn], None, *first)
     return {"before": before, "after": after, "words": words, "file": Path(file)}
 
 
