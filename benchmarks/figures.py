@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from wsdemo.domains.faces import FACES, render_faces
+from wsdemo.domains.domain import Domain
+from wsdemo.domains.faces import FACES, FACES_MANIFOLD, render_faces
 from wsdemo.domains.instances import make_instance
 from wsdemo.domains.models import diffusion_of
 from wsdemo.domains.registry import domain_named
@@ -50,6 +51,13 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
             pictures.append(torch.from_numpy(picture).permute(2, 0, 1))
     sheet = contact_sheet(torch.stack(pictures), columns=2 * per_category)
     to_picture(sheet).save(DOCS / f"samples-{name}.png")
+
+
+def face_sheet(domain: Domain, path: Path) -> None:
+    """Samples of seeds 0 to 31, unselected."""
+    model = diffusion_of(domain)
+    drawn = torch.cat([model.draw(1, seed=seed, steps=50) for seed in range(32)])
+    to_picture(contact_sheet(render_faces(drawn, model.adapter, 96), columns=8)).save(path)
 
 
 def example_meshes() -> None:
@@ -124,10 +132,9 @@ def main() -> None:
     example_meshes()
     for domain in (AIRPLANE, SHAPES):
         shape_sheet(domain.name)
+    for domain, name in ((FACES_MANIFOLD, "samples"), (FACES, "samples-first")):
+        face_sheet(domain, DOCS / f"{name}.png")
     model = diffusion_of(FACES)
-    drawn = torch.cat([model.draw(1, seed=seed, steps=50) for seed in range(32)])
-    sheet = contact_sheet(render_faces(drawn, model.adapter, 96), columns=8)
-    to_picture(sheet).save(DOCS / "samples.png")
     wishes = [
         {"Smiling": True, "Male": False}, {"Male": True, "No_Beard": False},
         {"Eyeglasses": True}, {"Blond_Hair": True}, {"Wearing_Hat": True}, {"Young": False},

@@ -73,8 +73,11 @@ def run_doctor(args: argparse.Namespace) -> Result:
         except metadata.PackageNotFoundError:
             versions[name] = "missing"
     checkpoints, problems = {}, [f"{n} is missing" for n, v in versions.items() if v == "missing"]
-    kinds = ("base", "encoder", "diffusion", "neighbours", "examples")
+    kinds = ("base", "diffusion", "neighbours", "examples")
     wanted = {f"{s}-{kind}.safetensors" for s in DOMAINS for kind in kinds}
+    for name, domain in DOMAINS.items():  # where fits start: a file of its own, or the manifold
+        starts = [f"{name}-encoder"] if domain.start is None else [name, f"{name}-2"]
+        wanted |= {f"{start}.safetensors" for start in starts}
     wanted |= {f"{name}-map.safetensors" for name in mapped_names()}
     more = ("faces-clip", "faces-generator", "lol-face-fields", "lol-face-fields-lora",
             "lol-face-generator", "lol-smollm", "lol-smollm2", "lora-examples")  # fmt: skip

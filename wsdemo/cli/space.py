@@ -16,8 +16,6 @@ MAX_FILE_BYTES = 10_000_000
 """What plain git hosts take; larger files would need Git LFS."""
 MAX_BYTES = 1_000_000_000
 """Of the whole: what is cloned at every start."""
-UNUSED = ("-manifold",)
-"""Parts of the names of checkpoints that the app does not read."""
 NOT_CODE = {"__pycache__"}
 RECIPES = "train"
 """The room of the package that the app does not import."""
@@ -62,7 +60,6 @@ def space_files(root: Path) -> list[Path]:
         path
         for path in (root / "checkpoints").iterdir()
         if path.suffix in (".safetensors", ".md", ".svg")
-        and not any(part in path.name for part in UNUSED)
     ]
     readme = (root / "README.md").read_text(encoding="utf-8")
     pictures = {root / name for name in re.findall(r"docs/[\w/.-]+\.(?:png|jpg|svg)", readme)}
