@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from benchmarks.browsing import ROOT, give_photo
 from tests.browser.visitor import (
     NEEDS_CHROMIUM,
+    change_photo,
     open_fit,
     sources,
     start_fit,
@@ -92,9 +93,10 @@ def test_a_stopped_fit_shows_and_offers_its_own_weights(page, photo):
     open_fit(page, photo)
     start_fit(page)
     wait_for_status(page, r"Done: [\d.]+ dB")
-    give_photo(page, ROOT / "wsdemo/ui/examples/cat.png")
+    change_photo(page, ROOT / "wsdemo/ui/examples/cat.png")
     page.get_by_label("Fine: 20 s, rank 18").check()
     start_fit(page)
+    assert page.get_by_label("Fine: 20 s, rank 18").is_checked()
     page.get_by_text("mlora-asym, rank 8").wait_for(state="detached", timeout=90_000)
     page.get_by_role("button", name="Stop").locator("visible=true").first.click()
     wait_for_status(page, r"Stopped after \d+ steps: [\d.]+ dB", seconds=15)

@@ -44,13 +44,18 @@ def upload(page, area: str, path: Path) -> None:
 def open_fit(page, photo: Path) -> None:
     page.get_by_role("tab", name="Fit").click()
     page.locator("#crop img").wait_for(timeout=90_000)  # the tab opens on another photo
+    change_photo(page, photo)
+
+
+def change_photo(page, photo: Path) -> None:
+    """Gives another photo in the place of one, and waits until the field's view of it is there."""
     before = page.locator("#crop img").get_attribute("src")
     give_photo(page, photo)
     page.locator(f"#crop img:not([src='{before}'])").wait_for(timeout=90_000)
 
 
 LISTEN = """() => {
-  const texts = () => [...document.querySelectorAll(".status")].map((e) => e.textContent);
+  const texts = () => [...document.querySelectorAll(".status")].map((e) => e.textContent.trim());
   const before = new Set(texts());
   const heard = (window.heard = []);  // of its own: who listened before goes on into another
   new MutationObserver(() => heard.push(...texts().filter((text) => !before.has(text))))

@@ -9,7 +9,6 @@ import gradio as gr
 from wsdemo.domains.domain import Domain
 from wsdemo.maps.weight_map import editable_maps
 from wsdemo.ui.fields import options
-from wsdemo.ui.fields.closely import named
 from wsdemo.ui.fields.photo import Photo, files_input
 from wsdemo.ui.shared.hand import Hand
 
@@ -60,12 +59,6 @@ def inputs(
         taken["base"] = gr.Radio(titles, value=titles[0], label="Base field")
     presets = list(domain.presets)
     taken["preset"] = gr.Radio(presets, value=presets[0], label="Preset")
-    if "base" in taken:
-        taken["base"].change(
-            lambda title: gr.Radio(list(named(family, title).presets), value=presets[0]),
-            taken["base"], taken["preset"],
-            api_visibility="private", show_progress="hidden", queue=False,
-        )  # fmt: skip
     taken |= options.controls([option for option in domain.detail if option.is_of_fits])
     taken |= framed  # of a mesh last, as programs name the parameters before it in order
     if "base" in taken and is_cropped(domain):  # likewise, of a photo
