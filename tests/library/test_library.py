@@ -157,6 +157,18 @@ def test_a_library_that_another_process_builds_is_refused(tmp_path):
         build(root, out, print)
 
 
+def test_a_refusal_leaves_no_folder_and_says_what_stands_there(folder, tmp_path):
+    with pytest.raises(WsdemoError, match="Nothing there"):
+        building.build(tmp_path / "none", tmp_path / "library", print)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WsdemoError, match="No LoRAs"):
+        building.build(tmp_path / "empty", tmp_path / "library", print)
+    assert not (tmp_path / "library").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(WsdemoError, match="is a file"):
+        building.build(folder, tmp_path / "file", print)
+
+
 @pytest.mark.parametrize(
     "condition",
     [

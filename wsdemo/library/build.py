@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wsdemo.checkpoints import checkpoint_names
+from wsdemo.files import check_folder
 from wsdemo.library.members import Known, Member, is_new, members_of, rows_of
 from wsdemo.library.row import Row
 from wsdemo.library.table import building, opened, parts, write_part
@@ -60,14 +61,16 @@ def build(source: Path | str, out: Path, say: Say, workers: int = 1, ray: str = 
             They must see the same files.
 
     Raises:
-        WsdemoError: As ``members_of``; another process is building it; Ray is not there.
+        WsdemoError: As ``members_of``; another process is building it; the folder cannot be
+            written; Ray is not there.
     """
     started = time.monotonic()
     if not checkpoint_names("lol-"):
         say("no predictor is among the checkpoints: nothing is predicted")
+    check_folder(out)
+    members = members_of(str(source), own_token)  # before the folder: a refusal leaves none
     out.mkdir(parents=True, exist_ok=True)
     with building(out):
-        members = members_of(str(source), own_token)
         known = _known(out)
         # Files of the Hub are only known once their repository was asked.
         work = [m for m in members if m.path is None or _is_due(m, known)]
