@@ -64,8 +64,10 @@ def test_the_page_opens_on_the_second_and_files_are_fitted_on_the_first():
 
 
 def test_a_drawn_face_has_a_place_and_directions_on_its_own_map(drawn):
-    found = place(weight_map("faces-manifold"), instance(drawn[0]))
-    assert all(-1.5 < float(x) < 1.5 for x in found.position)
+    drawn_on = weight_map("faces-manifold")
+    found = place(drawn_on, instance(drawn_on.weights(17)))
+    assert found.neighbours[0][0] == 17
+    assert place(drawn_on, instance(drawn[0])).neighbours[0][1] > found.neighbours[0][1]
     assert "faces-manifold" in [one.name for one in editable_maps()]
 
 
@@ -87,6 +89,11 @@ def test_a_fit_starts_at_the_manifolds_point_and_gets_better(drawn):
     options = FitOptions(steps=120, start="carried")
     *_, last = fit_original(FACES_MANIFOLD, Original(picture), options)
     assert last.instance.measured["psnr"] > at_first + 3
+
+
+def test_nothing_is_fitted_as_the_training_faces_which_were_not(drawn):
+    with pytest.raises(WsdemoError, match="were not fitted"):
+        list(fit_original(FACES_MANIFOLD, Original(a_face(drawn)), FitOptions(is_comparable=True)))
 
 
 def test_other_ranks_start_where_they_always_do(drawn):

@@ -202,8 +202,9 @@ class Domain:
         rates: Adam's peak learning rates, by representation or kind; of a start other than
             ``spread`` by "kind start", and without one that start is refused.
         fitting: How an original is fitted; rate, time and steps come from ``FitOptions``.
-        comparable: How all training instances were fitted. What is fitted longer shows more,
-            and lies outside of where map, predictors and diffusion model know their way.
+        comparable: How all training instances were fitted, if they were. What is fitted longer
+            shows more, and lies outside of where map, predictors and diffusion model know their
+            way.
         presets: Choices of the tab Fit.
         enough_steps: Steps of a fit, of which fewer hardly move the weights from their start.
         report_seconds: How often a fit shows what it has come to.
@@ -263,7 +264,7 @@ class Domain:
     labels: Labels
     rates: Mapping[str, float]
     fitting: FitConfig
-    comparable: FitConfig
+    comparable: FitConfig | None
     presets: Mapping[str, FitOptions]
     report_seconds: float
     measures: tuple[Measure, ...]

@@ -13,7 +13,7 @@ from torch import Tensor
 from wsdemo.domains.domain import Domain, FitOptions, Original, Shown
 from wsdemo.domains.instances import decode_one, make_instance, preview
 from wsdemo.domains.models import adapter_of, encoder_of
-from wsdemo.errors import check_range
+from wsdemo.errors import WsdemoError, check_range
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.fit import FitConfig, budget, fit, load_optimizer, psnr_from_mse, too_few
 from wsdemo.fields.instance import Instance
@@ -57,6 +57,7 @@ class FitStep:
 def fit_config(domain: Domain, options: FitOptions, adapter: Adapter, spent: float) -> FitConfig:
     """How long and how to fit, ``spent`` seconds after the start."""
     if options.is_comparable:
+        assert domain.comparable is not None, "refused by check_options"
         return replace(domain.comparable, report_every=2)
     steps, seconds = budget(options.steps, options.seconds, spent)
     return replace(
@@ -74,6 +75,13 @@ def check_options(domain: Domain, options: FitOptions) -> None:
     Raises:
         WsdemoError: One is out of range, or the domain's originals are not fitted so.
     """
+    if options.is_comparable and domain.comparable is None:
+        raise WsdemoError(
+            "Not fitted so",
+            f"The training {domain.many} of {domain.name} were not fitted: each is what its"
+            " encoder proposes.",
+            "Leave out --comparable, or fit on another base.",
+        )
     check_range("seconds", options.seconds, 0.1, MAX_FIT_SECONDS)
     if options.steps is not None:
         check_range("steps", options.steps, 1, MAX_FIT_STEPS)

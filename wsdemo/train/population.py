@@ -102,6 +102,7 @@ def population_parser(
     parser.add_argument("--split", default="train", choices=splits)
     parser.add_argument("--count", type=int, default=None, help="instances to fit; default: all")
     parser.add_argument("--first", type=int, default=0, help="instances to leave out before them")
+    assert domain.comparable is not None, "else there is nothing to fit"
     parser.add_argument("--rate", type=float, default=domain.comparable.learning_rate)
     parser.add_argument(
         "--shared-start", action="store_true", help="start mLoRA as the papers do, without encoder"
@@ -129,6 +130,7 @@ def run_population(
         device: Where to fit.
     """
     name, population = domain.name, domain.comparable
+    assert population is not None, "else there is nothing to fit"
     config = AdapterConfig(args.representation, args.rank, 0)
     folder = fits_folder(args.runs, name, config) / args.split
     folder.mkdir(parents=True, exist_ok=True)
