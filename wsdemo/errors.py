@@ -25,6 +25,13 @@ class WsdemoError(Exception):
         return {"title": self.title, "message": self.message, "hint": self.hint}
 
 
+def mismatch(found: str, again: str = "train them again") -> WsdemoError:
+    """Two checkpoints that were not made for each other, and what would make them so."""
+    return WsdemoError(
+        "Checkpoints do not match", found, f"Take both from the same revision, or {again}."
+    )
+
+
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raises WsdemoError unless low ≤ value ≤ high."""
     if not low <= value <= high:

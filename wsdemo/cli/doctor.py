@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from wsdemo import __version__
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, mismatch
 
 Result = dict[str, Any]
 LIBRARIES = (
@@ -52,10 +52,8 @@ def predictors_fit() -> None:
     for predictor in shipped_predictors():
         name, _, version = predictor.base.removeprefix("wsdemo/").partition("@")
         if name in hashes and version != hashes[name][:12]:
-            raise WsdemoError(
-                "Checkpoints do not match",
-                f"{predictor.name} was trained for another version of {name}.",
-                "Take both from the same revision, or train it again.",
+            raise mismatch(
+                f"{predictor.name} was trained for another version of {name}.", "train it again"
             )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint
 from wsdemo.domains.domain import Domain, Start
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, mismatch
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import base_at
 from wsdemo.fields.encoder import AmortisedStart, load_start
@@ -85,10 +85,9 @@ def neighbours_of(domain: Domain) -> tuple[dict[str, Tensor], list[str]]:
 def _neighbours(path: Path, prior: str) -> tuple[dict[str, Tensor], list[str]]:
     tensors, meta = load_checkpoint(path)
     if meta["prior"] != prior:
-        raise WsdemoError(
-            "Checkpoints do not match",
+        raise mismatch(
             f"{path.stem} belongs to another version of the diffusion model.",
-            "Take both from the same revision, or run the release recipe again.",
+            "run the release recipe again",
         )
     return tensors, list(meta["names"])
 

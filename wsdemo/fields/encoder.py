@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wsdemo.checkpoints import config_from, load_checkpoint, save_checkpoint
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import mismatch
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.base import BaseField, FieldConfig
 
@@ -104,11 +104,7 @@ def load_start(
     """
     tensors, meta = load_checkpoint(path)
     if base_hash is not None and meta["base_hash"] != base_hash:
-        raise WsdemoError(
-            "Checkpoints do not match",
-            f"{path.name} was trained with another version of its base.",
-            "Take both from the same revision, or train them again.",
-        )
+        raise mismatch(f"{path.name} was trained with another version of its base.")
     config = config_from(FieldConfig, meta["config"])
     cells = tensors["encoder.head.weight"].shape[1] // WIDTHS[config.in_dim][-1]
     side = HALVED * round(cells ** (1 / config.in_dim))

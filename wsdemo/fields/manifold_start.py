@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import load_checkpoint, unpack
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import mismatch
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.encoder import Encoder
 from wsdemo.fields.manifold import Manifold, load_manifold
@@ -56,10 +56,8 @@ def load_encoder(path: Path, manifold: Manifold, hash_: str) -> tuple[Encoder, d
     """
     tensors, meta = load_checkpoint(second_part(path))
     if meta.get("hash") != hash_:
-        raise WsdemoError(
-            "Checkpoints do not match",
-            f"The two parts of {path.name} were not written together.",
-            "Take both from the same revision, or train the stage again.",
+        raise mismatch(
+            f"The two parts of {path.name} were not written together.", "train the stage again"
         )
     values = unpack(tensors)
     encoder = Encoder(manifold.config.latent_dim, manifold.config.in_dim)
@@ -80,9 +78,5 @@ def load_manifold_start(path: Path, base_hash: str) -> ManifoldStart:
     """
     manifold, meta = load_manifold(path)
     if meta["hash"] != base_hash:
-        raise WsdemoError(
-            "Checkpoints do not match",
-            f"{path.name} was trained with another version of its base.",
-            "Take both from the same revision, or train them again.",
-        )
+        raise mismatch(f"{path.name} was trained with another version of its base.")
     return ManifoldStart(manifold, load_encoder(path, manifold, base_hash)[0])

@@ -17,7 +17,7 @@ from wsdemo.checkpoints import (
     tensors_hash,
     unpack,
 )
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, mismatch
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base import FrozenBase
 from wsdemo.fields.base_files import base_tensors
@@ -259,10 +259,9 @@ def load_diffusion(
     """Reads what save_diffusion wrote."""
     tensors, meta = load_checkpoint(path)
     if meta["base"]["hash"] != tensors_hash(base_tensors(base)):
-        raise WsdemoError(
-            "Checkpoints do not match",
+        raise mismatch(
             f"{path.name} was trained on another version of {meta['base']['name']}.",
-            "Take both from the same revision, or train it again.",
+            "train it again",
         )
     for extra in part_paths(path, meta["parts"])[1:]:
         tensors |= load_checkpoint(extra)[0]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsdemo.checkpoints import DIRECTORY, config_from, load_checkpoint
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import mismatch
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.base_files import shipped_base
 from wsdemo.generate.captions import PAD, tokenise
@@ -232,10 +232,9 @@ def shipped_generator() -> FaceGenerator:
     tensors, meta = load_checkpoint(DIRECTORY / "faces-generator.safetensors")
     prior = shipped_decoder().prior
     if meta["prior"] != prior_hash(prior):
-        raise WsdemoError(
-            "Checkpoints do not match",
+        raise mismatch(
             "faces-generator belongs to another version of faces-diffusion.",
-            "Take both from the same revision, or train the generator again.",
+            "train the generator again",
         )
     network = GeneratorNetwork(config_from(GeneratorConfig, meta["network"]))
     network.load_state_dict({k: v.float() for k, v in tensors.items()})

@@ -19,7 +19,7 @@ from wsdemo.domains.domain import Domain
 from wsdemo.domains.instances import make_instance
 from wsdemo.domains.models import diffusion_of, neighbours_of
 from wsdemo.domains.registry import DOMAINS, either, mapped_names
-from wsdemo.errors import WsdemoError
+from wsdemo.errors import WsdemoError, mismatch
 from wsdemo.fields.instance import Instance
 from wsdemo.generate.diffusion import WeightDiffusion
 
@@ -98,10 +98,9 @@ def map_of_domain(domain: Domain) -> WeightMap:
     model = diffusion_of(domain)
     tensors, meta = load_checkpoint(domain.checkpoint("map"))
     if meta["prior"] != model.prior_hash:
-        raise WsdemoError(
-            "Checkpoints do not match",
+        raise mismatch(
             f"{domain.name}-map belongs to another version of {domain.name}-diffusion.",
-            "Take both from the same revision, or run train/maps.py again.",
+            "run train/maps.py again",
         )
     stored, _ = neighbours_of(domain)
     trained = stored["coordinates"].float()[tensors["training_index"].long()]
