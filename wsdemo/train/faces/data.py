@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from wsdemo.domains.faces import LABELS
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.signal import image_to_signal
 
@@ -129,6 +130,17 @@ def load_faces(source: Path | None, split: str, size: int = 64) -> Faces:
     attributes = torch.tensor([table[f] for f in files], dtype=torch.uint8)
     images = torch.from_numpy(np.stack(pictures))
     return Faces(images, attributes, names, tuple(files))
+
+
+def wished(faces: Faces) -> tuple[str, ...]:
+    """Names of the attributes that the shipped models can be asked for, as far as faces have
+    them."""
+    return tuple(name for name in LABELS if name in faces.attribute_names)
+
+
+def attributes_of(faces: Faces, names: Sequence[str]) -> Tensor:
+    """(n, a) attributes by name, 0 or 1."""
+    return faces.attributes[:, [faces.attribute_names.index(name) for name in names]]
 
 
 def seen_and_unseen(

@@ -13,16 +13,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wsdemo.domains.faces import FACES
-from wsdemo.train.faces.data import load_faces, toy_faces
+from wsdemo.domains.faces import FACES, LABELS
+from wsdemo.train.faces.data import attributes_of, load_faces, toy_faces, wished
 from wsdemo.train.loop import start
 from wsdemo.train.weight_diffusion import diffusion_parser, train_diffusion
-
-ATTRIBUTES = (
-    "Smiling", "Eyeglasses", "Male", "Young", "Wearing_Hat", "Bangs", "No_Beard",
-    "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair",
-)  # fmt: skip
-"""What the shipped model can be asked for."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,12 +25,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="CelebA folder or zip with attributes.csv")
     args = parser.parse_args(arguments)
     device = start(args)
-    known = toy_faces(1).attribute_names if args.toy else ATTRIBUTES
-    names = [n for n in ATTRIBUTES if n in known]
+    names = [*wished(toy_faces(1))] if args.toy else [*LABELS]
 
     def labels(split: str, files: list[str]) -> Tensor:
         faces = (toy_faces(64) if args.toy else load_faces(args.data, split)).pick(files)
-        return faces.attributes[:, [faces.attribute_names.index(n) for n in names]]
+        return attributes_of(faces, names)
 
     train_diffusion(FACES, names, labels, args, device)
 

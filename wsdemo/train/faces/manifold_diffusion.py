@@ -11,22 +11,22 @@ discriminator what is really drawn.
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wsdemo.checkpoints import save_checkpoint
-from wsdemo.domains.faces import FACES_MANIFOLD, LABELS
+from wsdemo.domains.faces import FACES_MANIFOLD
 from wsdemo.fields.manifold import Manifold
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
 from wsdemo.generate.manifold_prior import prior_of_manifold
 from wsdemo.generate.prior import GaussianPrior
-from wsdemo.train.faces.data import Faces, seen_and_unseen
+from wsdemo.train.faces.data import Faces, attributes_of, seen_and_unseen, wished
 from wsdemo.train.faces.manifold import FaceViews
 from wsdemo.train.loop import Run, Training, log, recipe_parser, start
+from wsdemo.train.manifold.autoencoder import Autoencoder
 from wsdemo.train.manifold.files import load_stage
 from wsdemo.train.weight_diffusion import drop_attributes, validation_loss
 
@@ -43,11 +43,6 @@ def linear_scores(prior: GaussianPrior, manifold: Manifold) -> tuple[Tensor, Ten
     return offset, scores(prior, manifold, one) - offset
 
 
-def sampled(mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws z (n, K) of the encoder's posteriors: what shows the same faces just as well."""
-    return mean + std * torch.randn(mean.shape, generator=generator).to(mean.device)
-
-
 def draw_latents(model: WeightDiffusion, manifold: Manifold, count: int, seed: int) -> Tensor:
     """Coordinates (count, K) of drawn weights."""
     weights = [
@@ -56,15 +51,26 @@ def draw_latents(model: WeightDiffusion, manifold: Manifold, count: int, seed: i
     return torch.cat([manifold.project(w) for w in weights])
 
 
-def asked_for(faces: Faces) -> tuple[str, ...]:
-    """The attributes that can be wished for; of made-up faces all."""
-    return tuple(n for n in faces.attribute_names if n in LABELS) or faces.attribute_names
+class Points:
+    """What is learnt from: faces as posteriors on the manifold, and their attributes.
 
+    Args:
+        stage: Manifold and encoder.
+        faces: Of one split.
+        with_mirrors: Whether their mirror images count too.
+    """
 
-def conditions_of(faces: Faces, names: Sequence[str]) -> Tensor:
-    """(n, a) attributes by name, 1 or −1."""
-    columns = [faces.attribute_names.index(name) for name in names]
-    return faces.attributes[:, columns].float() * 2 - 1
+    def __init__(self, stage: Autoencoder, faces: Faces, with_mirrors: bool) -> None:
+        views = FaceViews(faces)
+        count = len(views) if with_mirrors else len(faces)
+        self.mean, self.std = stage.posterior(views, torch.arange(count))
+        own = attributes_of(faces, wished(faces)).float() * 2 - 1
+        self.conditions = own.repeat(count // len(faces), 1)
+
+    def z(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws z (n, K) of the posteriors of some: what shows the same faces just as well."""
+        mean, std = self.mean[index.to(self.mean.device)], self.std[index.to(self.mean.device)]
+        return mean + std * torch.randn(mean.shape, generator=generator).to(mean.device)
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -84,18 +90,16 @@ def main(arguments: list[str] | None = None) -> None:
     args = arguments_of(arguments)
     device = start(args)
     faces, held_out = seen_and_unseen(args.data, args.toy)
-    loaded, meta = load_stage(args.manifold or args.out / "faces-manifold.safetensors")
-    loaded = loaded.to(device).requires_grad_(False)
-    manifold, views, unseen = loaded.manifold, FaceViews(faces), FaceViews(held_out)
+    stage, meta = load_stage(args.manifold or args.out / "faces-manifold.safetensors")
+    stage = stage.to(device).requires_grad_(False)
+    manifold, names = stage.manifold, wished(faces)
+    seen, unseen = Points(stage, faces, True), Points(stage, held_out, False)
+    count = len(seen.mean)
     generator = torch.Generator().manual_seed(args.seed)
-    mean, std = loaded.posterior(views, torch.arange(len(views)))
-    prior = prior_of_manifold(manifold, sampled(mean, std, generator))
+    prior = prior_of_manifold(manifold, seen.z(torch.arange(count), generator))
     offset, matrix = linear_scores(prior, manifold)
-    names = asked_for(faces)
-    conditions = conditions_of(faces, names).repeat(2, 1)
-    held = torch.arange(len(held_out))
-    x_held = offset + sampled(*loaded.posterior(unseen, held), generator) @ matrix
-    conditions_held = conditions_of(held_out, names).to(device)
+    x_held = offset + unseen.z(torch.arange(len(held_out)), generator) @ matrix
+    conditions_held = unseen.conditions.to(device)
 
     config = CoordinateConfig(len(matrix), len(names), args.width, args.depth)
     network = CoordinateNetwork(config).to(device)
@@ -104,20 +108,18 @@ def main(arguments: list[str] | None = None) -> None:
     run = Run(args.runs / "faces-manifold-diffusion.pt", args.minutes, args.steps)
     training = Training(network, run, args.rate, clip=1.0)
     averaged = WeightDiffusion(adapter, learnt, training.ema.model, names)
-    log(f"faces-manifold-diffusion: {len(mean)} instances, {args.minutes} minutes on {device}")
+    log(f"faces-manifold-diffusion: {count} instances, {args.minutes} minutes on {device}")
     generator = torch.Generator().manual_seed(args.seed + run.step)
 
     def loss() -> Tensor:
-        index = torch.randint(len(mean), (args.batch,), generator=generator)
-        given = drop_attributes(conditions[index], generator).to(device)
-        places = index.to(device)
-        x = offset + sampled(mean[places], std[places], generator) @ matrix
-        return model.loss(x, given, generator).mean()
+        index = torch.randint(count, (args.batch,), generator=generator)
+        given = drop_attributes(seen.conditions[index], generator).to(device)
+        return model.loss(offset + seen.z(index, generator) @ matrix, given, generator).mean()
 
     figures = training.to_end(
         loss, every=500, validate=lambda: validation_loss(averaged, x_held, conditions_held)
     )
-    figures |= {"instances": len(mean)}
+    figures |= {"instances": count}
     full = WeightDiffusion(adapter, prior, training.ema.model.cpu(), names)
     base = {"name": FACES_MANIFOLD.base_name, "hash": meta["hash"]}
     save_diffusion(
