@@ -56,9 +56,10 @@ def change_photo(page, photo: Path) -> None:
 
 LISTEN = """() => {
   const texts = () => [...document.querySelectorAll(".status")].map((e) => e.textContent.trim());
-  const before = new Set(texts());
+  const before = texts().filter(Boolean);
   const heard = (window.heard = []);  // of its own: who listened before goes on into another
-  new MutationObserver(() => heard.push(...texts().filter((text) => !before.has(text))))
+  const isNew = (text) => !before.some((old) => text.includes(old));  // gradio adds its clock
+  new MutationObserver(() => heard.push(...texts().filter(isNew)))
     .observe(document.body, { childList: true, subtree: true, characterData: true });
 }"""
 """Keeps what is said from now on and was not said before, however short it stands there."""
