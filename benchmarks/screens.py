@@ -82,7 +82,7 @@ def _refused(page: Page) -> None:
 
 def _faces_on_the_map(page: Page) -> None:
     _tab("Clusters")(page)
-    page.locator("#map-set").get_by_text("faces", exact=True).click()
+    page.locator("#map-set input[value='faces']").click()
     page.locator(".wm-legend", has_text="male").wait_for(timeout=60_000)
     page.locator(".wm-canvas").focus()
     for key in ("ArrowRight", "ArrowRight", "Enter"):

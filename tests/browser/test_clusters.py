@@ -54,7 +54,7 @@ def test_the_map_of_faces_by_lora_shows_and_opens_what_was_fitted_so(page):
     faces = weight_map("faces")
     page.get_by_role("tab", name="Clusters").click()
     page.locator(".wm-canvas").wait_for()
-    page.get_by_text("faces", exact=True).first.click()
+    page.locator("#map-set input[value='faces']").click()
     page.locator(".wm-legend", has_text="male").wait_for(timeout=90_000)
     page.get_by_role("combobox", name="Weights").click()
     page.get_by_role("option", name="lora", exact=True).click()

@@ -64,6 +64,7 @@ def test_a_link_draws_the_same_faces_and_the_address_follows_the_visitor(opened)
     page.get_by_text(re.compile("2 faces, seed 12")).wait_for(timeout=90_000)
     first = sources(page)
     assert len(first) == 2
+    page.get_by_text(re.compile("Face 1, seed|^Face 1")).first.wait_for(timeout=60_000)  # large
     page.get_by_role("tab", name="Fit", exact=True).click()
     page.wait_for_url(re.compile(r"\?tab=fit$"))
     page.reload()

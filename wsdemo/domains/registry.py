@@ -64,6 +64,13 @@ def families() -> list[list[Domain]]:
     return [[d for d in DOMAINS.values() if d.kind == kind] for kind in kinds]
 
 
+def set_title(name: str) -> str:
+    """What a domain's instances are called, with its title where another has the same word."""
+    domain = DOMAINS[name]
+    alike = [one for one in DOMAINS.values() if one.many == domain.many and one.mapped is not None]
+    return f"{domain.many}, {domain.title.lower()}" if len(alike) > 1 else domain.many
+
+
 def mapped_names() -> list[str]:
     """The domains that have a map."""
     return [domain.name for domain in DOMAINS.values() if domain.mapped is not None]

@@ -1,6 +1,6 @@
 """Drawing instances of any domain from its weight diffusion model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -21,12 +21,17 @@ class SampleStep:
     Attributes:
         step: Denoising steps done.
         steps: Denoising steps in all.
-        instances: (n, D) weights so far.
+        weights: Calculates the (n, D) weights so far.
     """
 
     step: int
     steps: int
-    instances: Tensor
+    weights: Callable[[], Tensor]
+
+    @property
+    def instances(self) -> Tensor:
+        """(n, D) weights so far."""
+        return self.weights()
 
 
 def sample(
@@ -68,8 +73,8 @@ def sample(
     model = diffusion_of(domain, device)
     check_wishes(domain, model, wishes or {})
     condition = conditions(domain, model, wishes or {}, count, seed)
-    for step, instances in model.sample(count, seed, steps, guidance, condition, temperature=heat):
-        yield SampleStep(step, steps, instances)
+    for step, weights in model.sample(count, seed, steps, guidance, condition, temperature=heat):
+        yield SampleStep(step, steps, weights)
 
 
 def check_wishes(domain: Domain, model: WeightDiffusion, wishes: Mapping[str, bool]) -> None:

@@ -1,8 +1,8 @@
 """Weight diffusion: the trained model with its prior, the training loss, DDIM sampling."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,8 @@ class WeightDiffusion:
         start: Tensor | None = None,
         strength: float = 1.0,
         temperature: float = 1.0,
-    ) -> Iterator[tuple[int, Tensor]]:
-        """DDIM (η = 0) with classifier-free guidance; yields the estimate after each step.
+    ) -> Iterator[tuple[int, Callable[[], Tensor]]]:
+        """DDIM (η = 0) with classifier-free guidance; yields after each step.
 
         The Gaussian part is integrated exactly, the network's to second order: prior.py.
 
@@ -149,7 +149,8 @@ class WeightDiffusion:
                 and less various; of a Gaussian, they have so much of its standard deviations.
 
         Yields:
-            (step, (count, D) weights x̂_0 so far); the last one is the sample.
+            (step, a function that gives the (count, D) weights x̂_0 so far); the last are the
+            sample. To know them takes as long as a step, and few are looked at.
         """
         noise = [
             torch.randn(self.adapter.size, generator=torch.Generator().manual_seed(seed * 4096 + i))
@@ -173,25 +174,23 @@ class WeightDiffusion:
             if step + 1 == len(times):
                 ends = self.prior.step(noisy, a, torch.ones_like(a), F, earlier).full
                 assert ends is not None
-                yield step + 1, self.prior.restore(ends)
+                yield step + 1, partial(self.prior.restore, ends)
                 return
-            eps = self.prior.noise(noisy, a, F)
-            assert noisy.full is not None
-            yield (
-                step + 1,
-                self.prior.restore(
-                    (noisy.full - (1 - a)[:, None].sqrt() * eps) / a[:, None].sqrt()
-                ),
-            )
+            yield step + 1, partial(self._estimate, noisy, a, F)
             after = self.alphas_bar[times[step + 1]].expand_as(a)
             noisy, earlier = self.prior.step(noisy, a, after, F, earlier), (F, a)
 
+    @torch.no_grad()
+    def _estimate(self, noisy: Parts, a: Tensor, F: Parts) -> Tensor:
+        """(n, D) weights x̂_0 of x_t at (n,) ᾱ, given the network's output."""
+        assert noisy.full is not None
+        eps = self.prior.noise(noisy, a, F)
+        return self.prior.restore((noisy.full - (1 - a)[:, None].sqrt() * eps) / a[:, None].sqrt())
+
     def draw(self, count: int, seed: int, **options: Any) -> Tensor:
         """Runs ``sample`` to its end: (count, D) weights."""
-        instances = torch.empty(0)
-        for _, instances in self.sample(count, seed, **options):
-            pass
-        return instances
+        *_, (_, weights) = self.sample(count, seed, **options)
+        return weights()
 
 
 # ---- files -------------------------------------------------------------------

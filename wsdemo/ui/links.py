@@ -133,23 +133,32 @@ def wire(page: gr.Blocks) -> None:
     page.load(follow, None, outputs, **private, **QUICK)
     page.load(None, None, None, js=SCRIPT)
     for name, fn in drawing.items():
-        asked[name].change(
-            _if_asked(fn.fn, len(fn.outputs)), [asked[name], *fn.inputs], fn.outputs,
-            api_visibility="private", concurrency_id=fn.concurrency_id,
-            concurrency_limit=fn.concurrency_limit,
-        )  # fmt: skip
+        _draw_if(asked[name], asked[name].change, fn, page)
 
 
-def _if_asked(draw: Callable[..., Iterator[Any]], outputs: int) -> Callable[..., Iterator[Any]]:
-    """A handler that draws only for a link: what is on screen stays else."""
+def _draw_if(asked: gr.State, event: Callable[..., Any], fn: Any, page: gr.Blocks) -> None:
+    """Lets an event do, for a link, what a handler of the page does, and what follows that one.
 
-    def call(asked: Any, *values: Any) -> Iterator[Any]:
-        if not asked:
-            yield tuple([gr.skip()] * outputs)
-            return
-        yield from draw(*values)
+    What is on screen stays for whoever came without a link.
+    """
+    kept = tuple([gr.skip()] * len(fn.outputs)) if len(fn.outputs) != 1 else gr.skip()
 
-    return call
+    def stream(asked: Any, *values: Any) -> Iterator[Any]:
+        if asked:
+            yield from fn.fn(*values)
+        else:
+            yield kept
+
+    def call(asked: Any, *values: Any) -> Any:
+        return fn.fn(*values) if asked else kept
+
+    run = event(
+        stream if inspect.isgeneratorfunction(fn.fn) else call, [asked, *fn.inputs], fn.outputs,
+        api_visibility="private", show_progress=fn.show_progress,
+        concurrency_id=fn.concurrency_id, concurrency_limit=fn.concurrency_limit,
+    )  # fmt: skip
+    for after in [one for one in page.fns.values() if one.trigger_after == fn._id and one.fn]:
+        _draw_if(asked, run.success, after, page)
 
 
 def _controls(fn: Any) -> dict[str, Any]:

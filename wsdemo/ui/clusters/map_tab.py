@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from wsdemo.domains.domain import Domain
-from wsdemo.domains.registry import mapped_names
+from wsdemo.domains.registry import mapped_names, set_title
 from wsdemo.errors import WsdemoError
 from wsdemo.maps.weight_map import OWN, editable_maps, weight_map
 from wsdemo.ui.clusters import map_changes, map_view
@@ -65,8 +65,9 @@ def _controls(parts: Parts, at_first: str, domain: Domain) -> None:
     colours = list(weight_map(at_first if labels.usual else domain.name).label_names)
     with gr.Row():
         parts["name"] = gr.Radio(
-            mapped_names(), value=at_first, label="Set", elem_id="map-set", min_width=150
-        )
+            [(set_title(name), name) for name in mapped_names()], value=at_first, label="Set",
+            elem_id="map-set", min_width=150,
+        )  # fmt: skip
         parts["representation"] = gr.Dropdown(
             representations(at_first), value=OWN, label="Weights", elem_id="map-weights",
             min_width=160,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -47,7 +48,7 @@ def denoised(domain: Domain, asked: tuple[Any, ...]) -> Iterator[SampleStep]:
     if is_zero_gpu() and domain.name in DOMAINS and asked[0] * asked[2] >= WORTH:
         try:
             for step, steps, instances in denoised_on_gpu(domain.name, *asked):
-                yield SampleStep(step, steps, torch.from_numpy(instances))
+                yield SampleStep(step, steps, partial(torch.from_numpy, instances))
             return
         except gr.Error as error:  # no quota left, or no GPU free
             gr.Info(f"Drawn on the CPU. {error.message}"[:300])

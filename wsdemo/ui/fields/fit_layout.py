@@ -9,6 +9,7 @@ import gradio as gr
 from wsdemo.domains.domain import Domain
 from wsdemo.maps.weight_map import editable_maps
 from wsdemo.ui.fields import options
+from wsdemo.ui.fields.closely import named
 from wsdemo.ui.fields.photo import Photo, files_input
 from wsdemo.ui.shared.hand import Hand
 
@@ -59,12 +60,24 @@ def inputs(
         taken["base"] = gr.Radio(titles, value=titles[0], label="Base field")
     presets = list(domain.presets)
     taken["preset"] = gr.Radio(presets, value=presets[0], label="Preset")
+    if "base" in taken and any(list(d.presets) != presets for d in family):
+        taken["base"].input(
+            lambda title, preset: _offered(named(family, title), preset),
+            [taken["base"], taken["preset"]], taken["preset"],
+            api_visibility="private", show_progress="hidden", queue=False,
+        )  # fmt: skip
     taken |= options.controls([option for option in domain.detail if option.is_of_fits])
     taken |= framed  # of a mesh last, as programs name the parameters before it in order
     if "base" in taken and is_cropped(domain):  # likewise, of a photo
         taken["base"] = taken.pop("base")
     changes += [component.change for component in framed.values()]
     return taken, seen, report, changes
+
+
+def _offered(domain: Domain, preset: str) -> Any:
+    """The choice of a base's presets; the chosen one stays if it is among them."""
+    presets = list(domain.presets)
+    return gr.Radio(presets, value=preset if preset in presets else presets[0])
 
 
 def _original(domain: Domain, example: str | None) -> tuple[Any, Any]:

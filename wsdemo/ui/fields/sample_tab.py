@@ -76,26 +76,29 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
     count, seed, heat = values["count"], values["seed"], values["temperature"]
     if count is None or seed is None:
         raise WsdemoError("Number missing", "Count or seed is empty.", "Fill it in.")
-    started, shown_at, moment = time.monotonic(), 0.0, None
+    started, due, moment = time.monotonic(), 0.0, None
     wishes = wishes_of(domain, values)
     asked = (int(count), int(seed), int(values["steps"]), values["guidance"], wishes, heat)
     for moment in denoised(domain, asked):
         if moment.step == moment.steps:
             break
         text = f"Step {moment.step} of {moment.steps}: denoising weights."
-        due = time.monotonic() - shown_at > 0.35 + 0.05 * count
-        if domain.batch > 1 and due:  # all pictures at once take no time worth speaking of
-            instances = drawn_instances(domain, moment.instances, heat)
-            pictures = [thumbnail(domain, one) for one in previews(instances)]
-            yield pictures, text, (domain.name, moment.instances.numpy(), heat)
-            shown_at = time.monotonic()
+        began = time.monotonic()
+        if domain.batch > 1 and began > due:
+            weights = moment.instances
+            pictures = [
+                thumbnail(domain, x) for x in previews(drawn_instances(domain, weights, heat))
+            ]
+            yield pictures, text, (domain.name, weights.numpy(), heat)
+            now = time.monotonic()  # looking takes a fifth of the time, also where it takes long
+            due = now + max(0.35 + 0.05 * count, 4 * (now - began))
         elif domain.batch == 1 and moment.step % 10 == 0:
             yield gr.skip(), text, gr.skip()
     assert moment is not None
-    pictures = []
-    for one in previews(drawn_instances(domain, moment.instances, heat)):
+    pictures, weights = [], moment.instances
+    for one in previews(drawn_instances(domain, weights, heat)):
         pictures.append(thumbnail(domain, one))
-        drawn: Drawn = (domain.name, moment.instances[: len(pictures)].numpy(), heat)
+        drawn: Drawn = (domain.name, weights[: len(pictures)].numpy(), heat)
         if domain.batch == 1:
             yield pictures, f"{len(pictures)} of {count:.0f} {domain.many} decoded.", drawn
     text = (

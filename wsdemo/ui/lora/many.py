@@ -1,21 +1,22 @@
 """Sub-tab Many files: the library of LoRAs, in memory."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from wsdemo.errors import WsdemoError
-from wsdemo.library.duplicates import groups_of
-from wsdemo.library.row import Row
+from wsdemo.library.duplicates import Group, groups_of
+from wsdemo.library.row import COLUMNS, UNSHOWN, Row
 from wsdemo.limits import MAX_BATCH, MAX_BATCH_BYTES
 from wsdemo.ui.lora import many_view as view
 from wsdemo.ui.lora.examples import example_choices, example_file
 from wsdemo.ui.lora.hub_row import given_token, token_field
 from wsdemo.ui.lora.many_rows import batch_settings, file_row, hub_rows, members, names_of
 from wsdemo.ui.lora.prediction import Own
+from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import BATCH, READING, guarded, guarded_stream, stop_button
 
 SECONDS = 0.7
@@ -119,6 +120,18 @@ def examples() -> list[str]:
     return [str(example_file(index)) for _, index in example_choices()]
 
 
+def record() -> dict[str, Any]:
+    """What the sub-tab opens on: the table of the examples, without their sketches."""
+    *_, last = batch(examples())
+    _, csv, status, rows, groups, _, _, same, drawn, _, facts, parquet = last
+    return {
+        "status": status, "same": same, "map": drawn,
+        "rows": [{k: row[k] for k in COLUMNS if k not in UNSHOWN} for row in rows],
+        "groups": [vars(group) for group in groups],
+        "csv": Path(csv.value), "json": Path(facts.value), "parquet": Path(parquet.value),
+    }  # fmt: skip
+
+
 @guarded
 def filtered(rows: list[Row], groups: list[Any], base: str, show: str, text: str) -> Any:
     """The rows that the filters let through."""
@@ -151,43 +164,59 @@ def _sources() -> tuple[gr.File, gr.Textbox, gr.Textbox, gr.Button, gr.Button, g
     return files, names, token, tried, ask, stop
 
 
-def build(own: gr.State) -> None:
-    """Lays out the sub-tab."""
-    gr.Markdown(INTRO)
-    files, names, token, tried, ask, stop = _sources()
-    status = gr.HTML(elem_id="many-progress", min_height=60)
-    held, groups = gr.State([]), gr.State([])
-    with gr.Column(visible=False) as results, gr.Row():
-        base = gr.Dropdown([view.EVERYTHING], value=view.EVERYTHING, label="Base model",
-                           elem_id="many-base", min_width=150)  # fmt: skip
+def _results(opening: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The table with its filters and what lies below it: (outputs after the files, filters)."""
+    rows: list[Row] = opening.get("rows", [])
+    groups = [
+        Group(g["kind"], tuple(g["files"]), tuple(g["factors"])) for g in opening.get("groups", [])
+    ]
+    status = gr.HTML(opening.get("status", ""), elem_id="many-progress", min_height=60)
+    held, grouped = gr.State(rows), gr.State(groups)
+    with gr.Column(visible=bool(rows)) as results, gr.Row():
+        base = gr.Dropdown([view.EVERYTHING, *view.bases(rows)], value=view.EVERYTHING,
+                           label="Base model", elem_id="many-base", min_width=150)  # fmt: skip
         show = gr.Dropdown(list(view.SHOWS), value=view.EVERYTHING, label="Show",
                            elem_id="many-show", min_width=150)  # fmt: skip
         text = gr.Textbox(label="Containing", max_length=200, elem_id="many-text",
                           min_width=150)  # fmt: skip
-    table = gr.Dataframe(
+    table = view.frame(rows, groups)
+    shown = gr.Dataframe(
+        table,
+        column_widths=view.widths(table),
         label="Passports and predictions; a click on a column's head sorts",
         interactive=False,
-        visible=False,
+        visible=bool(rows),
         max_height=420,
         wrap=True,
         elem_id="batch-table",
     )
-    with gr.Column(visible=False) as below:
+    with gr.Column(visible=bool(rows)) as below:
         with gr.Row():
-            csv = gr.DownloadButton("Download as CSV", elem_id="many-csv")
-            facts = gr.DownloadButton("Download as JSON", elem_id="many-json")
-            parquet = gr.DownloadButton("Download as Parquet", elem_id="many-parquet")
+            csv, facts, parquet = (
+                gr.DownloadButton(f"Download as {name}", opening.get(name.lower()),
+                                  elem_id=f"many-{name.lower()}")
+                for name in ("CSV", "JSON", "Parquet")
+            )  # fmt: skip
         gr.Markdown("### What holds the same")
-        same = gr.HTML(elem_id="many-groups")
+        same = gr.HTML(opening.get("same", ""), elem_id="many-groups")
         gr.Markdown("### What they do to the network")
-        drawn = gr.HTML(elem_id="many-map")
-    outputs = [table, csv, status, held, groups, results, below, same, drawn, base, facts, parquet]
+        drawn = gr.HTML(opening.get("map", ""), elem_id="many-map")
+    outputs = [shown, csv, status, held, grouped, results, below, same, drawn, base, facts, parquet]
+    return outputs, [base, show, text]
+
+
+def build(own: gr.State) -> None:
+    """Lays out the sub-tab, which opens on the table of the examples."""
+    gr.Markdown(INTRO)
+    files, names, token, tried, ask, stop = _sources()
+    outputs, filters = _results(kept("many"))
+    table, _, status, held, groups, *_ = outputs
     reading = files.change(batch, [files, own], outputs, api_name="predict_many", **BATCH)
     asking = ask.click(from_hub, [names, token, own], outputs, api_name="predict_from_hub", **BATCH)
     tried.click(examples, None, files, api_visibility="private", **READING)
     for run in (reading, asking):
         stopped = stop_button(stop, run, status)
     stopped.then(finish, held, outputs, api_visibility="private", **READING)
-    for control in (base, show, text):
-        control.input(filtered, [held, groups, base, show, text], table, api_visibility="private",
+    for control in filters:
+        control.input(filtered, [held, groups, *filters], table, api_visibility="private",
                       show_progress="hidden", queue=False)  # fmt: skip

@@ -19,7 +19,7 @@ from wsdemo.runtime import choose_threads, tune_allocator
 from wsdemo.ui.clusters import edit_tab, map_walk, points, vary_tab
 from wsdemo.ui.fields import closely, fit_layout, fit_tab, sample_tab
 from wsdemo.ui.fields.show import files_of
-from wsdemo.ui.lora import examples, prediction, report
+from wsdemo.ui.lora import examples, many, prediction, report
 from wsdemo.ui.opening.kept import FOLDER, keep
 from wsdemo.ui.shared.events import download_file
 
@@ -154,6 +154,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     f"edit-{families()[0][0].name}": lambda: record_edit(families()[0][0].name),
     "symmetry": record_symmetry,
     "lora": record_lora,
+    "many": many.record,
 }
 
 

@@ -106,15 +106,39 @@ def cache_folder() -> Path:
     return path
 
 
+_FILES = "wsdemo-files-"
+_HOUR = 3600
+
+
+@functools.cache
+def _files_folder() -> Path:
+    """Where this process puts files to take away; those of processes that died a day ago go."""
+    for old in Path(tempfile.gettempdir()).glob(f"{_FILES}*"):
+        _remove_if_older(old, 24 * _HOUR)
+    path = Path(tempfile.mkdtemp(prefix=_FILES))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def _remove_if_older(path: Path, seconds: float) -> None:
+    with contextlib.suppress(OSError):  # another may remove it at the same moment
+        if time.time() - path.stat().st_mtime > seconds:
+            shutil.rmtree(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _sweep(hour: int) -> None:
+    """Removes the files that are older than an hour; once an hour, for they may be many."""
+    for old in _files_folder().iterdir():
+        _remove_if_older(old, _HOUR)
+
+
 def download_file(content: bytes, name: str) -> str:
     """Writes content to a new folder of its own and returns the path, for a download.
 
-    Gradio copies it to its own cache, which it empties; what is older than an hour here goes.
+    Gradio copies it to its own cache, which it empties; what is older than two hours here goes.
     """
-    for old in Path(tempfile.gettempdir()).glob("wsdemo-file-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > 3600:
-                shutil.rmtree(old)
-    path = Path(tempfile.mkdtemp(prefix="wsdemo-file-")) / name
+    _sweep(int(time.time() // _HOUR))
+    path = Path(tempfile.mkdtemp(dir=_files_folder())) / name
     path.write_bytes(content)
     return str(path)

@@ -10,10 +10,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-try:  # there on a Space only
+try:  # there on a Space only; a folder of that name in the current one is another thing
     import spaces
 except ImportError:
     spaces = None
+else:
+    spaces = spaces if hasattr(spaces, "GPU") else None
 
 Function = Callable[..., Any]
 
