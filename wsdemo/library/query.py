@@ -149,7 +149,7 @@ def places(drawn: Sketches) -> list[tuple[str, float, float]]:
     n = len(drawn.files)
     if n < FEWEST:
         raise WsdemoError("Too few for a map", f"The library has {n}.", "Four are needed.")
-    found = TSNE(
+    plane = TSNE(
         metric="cosine", init="random", perplexity=min(30.0, (n - 1) / 3), random_state=0
     ).fit_transform(drawn.directions)
-    return [(f, float(x), float(y)) for f, (x, y) in zip(drawn.files, found, strict=True)]
+    return [(f, float(x), float(y)) for f, (x, y) in zip(drawn.files, plane, strict=True)]
