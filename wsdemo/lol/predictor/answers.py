@@ -167,7 +167,7 @@ def dose_curve(
 
 
 def rank_curve(grounds: Grounds, label: str) -> list[float]:
-    """Prediction of a label with every update cut to rank 1, 2, … r (best approximation)."""
+    """Predictions of a label with every update cut to its best approximation of rank 1 to r."""
     whole = pack(grounds.reading.decomposed(), grounds.predictor.signature)
     cuts = (torch.arange(whole.rank) < rank for rank in range(1, whole.rank + 1))
     predictor = grounds.predictor

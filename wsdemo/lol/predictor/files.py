@@ -191,10 +191,10 @@ def _probes(
 ) -> Probes | None:
     if names is None:
         return None
-    own = unpack({k: v for k, v in tensors.items() if k.startswith("probes.")})
+    unpacked = unpack({k: v for k, v in tensors.items() if k.startswith("probes.")})
     groups = []
     for g, ((n, m), modules) in enumerate(signature.groups):
-        u, v = own[f"probes.left.{g}"].float(), own[f"probes.right.{g}"].float()
+        u, v = unpacked[f"probes.left.{g}"].float(), unpacked[f"probes.right.{g}"].float()
         if u.shape != (len(modules), len(names), n) or v.shape != (len(modules), len(names), m):
             raise ValueError("probes")
         groups.append((u, v))
