@@ -69,14 +69,14 @@ def value_for(component: Any, name: str, text: str) -> Any:
                               f"Expected {bounds}.")  # fmt: skip
         return int(number) if number.is_integer() else number
     choices = [value for _, value in getattr(component, "choices", None) or ()]
-    wanted = [part for part in text.split(",") if part]
-    unknown = [part for part in wanted if part not in choices]
-    if unknown or not wanted:
+    chosen = [part for part in text.split(",") if part]
+    unknown = [part for part in chosen if part not in choices]
+    if unknown or not chosen:
         raise WsdemoError(
             "Link not understood", f"Found {name}={text[:40]}.",
             f"Expected some of {', '.join(map(str, choices))[:200]}.",
         )  # fmt: skip
-    return wanted if getattr(component, "multiselect", False) else wanted[0]
+    return chosen if getattr(component, "multiselect", False) else chosen[0]
 
 
 def asked_values(controls: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def wire(page: gr.Blocks) -> None:
         for name, fn in public(page).items() if name.startswith(DRAWING)
     }  # fmt: skip
     controls = {name: _controls(fn) for name, fn in drawing.items()}
-    asked = {name: gr.State(None) for name in drawing}
+    queries = {name: gr.State(None) for name in drawing}
 
     def follow(request: gr.Request) -> dict[Any, Any]:
         query = {k: str(v)[:600] for k, v in dict(request.query_params).items()}
@@ -122,19 +122,19 @@ def wire(page: gr.Blocks) -> None:
                 which = name if name in drawing else next(iter(drawing))
                 values = asked_values(controls[which], query)
                 updates |= {controls[which][key]: value for key, value in values.items()}
-                updates[asked[which]] = query
+                updates[queries[which]] = query
         except WsdemoError as error:
             gr.Warning(html.escape(f"{error.title}. {error.message} {error.hint}", quote=False))
         return updates or {rows[0]: gr.skip()}
 
-    outputs = [*rows, *asked.values(), *(c for each in controls.values() for c in each.values())]
+    outputs = [*rows, *queries.values(), *(c for each in controls.values() for c in each.values())]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     # By the queue: only its answers tell the browser which states have changed.
     page.load(follow, None, outputs, **private, **QUICK)
     page.load(None, None, None, js=SCRIPT)
     for name, fn in drawing.items():
-        asked[name].change(
-            _if_asked(fn.fn, len(fn.outputs)), [asked[name], *fn.inputs], fn.outputs,
+        queries[name].change(
+            _if_asked(fn.fn, len(fn.outputs)), [queries[name], *fn.inputs], fn.outputs,
             api_visibility="private", concurrency_id=fn.concurrency_id,
             concurrency_limit=fn.concurrency_limit,
         )  # fmt: skip
@@ -143,8 +143,8 @@ def wire(page: gr.Blocks) -> None:
 def _if_asked(draw: Callable[..., Iterator[Any]], outputs: int) -> Callable[..., Iterator[Any]]:
     """A handler that draws only for a link: what is on screen stays else."""
 
-    def call(asked: Any, *values: Any) -> Iterator[Any]:
-        if not asked:
+    def call(query: Any, *values: Any) -> Iterator[Any]:
+        if not query:
             yield tuple([gr.skip()] * outputs)
             return
         yield from draw(*values)

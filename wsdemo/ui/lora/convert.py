@@ -37,8 +37,8 @@ def _files(place: Path) -> Any:
 
 def _size(path: str | None, lora: Lora, written: Written) -> str:
     before = Path(str(path)).stat().st_size
-    told = doubts(lora.warnings, written.warnings)
-    return f"{before:,} → {written.bytes:,} bytes, {written.dtype}.{told}"
+    warnings = doubts(lora.warnings, written.warnings)
+    return f"{before:,} → {written.bytes:,} bytes, {written.dtype}.{warnings}"
 
 
 @guarded
