@@ -148,8 +148,8 @@ def decode(
 ) -> list[Mesh]:
     """The surface of each instance, at its own level."""
     return [
-        decode_shape(one.weights, one.adapter, resolution, largest, level_of(one))
-        for one in instances
+        decode_shape(instance.weights, instance.adapter, resolution, largest, level_of(instance))
+        for instance in instances
     ]
 
 

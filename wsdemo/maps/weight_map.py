@@ -133,7 +133,7 @@ def map_of_domain(domain: Domain) -> WeightMap:
 def editable_maps() -> list[WeightMap]:
     """Maps with directions to move along."""
     every = (weight_map(name) for name in mapped_names())
-    return [one for one in every if one.directions is not None]
+    return [map_ for map_ in every if map_.directions is not None]
 
 
 def check_representation(map_: WeightMap, representation: str) -> None:

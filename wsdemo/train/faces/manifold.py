@@ -40,8 +40,8 @@ from wsdemo.train.manifold.adversarial import (
 from wsdemo.train.manifold.autoencoder import (
     KL_WEIGHT,
     Autoencoder,
+    as_text,
     shape_of,
-    told,
     train_autoencoder,
 )
 from wsdemo.train.manifold.discriminator import Discriminator
@@ -294,7 +294,7 @@ def run_stage(
         validate = held.by_draws if is_drawn else held.by_reconstruction
         best = train_adversarial(adversary, validate, run, args)
     figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
-    log(f"faces-manifold, {args.stage}: {told(figures)}")
+    log(f"faces-manifold, {args.stage}: {as_text(figures)}")
     stages = [*before, {"stage": args.stage, **figures}]
     meta = {"name": "faces-manifold", "domain": "image", "size": 64, "toy": args.toy}
     meta |= {"stages": stages, "measured": figures}
