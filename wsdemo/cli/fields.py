@@ -71,7 +71,7 @@ def does_not_apply(flag: str, domain: Domain) -> WsdemoError:
 
 
 def detail_of(domain: Domain, args: argparse.Namespace) -> dict[str, Any]:
-    """How to decode."""
+    """How a domain decodes, by the options that were given: name → value."""
     return values_of(domain, domain.detail, [o for d in DOMAINS.values() for o in d.detail], args)
 
 

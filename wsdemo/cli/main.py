@@ -28,7 +28,7 @@ Result = dict[str, Any]
 
 
 def run_doctor(args: argparse.Namespace) -> Result:
-    """``doctor``: see cli_doctor."""
+    """``doctor``: what works on this machine; the work is ``doctor.run_doctor``'s."""
     from wsdemo.cli import doctor as cli_doctor
 
     return cli_doctor.run_doctor(args)
@@ -61,7 +61,7 @@ def run_lora(args: argparse.Namespace) -> Result:
 
 
 def run_mcp(args: argparse.Namespace) -> Result:
-    """``mcp``: see cli_mcp."""
+    """``mcp``: serves tools to language models; the work is ``mcp.run_mcp``'s."""
     from wsdemo.cli import mcp as cli_mcp
 
     return cli_mcp.run_mcp(args)

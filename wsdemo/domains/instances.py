@@ -105,7 +105,10 @@ def preview(instance: Instance) -> Shown | None:
 
 
 def previews(instances: Sequence[Instance]) -> Iterator[Shown | None]:
-    """The same of many on one adapter, as many together as their domain likes."""
+    """What each of many instances on one adapter shows, quickly; None where that is nothing.
+
+    As many are decoded together as their domain has in a batch.
+    """
     domain = domain_of(instances[0])
     for first in range(0, len(instances), domain.batch):
         batch = instances[first : first + domain.batch]

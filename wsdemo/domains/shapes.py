@@ -216,7 +216,7 @@ def picture(mesh: Mesh, size: int) -> Image.Image:
 
 
 def portrait(mesh: Mesh, size: int) -> Image.Image:
-    """The same from as near as it fits the frame."""
+    """A mesh seen from the front left, from as near as it fits the frame."""
     return Image.fromarray(render(mesh, size, framed(mesh)))
 
 

@@ -92,7 +92,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
 
 
 def look_at(reference: Reference, token: str | None = None) -> Repository:
-    """The same of any repository, whatever it holds; no file of it is chosen.
+    """Asks which commit a reference means and which files it holds; none of them is chosen.
 
     Raises:
         WsdemoError: Every failure, with a remedy.

@@ -60,7 +60,7 @@ def duplicates(library: Path) -> list[Group]:
 
 
 def groups_of(rows: Sequence[Row]) -> list[Group]:
-    """The same of rows that are at hand."""
+    """All groups of rows that are at hand, ordered by their files."""
     ordered = sorted(rows, key=lambda row: str(row["file"]))
     hashes = [(row["file"], row["sha256"]) for row in ordered if row["sha256"]]
     return _groups(hashes, Sketches.of(ordered))

@@ -53,7 +53,7 @@ class Sketches:
         )
 
     def pick(self, places: NDArray[np.int64]) -> "Sketches":
-        """Some of them."""
+        """The sketches at these places."""
         return Sketches(
             tuple(self.files[i] for i in places), self.ranks[places], self.norms[places],
             self.vectors[places], tuple(self.largest[i] for i in places),
@@ -127,10 +127,10 @@ def like(library: Path, file: Path, count: int = 10) -> list[tuple[str, float]]:
     length = float(np.linalg.norm(vector))
     if length == 0:
         raise WsdemoError("Nothing to compare", "This LoRA changes nothing.", "Take another.")
-    all_of_them = sketches(library)
-    cosines = all_of_them.directions @ (vector / length)
+    stored = sketches(library)
+    cosines = stored.directions @ (vector / length)
     order = np.argsort(-cosines)[:count]
-    return [(all_of_them.files[i], float(min(1.0, cosines[i]))) for i in order]
+    return [(stored.files[i], float(min(1.0, cosines[i]))) for i in order]
 
 
 def positions(library: Path) -> list[tuple[str, float, float]]:
@@ -143,7 +143,7 @@ def positions(library: Path) -> list[tuple[str, float, float]]:
 
 
 def places(drawn: Sketches) -> list[tuple[str, float, float]]:
-    """The same of sketches that are at hand."""
+    """(file, x, y): the map of sketches that are at hand, as ``positions``."""
     from sklearn.manifold import TSNE
 
     n = len(drawn.files)

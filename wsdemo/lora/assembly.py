@@ -53,7 +53,7 @@ class _Batch:
 
     @property
     def names(self) -> list[str]:
-        """Of the modules."""
+        """The modules' names."""
         return [name for name, _ in self.modules]
 
     def keys(self, role: str) -> list[str]:

@@ -210,7 +210,7 @@ class Lora:
 
     @property
     def ranks(self) -> dict[int, int]:
-        """Stored rank → modules."""
+        """Stored rank → how many modules have it."""
         counts: dict[int, int] = {}
         for module in self.modules:
             counts[module.stored_rank] = counts.get(module.stored_rank, 0) + 1

@@ -44,7 +44,7 @@ class Written:
 
 
 def save_lora(lora: Lora, path: Path, style: str = "kohya", dtype: str = "float32") -> int:
-    """As ``write_lora``; returns the bytes."""
+    """Writes a LoRA as ``write_lora`` does; returns the bytes of the file."""
     return write_lora(lora, path, style, dtype).bytes
 
 

@@ -94,7 +94,11 @@ def weight_map(name: str) -> WeightMap:
 
 @cache
 def map_of_domain(domain: Domain) -> WeightMap:
-    """See weight_map."""
+    """The map of a domain, read once.
+
+    Raises:
+        WsdemoError: It belongs to another version of the diffusion model.
+    """
     model = diffusion_of(domain)
     tensors, meta = load_checkpoint(domain.checkpoint("map"))
     if meta["prior"] != model.prior_hash:

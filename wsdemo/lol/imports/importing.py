@@ -230,7 +230,7 @@ def _two_bases(counts: Counter[str], why: str) -> WsdemoError:
 
 
 def _of_base_in_files(kept: list[Entry], out: Path, listing: Listing, base: str) -> list[Entry]:
-    """The same by what the files say themselves, where the collection did not."""
+    """Those of one base, by what files say themselves where the collection did not."""
     silent = [e for e in kept if not e.base]
     if not silent:
         return kept

@@ -70,7 +70,7 @@ class Cells(nn.Module):
 
     @torch.no_grad()
     def fit(self, read: Pairs) -> None:
-        """Measures the training LoRAs."""
+        """Measures each cell's changes, and the mean and spread of its norms, in training."""
         changes = self.sums(read.groups[0][0][..., :-EXTRA, 0])
         present = (self.norms(read)[:, len(self) :] > 0).sum(0).clamp(min=1)
         rms = (changes.square().mean(-1).sum(0) / present).sqrt()

@@ -81,7 +81,11 @@ def answer(lora: Lora, predictors: Sequence[Predictor]) -> Answer:
 
 
 def ask(reading: Reading, predictors: Sequence[Predictor]) -> tuple[Answer, Grounds | None]:
-    """The same of a LoRA that was read already, with what an answer was made of."""
+    """Asks the first predictor that knows a LoRA's family and answers, of a LoRA that was read.
+
+    Returns:
+        The answer, or why there is none; what it was made of, if there is one.
+    """
     lora = reading.lora
     matching = [p for p in predictors if p.matches(lora)]
     if not matching:

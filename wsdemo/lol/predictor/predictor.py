@@ -259,7 +259,7 @@ class Predictor:
         return reasons
 
     def without(self, tasks: Collection[str]) -> "Predictor":
-        """The same without some tasks."""
+        """The predictor without some tasks."""
         kept = {name: models for name, models in self.tasks.items() if name not in tasks}
         return dataclasses.replace(self, tasks=kept)
 

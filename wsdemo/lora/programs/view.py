@@ -34,7 +34,7 @@ class Loads:
     version: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for JSON; of the lost keys the first MAX_KEYS, and how many there are."""
         return {
             "ok": self.ok,
             "lost_keys": list(self.lost[:MAX_KEYS]),
@@ -46,7 +46,7 @@ class Loads:
 
 
 def roles(module: LoraModule) -> frozenset[str]:
-    """Of its tensors."""
+    """The roles of a module's tensors: ``A``, ``alpha``."""
     return _roles(module.keys)
 
 
@@ -66,7 +66,7 @@ def keys_of(modules: Iterable[LoraModule]) -> tuple[str, ...]:
 
 
 def refused(lora: Lora, why: str, version: str) -> Loads:
-    """It loads nothing."""
+    """The view of a program that loads nothing of a file, and why."""
     return Loads(False, keys_of(lora.modules), None, why, version)
 
 

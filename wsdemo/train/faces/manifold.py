@@ -87,7 +87,7 @@ class FaceViews(Mirrored):
         self.grid = pixel_grid(size, size)
 
     def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """The same, half of them shifted by whole pixels and changed in brightness and tint."""
+        """Pictures (n, 3, S, S), half of them shifted by whole pixels, of other light and tint."""
         images = self.inputs(index)
         n = len(images)
         changed = torch.rand(n, generator=generator) < 0.5
@@ -178,7 +178,7 @@ class Held:
         return figures["fd_drawn"], figures
 
     def figures(self, model: Autoencoder) -> dict[str, float]:
-        """PSNR and both distances."""
+        """PSNR, and the Fréchet distances of reconstructed and of drawn faces."""
         psnr, shown = self.reconstruction(model, self.count)
         index = torch.arange(0, len(self.train), max(1, len(self.train) // 4000))
         draw = self.draw or Gaussian(model.coordinates(self.train, index))

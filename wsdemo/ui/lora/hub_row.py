@@ -122,7 +122,7 @@ def _candidate(repository: Repository | None, path: str | None) -> Candidate:
 def look(
     text: str | None, token: str | None, login: gr.OAuthToken | None = None
 ) -> tuple[Any, ...]:
-    """The same for the page.
+    """What ``looked_up`` gives, and whether the file can be taken.
 
     ``login`` is filled in by gradio from its type: the visitor's own, None without a login.
     """

@@ -92,7 +92,7 @@ def frame(rows: Sequence[Row], groups: Sequence[Group] = ()) -> pd.DataFrame:
 
 
 def widths(table: pd.DataFrame) -> list[str]:
-    """Of its columns."""
+    """The widths of a table's columns, as CSS has them."""
     return [*WIDTHS, *["140px"] * (len(table.columns) - len(WIDTHS))]
 
 
