@@ -135,7 +135,7 @@ def compare(a: Lora, b: Lora) -> Comparison:
     if not shared:
         raise WsdemoError(
             "These two do not compare",
-            f"They share no module: one has {_told(a)}, the other {_told(b)}.",
+            f"They share no module: one has {_example(a)}, the other {_example(b)}.",
             "Compare LoRAs of the same base model.",
         )
     compared = [compare_modules(first[name], second[name]) for name in shared]
@@ -163,7 +163,7 @@ def _sides(module: LoraModule) -> tuple[int, int]:
     return len(module.U), len(module.V)
 
 
-def _told(lora: Lora) -> str:
+def _example(lora: Lora) -> str:
     """A module's name, and the base if it is known."""
     base = f" (for {lora.base.name[:60]})" if lora.base.name else ""
     return f"{lora.modules[0].name[:60]!r}{base}"

@@ -79,10 +79,10 @@ def docstring(page: gr.Blocks, endpoint: str) -> str:
 def name_handlers(page: gr.Blocks) -> None:
     """Gives every public handler its endpoint's name and words: a tool of MCP is called so."""
     for endpoint, fn in public(page).items():
-        fn.fn = _told(fn.fn, endpoint, docstring(page, endpoint))
+        fn.fn = _described(fn.fn, endpoint, docstring(page, endpoint))
 
 
-def _told(handler: Callable[..., Any], name: str, words: str) -> Callable[..., Any]:
+def _described(handler: Callable[..., Any], name: str, words: str) -> Callable[..., Any]:
     if inspect.isgeneratorfunction(handler):
 
         def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
