@@ -103,17 +103,17 @@ def check_folder(folder: Path) -> None:
     Raises:
         WsdemoError: A file stands where a folder is to be, or the system refuses.
     """
-    there = existing_folder(folder / "x")
-    if not there.is_dir():
-        raise WsdemoError("Not a folder", f"{there} is a file.", "Choose another --out.")
+    existing = existing_folder(folder / "x")
+    if not existing.is_dir():
+        raise WsdemoError("Not a folder", f"{existing} is a file.", "Choose another --out.")
     try:
-        descriptor, hidden = _unnamed(there) or _named(there)
+        descriptor, hidden = _unnamed(existing) or _named(existing)
         os.close(descriptor)
         if hidden is not None:
             hidden.unlink()
     except OSError as error:
         raise WsdemoError(
-            "Folder not writable", f"{there}: {error.strerror}.", "Choose another --out."
+            "Folder not writable", f"{existing}: {error.strerror}.", "Choose another --out."
         ) from error
 
 

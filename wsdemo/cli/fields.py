@@ -71,7 +71,7 @@ def does_not_apply(flag: str, domain: Domain) -> WsdemoError:
 
 
 def detail_of(domain: Domain, args: argparse.Namespace) -> dict[str, Any]:
-    """How to decode."""
+    """How a domain decodes, by the options that were given: name → value."""
     return values_of(domain, domain.detail, [o for d in DOMAINS.values() for o in d.detail], args)
 
 
@@ -89,14 +89,14 @@ def wishes_of(domain: Domain, args: argparse.Namespace) -> dict[str, bool]:
                 f"{domain.many.capitalize()} have no {other.many}.",
                 f"Use --{labels.one}.",
             )
-    given = getattr(args, labels.one)
+    wish = getattr(args, labels.one)
     if labels.are_exclusive:
-        return {} if given is None else {given: True}
-    return parse_labels(given, labels.one)
+        return {} if wish is None else {wish: True}
+    return parse_labels(wish, labels.one)
 
 
-def parse_labels(wishes: Sequence[str], one: str) -> dict[str, bool]:
-    """Reads ``Smiling``, ``Male=no`` … as a mapping of labels.
+def parse_labels(wishes: Sequence[str], option: str) -> dict[str, bool]:
+    """Reads ``NAME``, ``NAME=yes`` and ``NAME=no`` as label → whether it is wished or unwanted.
 
     Raises:
         WsdemoError: A value is neither yes nor no, or both are asked of one label.
@@ -107,9 +107,9 @@ def parse_labels(wishes: Sequence[str], one: str) -> dict[str, bool]:
         name, _, value = wish.partition("=")
         if (value or "yes") not in values:
             raise WsdemoError(
-                f"{one.capitalize()} not understood",
+                f"{option.capitalize()} not understood",
                 f"Found {wish!r}; expected NAME, NAME=yes or NAME=no.",
-                f"For example: --{one} NAME --{one} OTHER=no",
+                f"For example: --{option} NAME --{option} OTHER=no",
             )
         wished = values[value or "yes"]
         if result.setdefault(name, wished) != wished:
@@ -162,12 +162,12 @@ def domain_to_fit(path: Path, base: str | None) -> Domain:
     reader = domain_reading(path, DOMAINS.values())
     if base is None:
         return reader
-    asked = domain_named(base)
-    if asked.kind == reader.kind:
-        return asked
+    named = domain_named(base)
+    if named.kind == reader.kind:
+        return named
     raise WsdemoError(
         "Option does not apply",
-        f"{path.name[:80]} is no {asked.original}, which --base {base} is for.",
+        f"{path.name[:80]} is no {named.original}, which --base {base} is for.",
         "Leave --base out.",
     )
 
@@ -180,14 +180,14 @@ def fit_options(args: argparse.Namespace) -> FitOptions:
     """
     names = ("representation", "rank", "seed", "seconds", "steps", "target_psnr", "start")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    both = [
+    overruled = [
         n for n in ("seconds", "steps", "target_psnr", "start") if args.comparable and n in given
     ]
-    if both or {"seconds", "steps"} <= set(given):
-        one, other = ("--comparable", both[0]) if both else ("--seconds", "steps")
+    if overruled or {"seconds", "steps"} <= set(given):
+        option, other = ("--comparable", overruled[0]) if overruled else ("--seconds", "steps")
         raise WsdemoError(
             "Contradiction",
-            f"{one} and --{other.replace('_', '-')} exclude each other.",
+            f"{option} and --{other.replace('_', '-')} exclude each other.",
             "Leave one of the two out.",
         )
     options = FitOptions(**given, is_comparable=args.comparable)
@@ -201,7 +201,7 @@ def fit_options(args: argparse.Namespace) -> FitOptions:
 
 
 def run_fit(args: argparse.Namespace) -> Result:
-    """``fit ORIGINAL``: turns a picture, a mesh … into weights."""
+    """``fit ORIGINAL``: fits weights to a picture or a mesh, measures and writes them."""
     options = fit_options(args)
     domain = domain_to_fit(existing(args.input), args.base)
     others = [option for d in DOMAINS.values() for option in d.framing]

@@ -30,15 +30,13 @@ def add_library_verb(verbs: Any, make_parser: Any) -> str:
     made.add_argument(
         "--ray", default="", metavar="ADDRESS", help="read on a Ray cluster; local: here"
     )
-    asked = sub("find", "Show the LoRAs that satisfy a condition in SQL.")
-    asked.add_argument("condition", help="such as: base = 'SDXL' and rank > 64")
-    asked.add_argument(
-        "--most", type=int, default=1000, help=f"rows at the most, 1 to {MAX_ROWS:,}"
-    )
+    find = sub("find", "Show the LoRAs that satisfy a condition in SQL.")
+    find.add_argument("condition", help="such as: base = 'SDXL' and rank > 64")
+    find.add_argument("--most", type=int, default=1000, help=f"rows at the most, 1 to {MAX_ROWS:,}")
     near = sub("like", "Show the LoRAs whose updates point most like one's.")
     near.add_argument("input", metavar="FILE_OR_REPO", help="a LoRA")
     near.add_argument("-k", type=int, default=10, help=f"how many, 1 to {MAX_ROWS:,}")
-    for parser in (asked, near):
+    for parser in (find, near):
         parser.add_argument("--library", type=Path, default=Path("lib"), help="its folder")
     for parser in (sub("duplicates", "Show which files hold the same."),
                    sub("map", "Place the LoRAs in the plane.")):  # fmt: skip

@@ -84,7 +84,7 @@ def run_predict(args: argparse.Namespace) -> Result:
 
 
 def report(text: str) -> None:
-    """Progress, on stderr."""
+    """Prints progress on stderr, at once."""
     print(text, file=sys.stderr, flush=True)
 
 

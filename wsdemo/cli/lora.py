@@ -26,10 +26,10 @@ def run_inspect(args: argparse.Namespace) -> Result:
     """``inspect FILE``: the passport and geometry of a LoRA; with --modules, of each module."""
     started = time.monotonic()
     lora, geometry = read_and_measure(args.input, adapter=getattr(args, "adapter", ""))
-    found = passport(lora, geometry)
+    facts = passport(lora, geometry)
     if getattr(args, "modules", False):
-        found["modules_detail"] = module_rows(lora, geometry)
-    return found | {"seconds": time.monotonic() - started}
+        facts["modules_detail"] = module_rows(lora, geometry)
+    return facts | {"seconds": time.monotonic() - started}
 
 
 def run_compare(args: argparse.Namespace) -> Result:
@@ -38,19 +38,20 @@ def run_compare(args: argparse.Namespace) -> Result:
         read_lora(lora_file(str(x)), adapter=getattr(args, "adapter", ""))
         for x in (args.first, args.second)
     )
-    found = compare(first, second)
+    comparison = compare(first, second)
     return {
-        "cosine": found.cosine,
-        "ratio": found.ratio if math.isfinite(found.ratio) else None,  # JSON has no infinity
-        "verdict": found.verdict.word,
-        "verdict_text": found.verdict.sentence,
-        "overlap_over_chance": found.verdict.overlap,
+        "cosine": comparison.cosine,
+        # JSON has no infinity.
+        "ratio": comparison.ratio if math.isfinite(comparison.ratio) else None,
+        "verdict": comparison.verdict.word,
+        "verdict_text": comparison.verdict.sentence,
+        "overlap_over_chance": comparison.verdict.overlap,
         "exact": first.is_exact and second.is_exact,
-        "ancestry": found.ancestry,
-        "shared": len(found.modules),
-        "only_first": list(found.only_first),
-        "only_second": list(found.only_second),
-        "modules": [vars(m) for m in found.modules],
+        "ancestry": comparison.ancestry,
+        "shared": len(comparison.modules),
+        "only_first": list(comparison.only_first),
+        "only_second": list(comparison.only_second),
+        "modules": [vars(m) for m in comparison.modules],
         "warnings": list(dict.fromkeys((*first.warnings, *second.warnings))),
     }
 
@@ -106,21 +107,21 @@ def run_extract(args: argparse.Namespace, out: Path) -> Result:
     from wsdemo.lora.extraction import extract
 
     started = time.monotonic()
-    found = extract(args.tuned, args.base, out, args.rank, args.energy, args.dtype)
-    return {"file": str(out), **found, "seconds": time.monotonic() - started}
+    extracted = extract(args.tuned, args.base, out, args.rank, args.energy, args.dtype)
+    return {"file": str(out), **extracted, "seconds": time.monotonic() - started}
 
 
 def summands(inputs: Sequence[str]) -> list[tuple[Path, float]]:
-    """Reads ``A``, ``B:-0.5`` … as files and their weights; without one it is 1."""
-    found = []
+    """Reads ``FILE`` and ``FILE:WEIGHT`` as (file, weight); a file without a weight has 1."""
+    terms = []
     for text in inputs:
         name, colon, weight = text.rpartition(":")
         try:
             value = float(weight) if colon else 1.0
         except ValueError:
             name, value = text, 1.0
-        found.append((Path(name if colon and name else text), value))
-    return found
+        terms.append((Path(name if colon and name else text), value))
+    return terms
 
 
 def run_merge(args: argparse.Namespace, out: Path) -> Result:

@@ -28,7 +28,7 @@ Result = dict[str, Any]
 
 
 def run_doctor(args: argparse.Namespace) -> Result:
-    """``doctor``: see cli_doctor."""
+    """``doctor``: what works on this machine; the work is ``doctor.run_doctor``'s."""
     from wsdemo.cli import doctor as cli_doctor
 
     return cli_doctor.run_doctor(args)
@@ -61,7 +61,7 @@ def run_lora(args: argparse.Namespace) -> Result:
 
 
 def run_mcp(args: argparse.Namespace) -> Result:
-    """``mcp``: see cli_mcp."""
+    """``mcp``: serves tools to language models; the work is ``mcp.run_mcp``'s."""
     from wsdemo.cli import mcp as cli_mcp
 
     return cli_mcp.run_mcp(args)
@@ -79,7 +79,7 @@ def run_convert(args: argparse.Namespace) -> Result:
 # ---- the command -----------------------------------------------------------------
 
 
-def build_parser(given: Sequence[str]) -> Parser:
+def build_parser(arguments: Sequence[str]) -> Parser:
     """All verbs and their options.
 
     Args:
@@ -100,7 +100,7 @@ def build_parser(given: Sequence[str]) -> Parser:
         sub.set_defaults(run=run)
         return sub
 
-    add_field_verbs(verb, given)
+    add_field_verbs(verb, arguments)
 
     add_lora_verbs(verb, run_lora)
     convert = verb("convert", run_convert, "Turn a pickled adapter into safetensors.")
@@ -111,7 +111,7 @@ def build_parser(given: Sequence[str]) -> Parser:
 
     texts["lol"] = add_lol_verbs(verb, verbs, Parser, folder_for)
     texts["library"] = add_library_verb(verbs, Parser)
-    add_map_verbs(verb, existing, given)
+    add_map_verbs(verb, existing, arguments)
     add_app_verb(verb)
     add_space_verb(verb)
     verb("mcp", run_mcp, "Serve the LoRA functions as MCP tools on stdin and stdout.")
@@ -123,14 +123,14 @@ def build_parser(given: Sequence[str]) -> Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
 
     def command() -> Result:
         tune_allocator()
         choose_threads()
-        args = build_parser(given).parse_args(given)
+        args = build_parser(words).parse_args(words)
         use_named_repository()
         result: Result = args.run(args)
         return result
 
-    return run_command(command, "--json" in given)
+    return run_command(command, "--json" in words)

@@ -56,8 +56,8 @@ def run_walk(args: argparse.Namespace) -> Result:
     for i, step in enumerate(walk(a, b, args.steps)):
         file = out / f"step-{i:02d}{ending}"
         if step.shown is not None:
-            there = between(a, b, step.share)
-            write_whole(file, domain.content(step.shown, ending.removeprefix("."), there))
+            instance = between(a, b, step.share)
+            write_whole(file, domain.content(step.shown, ending.removeprefix("."), instance))
         nothing = {"to_first": None, "to_second": None}
         place = None if step.shown is None else str(file)
         steps.append({"share": step.share, "file": place, **(step.measured or nothing)})

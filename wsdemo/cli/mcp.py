@@ -72,7 +72,7 @@ def build_server() -> Any:
             "Install it: pip install 'mcp>=1.21,<2'",
         ) from error
 
-    def told(tool: Callable[..., Result]) -> Callable[..., Result]:
+    def reporting(tool: Callable[..., Result]) -> Callable[..., Result]:
         """A refusal as the protocol's own kind of error, as the command line words it."""
 
         @wraps(tool)
@@ -86,7 +86,7 @@ def build_server() -> Any:
 
     server = FastMCP("wsdemo", instructions=ABOUT, log_level="WARNING")
     for tool in TOOLS:
-        server.add_tool(told(tool), annotations=ToolAnnotations(readOnlyHint=True))
+        server.add_tool(reporting(tool), annotations=ToolAnnotations(readOnlyHint=True))
     return server
 
 

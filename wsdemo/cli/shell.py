@@ -30,7 +30,7 @@ class Terminated(BaseException):
 
 def run_command(command: Callable[[], Result], as_json: bool) -> int:
     """Runs a command, shows its result, or says why there is none; returns the exit status."""
-    with _signals() as asked:
+    with _signals() as statuses:
         try:
             result = command()
             _show(result, as_json)
@@ -47,9 +47,9 @@ def run_command(command: Callable[[], Result], as_json: bool) -> int:
         except Terminated:
             status = TERMINATED
         except Exception as error:
-            if not asked:
+            if not statuses:
                 return _refused(explained(error), as_json)
-            status = asked[0]  # an extension that was interrupted while it was imported
+            status = statuses[0]  # an extension that was interrupted while it was imported
     word = "Interrupted" if status == INTERRUPTED else "Terminated"
     message = "It was asked to end; no file is half written."
     return _refused(WsdemoError(word, message), as_json, status)
@@ -89,14 +89,14 @@ def _unread() -> int:
 @contextmanager
 def _signals() -> Iterator[list[int]]:
     """Ends the command in order on Ctrl-C and SIGTERM, at once on the second; what was asked."""
-    asked: list[int] = []
+    statuses: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield statuses
         return
 
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
-        asked.append(128 + number)
+        statuses.append(128 + number)
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -105,7 +105,7 @@ def _signals() -> Iterator[list[int]]:
     try:
         for number in older:
             signal.signal(number, end)
-        yield asked
+        yield statuses
     finally:
         for number, handler in older.items():
             signal.signal(number, handler)

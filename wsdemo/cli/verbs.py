@@ -44,12 +44,12 @@ def later(module: str, name: str, check: Checks | None = None) -> Callable[..., 
     return call
 
 
-def add_field_verbs(verb: Any, given: Sequence[str]) -> None:
+def add_field_verbs(verb: Any, arguments: Sequence[str]) -> None:
     """Adds sample, fit, decode, render and canonical."""
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = verb(name, later("fields", f"run_{name}"), text)
-        if name in given:
+        if name in arguments:
             add_domain_options(parser, name)
         return parser
 
@@ -190,7 +190,7 @@ def add_label_options(parser: argparse.ArgumentParser, domains: Sequence[Any]) -
             )  # fmt: skip
 
 
-def add_map_verbs(verb: Any, existing: Any, given: Sequence[str]) -> None:
+def add_map_verbs(verb: Any, existing: Any, arguments: Sequence[str]) -> None:
     """Adds clusters, neighbours, walk and edit."""
 
     def reads(args: argparse.Namespace) -> None:
@@ -201,7 +201,7 @@ def add_map_verbs(verb: Any, existing: Any, given: Sequence[str]) -> None:
 
     clusters = verb("clusters", later("maps", "run_clusters"),
                     "Measure clusters of weights on held-out instances.")  # fmt: skip
-    if "clusters" in given:
+    if "clusters" in arguments:
         add_domain_options(clusters, "clusters")
     clusters.add_argument(
         "--representation", default="mlora-asym", help="whose weights, of those on the map"

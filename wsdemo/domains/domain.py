@@ -189,7 +189,7 @@ class Domain:
     """A kind of instance.
 
     Attributes:
-        name: Of its checkpoints: NAME-base, NAME-encoder, NAME-diffusion, …
+        name: Of its checkpoints: ``NAME-base``, ``NAME-encoder``, ``NAME-diffusion`` and so on.
         kind: What instance files call it. Domains of one kind share a tab.
         title: What one of several of a kind is called there.
         one, many: What its instances are called.

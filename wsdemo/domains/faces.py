@@ -98,7 +98,7 @@ def render_faces(instances: Tensor, adapter: Adapter, size: int | None = None) -
 
 def decode(domain: Domain, instances: Sequence[Instance], size: int | None = None) -> list[Tensor]:
     """The picture of each instance, (3, size, size) uint8."""
-    weights = torch.stack([one.weights for one in instances])
+    weights = torch.stack([instance.weights for instance in instances])
     return list(render_faces(weights, instances[0].adapter, size or domain.size))
 
 

@@ -53,10 +53,10 @@ def open_instance(path: Path, kind: str | None = None) -> Instance:
     """
     instance = read_instance(path, lambda name: domain_of_base(name).base)
     if kind is not None and instance.domain != kind:
-        wanted = next(d.holds for d in DOMAINS.values() if d.kind == kind)
+        expected = next(d.holds for d in DOMAINS.values() if d.kind == kind)
         raise WsdemoError(
             "Another kind of instance",
-            f"This file holds {domain_of(instance).holds}; expected {wanted}.",
+            f"This file holds {domain_of(instance).holds}; expected {expected}.",
             "Open it in the other half of the tab.",
         )
     return instance
@@ -105,14 +105,17 @@ def preview(instance: Instance) -> Shown | None:
 
 
 def previews(instances: Sequence[Instance]) -> Iterator[Shown | None]:
-    """The same of many on one adapter, as many together as their domain likes."""
+    """What each of many instances on one adapter shows, quickly; None where that is nothing.
+
+    As many are decoded together as their domain has in a batch.
+    """
     domain = domain_of(instances[0])
     for first in range(0, len(instances), domain.batch):
-        some = instances[first : first + domain.batch]
+        batch = instances[first : first + domain.batch]
         try:
-            yield from decode(some, **domain.quick)
+            yield from decode(batch, **domain.quick)
         except WsdemoError:
-            yield from (preview(one) for one in some)
+            yield from (preview(instance) for instance in batch)
 
 
 # ---- weights -----------------------------------------------------------------------
@@ -151,10 +154,10 @@ def check_ends(a: Instance, b: Instance) -> None:
     ]
     differing = [key for key in facts[0] if facts[0][key] != facts[1][key]]
     if differing:
-        one, other = (", ".join(f"{key} {f[key]}" for key in differing) for f in facts)
+        first, second = (", ".join(f"{key} {f[key]}" for key in differing) for f in facts)
         raise WsdemoError(
             "These two do not mix",
-            f"One has {one}; the other has {other}.",
+            f"One has {first}; the other has {second}.",
             "Fit both on one base, with the same representation, rank, seed and start; make"
             " both canonical, or none.",
         )

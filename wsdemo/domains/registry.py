@@ -13,7 +13,7 @@ DOMAINS = {domain.name: domain for domain in (FACES, FACES_MANIFOLD, SHAPES, AIR
 
 
 def either(names: Iterable[str]) -> str:
-    """a, b or c."""
+    """Names as a choice in words: ``a, b or c``."""
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
 

@@ -102,4 +102,4 @@ def conditions(
         (wished and wished[0]) or (names and Random(f"{seed}/{i}").choice(names))
         for i in range(count)
     ]
-    return torch.cat([model.condition({n: n == one for n in names}, 1) for one in chosen])
+    return torch.cat([model.condition({n: n == label for n in names}, 1) for label in chosen])

@@ -148,8 +148,8 @@ def decode(
 ) -> list[Mesh]:
     """The surface of each instance, at its own level."""
     return [
-        decode_shape(one.weights, one.adapter, resolution, largest, level_of(one))
-        for one in instances
+        decode_shape(instance.weights, instance.adapter, resolution, largest, level_of(instance))
+        for instance in instances
     ]
 
 
@@ -216,7 +216,7 @@ def picture(mesh: Mesh, size: int) -> Image.Image:
 
 
 def portrait(mesh: Mesh, size: int) -> Image.Image:
-    """The same from as near as it fits the frame."""
+    """A mesh seen from the front left, from as near as it fits the frame."""
     return Image.fromarray(render(mesh, size, framed(mesh)))
 
 

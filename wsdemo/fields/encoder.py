@@ -81,8 +81,8 @@ class AmortisedStart:
         return adapter.flatten(tensors)
 
     def _relative_scales(self, z: Tensor) -> Sequence[Tensor]:
-        own, folded = self.field.scales(z), self.field.scales(self.mean[None])
-        return [a / b for a, b in zip(own, folded, strict=True)]
+        scales, folded = self.field.scales(z), self.field.scales(self.mean[None])
+        return [a / b for a, b in zip(scales, folded, strict=True)]
 
 
 def save_start(path: Path, start: AmortisedStart, base_hash: str) -> None:

@@ -109,9 +109,9 @@ def fit(
     recheck = 0
 
     def all_points(instances: Tensor) -> bool:
-        own = adapter.features(points) if features is None else features
+        all_features = adapter.features(points) if features is None else features
         with torch.no_grad():
-            error = (adapter.decode(instances, own) - targets).square().mean((1, 2))
+            error = (adapter.decode(instances, all_features) - targets).square().mean((1, 2))
         return bool(psnr_from_mse(error).min() >= config.target_psnr)
 
     for step in range(1, config.steps + 1):
@@ -208,7 +208,9 @@ def warm_start(adapter: Adapter, points: Tensor, steps: int = 200, rate: float =
     """
     base = adapter.base
     with torch.no_grad():
-        own = evaluate(adapter.features(points), [W[None] for W in base.weights], list(base.biases))
+        values = evaluate(
+            adapter.features(points), [W[None] for W in base.weights], list(base.biases)
+        )
     config = FitConfig(steps=steps, points=2048, learning_rate=rate)
     generator = torch.Generator().manual_seed(adapter.config.seed)
-    return fit_to_end(adapter, points, own, config, generator)[0]
+    return fit_to_end(adapter, points, values, config, generator)[0]

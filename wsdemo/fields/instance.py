@@ -124,11 +124,11 @@ def read_instance(path: Path, load_base: BaseLoader) -> Instance:
         )
     adapter = Adapter(base, config_from(AdapterConfig, meta["adapter"]))
     expected = {slot.name: slot.shape for slot in adapter.slots}
-    found = {name: shape for name, (_, shape) in header.tensors.items()}
-    if found != expected:
-        missing = sorted(set(expected) - set(found))
-        extra = sorted(set(found) - set(expected))
-        wrong = sorted(n for n in set(found) & set(expected) if found[n] != expected[n])
+    shapes = {name: shape for name, (_, shape) in header.tensors.items()}
+    if shapes != expected:
+        missing = sorted(set(expected) - set(shapes))
+        extra = sorted(set(shapes) - set(expected))
+        wrong = sorted(n for n in set(shapes) & set(expected) if shapes[n] != expected[n])
         parts = [
             f"{label} {', '.join(n[:40] for n in names[:4])}"
             for label, names in (("missing", missing), ("unknown", extra), ("wrong shape", wrong))

@@ -107,18 +107,20 @@ def checked_metadata(meta: Any, version: int) -> dict[str, Any]:
     }
 
 
-def _measured(found: Any) -> dict[str, float]:
-    if not isinstance(found, dict) or len(found) > MAX_MEASURED:
-        raise _wrong("measured", found, f"an object of at most {MAX_MEASURED} numbers")
-    values = {name[:80]: _number(value, f"measured.{name[:40]}") for name, value in found.items()}
-    there = [name for name in PLACE if name in values]
-    if there and len(there) < len(PLACE):
+def _measured(measured: Any) -> dict[str, float]:
+    if not isinstance(measured, dict) or len(measured) > MAX_MEASURED:
+        raise _wrong("measured", measured, f"an object of at most {MAX_MEASURED} numbers")
+    values = {
+        name[:80]: _number(value, f"measured.{name[:40]}") for name, value in measured.items()
+    }
+    placed = [name for name in PLACE if name in values]
+    if placed and len(placed) < len(PLACE):
         missing = ", ".join(f"measured.{name}" for name in PLACE if name not in values)
         raise WsdemoError(
             "Not an instance of this app",
-            f"Its metadata have measured.{there[0]} and lack {missing}: where the mesh stood.",
+            f"Its metadata have measured.{placed[0]} and lack {missing}: where the mesh stood.",
             "Fit the mesh again, or remove all of " + ", ".join(PLACE) + ".",
         )
-    if there and not values["scale"] > 0:
+    if placed and not values["scale"] > 0:
         raise _wrong("measured.scale", values["scale"], "a number above 0")
     return values

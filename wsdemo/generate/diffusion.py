@@ -197,7 +197,8 @@ class WeightDiffusion:
 
 
 def part_paths(path: Path, count: int) -> list[Path]:
-    """NAME.safetensors, NAME-2.safetensors …: each below what plain git hosts take."""
+    """The ``count`` files of a model, each below what plain git hosts take: ``NAME.safetensors``,
+    then ``NAME-2.safetensors`` and on."""
     names = [path.stem] + [f"{path.stem}-{i}" for i in range(2, count + 1)]
     return [path.with_name(f"{name}.safetensors") for name in names]
 

@@ -237,8 +237,8 @@ class GaussianPrior:
         Directions are independent under the model, so a network that reads and writes some of
         them only is trained on these alone, at a fraction of the cost.
         """
-        one = torch.ones_like(variances)
-        return cls(torch.zeros_like(one), one, torch.diag(one), variances, 0.0)
+        ones = torch.ones_like(variances)
+        return cls(torch.zeros_like(ones), ones, torch.diag(ones), variances, 0.0)
 
     def coordinates(self, instances: Tensor, count: int) -> Tensor:
         """(n, count) whitened principal coordinates of (n, D) weights."""

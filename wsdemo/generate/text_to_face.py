@@ -189,8 +189,8 @@ class FaceGenerator:
         for i, t in enumerate(times):
             time = torch.full((count,), t, device=self.device)
             if guided:
-                both = self.predict_noise(y.repeat(2, 1), time.repeat(2), words)
-                eps = both[count:] + guidance * (both[:count] - both[count:])
+                noises = self.predict_noise(y.repeat(2, 1), time.repeat(2), words)
+                eps = noises[count:] + guidance * (noises[:count] - noises[count:])
             else:
                 eps = self.predict_noise(y, time, words)
             a = self.alphas_bar[t]

@@ -92,7 +92,7 @@ def resolve(reference: Reference, token: str | None = None) -> Repository:
 
 
 def look_at(reference: Reference, token: str | None = None) -> Repository:
-    """The same of any repository, whatever it holds; no file of it is chosen.
+    """Asks which commit a reference means and which files it holds; none of them is chosen.
 
     Raises:
         WsdemoError: Every failure, with a remedy.
@@ -130,9 +130,9 @@ def _listing(reference: Reference, token: str | None) -> ModelInfo:
         at = f"/revision/{quote(reference.revision, safe='')}"
     with explained(repo):
         validate_repo_id(repo)
-    said, _ = ask_api(f"{reference.kind}s/{repo}{at}?blobs=true", repo, token)
+    answer, _ = ask_api(f"{reference.kind}s/{repo}{at}?blobs=true", repo, token)
     try:
-        return ModelInfo(**said)  # type: ignore[no-untyped-call]
+        return ModelInfo(**answer)  # type: ignore[no-untyped-call]
     except (KeyError, TypeError, AttributeError) as error:
         raise _not_understood(repo) from error
 
@@ -147,11 +147,11 @@ def ask_api(path: str, what: str, token: str | None = None) -> tuple[Any, str]:
         body = _first_bytes(response, what, MAX_LISTING_BYTES)
         following = str(response.links.get("next", {}).get("url", ""))
     try:
-        said = json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise _not_understood(what) from error
     start = f"{constants.ENDPOINT}/api/"
-    return said, following.removeprefix(start) if following.startswith(start) else ""
+    return answer, following.removeprefix(start) if following.startswith(start) else ""
 
 
 def _not_understood(what: str) -> WsdemoError:

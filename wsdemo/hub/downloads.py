@@ -148,7 +148,7 @@ def kept_repository(reference: Reference) -> Repository:
     for place in downloads_folder().glob(f"*/{_NAME}"):
         try:
             origin = json.loads(place.with_name(CONFIG).read_bytes())[ORIGIN]
-            asked = (origin["revision"], origin["commit"])
+            names = (origin["revision"], origin["commit"])
             candidate = Candidate(origin["path"], place.stat().st_size, None)
             repository = Repository(
                 origin["repo"], origin["commit"], (candidate,), candidate, (),
@@ -161,7 +161,7 @@ def kept_repository(reference: Reference) -> Repository:
         is_same = (repository.repo, repository.kind) == (reference.repo, reference.kind)
         if is_same and place_of(repository, candidate) == place:
             is_meant = reference.path in (None, candidate.path)
-            if is_meant and reference.revision in (None, *asked):
+            if is_meant and reference.revision in (None, *names):
                 copies.append((used, repository, candidate))
     if not copies:
         raise offline_error(what)

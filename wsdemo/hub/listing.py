@@ -30,7 +30,7 @@ class Named:
 
 
 def repositories(text: str, token: str | None = None, most: int = PAGE) -> Named:
-    """The model repositories of ``owner``, ``collections/owner/slug`` or ``owner/name…``.
+    """The model repositories of ``owner``, ``collections/owner/slug`` or ``owner/name``.
 
     ``hf://`` may stand before, and the address of any of these pages will do.
 
@@ -44,12 +44,12 @@ def repositories(text: str, token: str | None = None, most: int = PAGE) -> Named
     """
     name = _path_of(text.strip().removeprefix(SCHEME))
     if name.startswith(COLLECTIONS):
-        found = _of_collection(name.removeprefix(COLLECTIONS), token)
+        names = _of_collection(name.removeprefix(COLLECTIONS), token)
     elif _OWNER.fullmatch(name):
-        found = owned(name, "models", token, most)
+        names = owned(name, "models", token, most)
     else:
         return Named((parse_reference(text.strip().removeprefix(SCHEME)),))
-    references = tuple(Reference(repo) for repo in dict.fromkeys(found))
+    references = tuple(Reference(repo) for repo in dict.fromkeys(names))
     if not references:
         raise WsdemoError(
             "No models", f"{name[:120]} names no model repository.", "Check the spelling."
@@ -82,11 +82,11 @@ def owned(owner: str, kind: str, token: str | None, most: int) -> list[str]:
         WsdemoError: The Hub refuses or is not understood.
     """
     path = f"{kind}?author={quote(owner)}&limit={min(PAGE, most + 1)}&sort=lastModified"
-    found: list[str] = []
-    while path and len(found) <= most:
-        said, path = ask_api(path, owner, token)
-        found += _names(said, "id", owner)
-    return found
+    names: list[str] = []
+    while path and len(names) <= most:
+        page, path = ask_api(path, owner, token)
+        names += _names(page, "id", owner)
+    return names
 
 
 def _of_collection(slug: str, token: str | None) -> list[str]:
@@ -96,17 +96,17 @@ def _of_collection(slug: str, token: str | None) -> list[str]:
             f"Found {slug[:80]!r}.",
             "Expected collections/owner/title-and-its-number, as in its address.",
         )
-    said, _ = ask_api(f"{COLLECTIONS}{slug}", slug, token)
-    items = said.get("items") if isinstance(said, dict) else None
+    collection, _ = ask_api(f"{COLLECTIONS}{slug}", slug, token)
+    items = collection.get("items") if isinstance(collection, dict) else None
     if not isinstance(items, list):
         items = [None]  # which is no answer
     models = [item for item in items if not isinstance(item, dict) or item.get("type") == "model"]
     return _names(models, "id", slug)
 
 
-def _names(said: object, key: str, what: str) -> list[str]:
+def _names(answer: object, key: str, what: str) -> list[str]:
     """The repositories of a list that the Hub gave; anything else is refused."""
-    items = said if isinstance(said, list) else [None]
+    items = answer if isinstance(answer, list) else [None]
     names = [item.get(key) if isinstance(item, dict) else None for item in items]
     for name in names:
         if not isinstance(name, str) or parse_reference(name).repo != name:

@@ -28,7 +28,7 @@ class Reference:
 
 
 def looks_like_reference(text: str) -> bool:
-    """Whether a text could be ``owner/name…`` or a Hub address."""
+    """Whether a text could be ``owner/name[@revision][:path]`` or an address."""
     text = text.strip().removeprefix(DATASETS)
     return "://" in text or _REFERENCE.fullmatch(text) is not None
 

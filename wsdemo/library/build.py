@@ -103,7 +103,7 @@ class Progress:
     def __init__(self, total: int, started: float, say: Say) -> None:
         self.total, self.started, self.say = total, started, say
         self.done = self.read = self.failed = self.unchanged = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def count(self, rows: Sequence[Row]) -> bool:
         """Counts a member's rows; returns whether it is time to write and to tell."""
@@ -111,12 +111,12 @@ class Progress:
         self.read += len(rows)
         self.failed += sum(bool(row["error"]) for row in rows)
         self.unchanged += not rows
-        return time.monotonic() - self._told > SECONDS_A_PART
+        return time.monotonic() - self._reported > SECONDS_A_PART
 
     def tell(self) -> None:
         """Says rate and time left."""
-        self._told = time.monotonic()
-        rate = self.done / (self._told - self.started)
+        self._reported = time.monotonic()
+        rate = self.done / (self._reported - self.started)
         left = (self.total - self.done) / rate / 60
         self.say(f"{self.done:,} of {self.total:,}: {self.read:,} files read, {self.failed:,}"
                  f" refused; {rate:.1f} a second, {left:.1f} minutes left")  # fmt: skip

@@ -38,9 +38,9 @@ def by_ray(tasks: list[Task], address: str, say: Say) -> Iterator[list[Row]]:
     try:
         if not was_running:
             _join(ray, address)
-        there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         machines = ray.nodes()  # type: ignore[no-untyped-call]
-        cores = int(there.get("CPU", 1))
+        cores = int(resources.get("CPU", 1))
         say(f"Ray: {cores} cores on {len(machines)} machines")
         blocks = max(1, min(len(tasks), max(cores, len(tasks) // TASKS_A_BLOCK)))
         data = ray.data.from_items([{"task": t} for t in tasks], override_num_blocks=blocks)
@@ -48,10 +48,10 @@ def by_ray(tasks: list[Task], address: str, say: Say) -> Iterator[list[Row]]:
         for answer in read.iter_rows():
             yield answer["rows"]
     except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise WsdemoError(
             "The cluster failed",
-            f"{address}: {told[-1][:300]}",
+            f"{address}: {lines[-1][:300]}",
             "What was read is kept: give the same command again.",
         ) from error
     finally:

@@ -60,7 +60,7 @@ def duplicates(library: Path) -> list[Group]:
 
 
 def groups_of(rows: Sequence[Row]) -> list[Group]:
-    """The same of rows that are at hand."""
+    """All groups of rows that are at hand, ordered by their files."""
     ordered = sorted(rows, key=lambda row: str(row["file"]))
     hashes = [(row["file"], row["sha256"]) for row in ordered if row["sha256"]]
     return _groups(hashes, Sketches.of(ordered))
@@ -69,12 +69,12 @@ def groups_of(rows: Sequence[Row]) -> list[Group]:
 def alike(rows: Sequence[Row], groups: Sequence[Group]) -> list[tuple[str, str, float]]:
     """(file, file, cosine) of updates that are nearly the same and of which no group says more."""
     drawn = Sketches.of(rows)
-    told = {frozenset((a, b)) for g in groups for a in g.files for b in g.files}
+    grouped = {frozenset((a, b)) for g in groups for a in g.files for b in g.files}
     pairs = [
         (drawn.files[i], drawn.files[j], cosine)
         for i, near in enumerate(_near(drawn.directions, ALIKE_COSINE))
         for j, cosine in near
-        if i < j and cosine > 0 and frozenset((drawn.files[i], drawn.files[j])) not in told
+        if i < j and cosine > 0 and frozenset((drawn.files[i], drawn.files[j])) not in grouped
     ]
     return sorted(pairs, key=lambda pair: -pair[2])
 
@@ -99,9 +99,9 @@ def _near(directions: Vectors, least: float) -> Iterator[Near]:
     """Of each, those whose cosine with it is ± ``least`` or more, and that cosine."""
     for start in range(0, len(directions), BLOCK):
         cosines = directions[start : start + BLOCK] @ directions.T
-        for own, row in enumerate(cosines, start):
+        for i, row in enumerate(cosines, start):
             above = np.flatnonzero(np.abs(row) >= least).tolist()
-            yield [(j, float(row[j])) for j in above if j != own]
+            yield [(j, float(row[j])) for j in above if j != i]
 
 
 def _pairs(drawn: Sketches, near: Sequence[Near]) -> list[tuple[Group, tuple[int, ...]]]:

@@ -49,35 +49,35 @@ def members_of(source: str, token: Callable[[], str | None] = lambda: None) -> l
     """
     place = Path(source)
     if source.startswith(SCHEME):
-        found = _named(source, token)
+        members = _named(source, token)
     elif place.is_dir():
         paths = sorted(p for p in place.rglob("*") if p.suffix in ENDINGS and p.is_file())
-        found = [Member(str(p.relative_to(place)), p) for p in paths]
+        members = [Member(str(p.relative_to(place)), p) for p in paths]
     elif place.is_file():
-        found = _listed(place, token)
+        members = _listed(place, token)
     else:
         raise WsdemoError(
             "Nothing there",
             f"{source} is no folder and no list.",
             "Give either, or hf://owner for the Hub.",
         )
-    if not found:
+    if not members:
         raise WsdemoError(
             "No LoRAs",
             f"{source} holds no {', '.join(ENDINGS)} file.",
             "Give a folder of LoRAs, or a list of paths, one a line.",
         )
-    if len(found) > MAX_LIBRARY_FILES:
+    if len(members) > MAX_LIBRARY_FILES:
         raise WsdemoError(
             "Too many files",
-            f"Found {len(found):,}; a library takes {MAX_LIBRARY_FILES:,}.",
+            f"Found {len(members):,}; a library takes {MAX_LIBRARY_FILES:,}.",
             "Build several.",
         )
-    return found
+    return members
 
 
 def _listed(place: Path, token: Callable[[], str | None]) -> list[Member]:
-    found: list[Member] = []
+    members: list[Member] = []
     try:
         lines = place.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -86,10 +86,10 @@ def _listed(place: Path, token: Callable[[], str | None]) -> list[Member]:
         ) from error
     for line in map(str.strip, lines):
         if line.startswith(SCHEME):
-            found += _named(line, token)
+            members += _named(line, token)
         elif line and line[0] != "#":
-            found.append(Member(line, place.parent / line))
-    return list({member.name: member for member in found}.values())
+            members.append(Member(line, place.parent / line))
+    return list({member.name: member for member in members}.values())
 
 
 def _named(text: str, token: Callable[[], str | None]) -> list[Member]:

@@ -53,7 +53,7 @@ class Sketches:
         )
 
     def pick(self, places: NDArray[np.int64]) -> "Sketches":
-        """Some of them."""
+        """The sketches at these places."""
         return Sketches(
             tuple(self.files[i] for i in places), self.ranks[places], self.norms[places],
             self.vectors[places], tuple(self.largest[i] for i in places),
@@ -127,10 +127,10 @@ def like(library: Path, file: Path, count: int = 10) -> list[tuple[str, float]]:
     length = float(np.linalg.norm(vector))
     if length == 0:
         raise WsdemoError("Nothing to compare", "This LoRA changes nothing.", "Take another.")
-    all_of_them = sketches(library)
-    cosines = all_of_them.directions @ (vector / length)
+    stored = sketches(library)
+    cosines = stored.directions @ (vector / length)
     order = np.argsort(-cosines)[:count]
-    return [(all_of_them.files[i], float(min(1.0, cosines[i]))) for i in order]
+    return [(stored.files[i], float(min(1.0, cosines[i]))) for i in order]
 
 
 def positions(library: Path) -> list[tuple[str, float, float]]:
@@ -143,13 +143,13 @@ def positions(library: Path) -> list[tuple[str, float, float]]:
 
 
 def places(drawn: Sketches) -> list[tuple[str, float, float]]:
-    """The same of sketches that are at hand."""
+    """(file, x, y): the map of sketches that are at hand, as ``positions``."""
     from sklearn.manifold import TSNE
 
     n = len(drawn.files)
     if n < FEWEST:
         raise WsdemoError("Too few for a map", f"The library has {n}.", "Four are needed.")
-    found = TSNE(
+    plane = TSNE(
         metric="cosine", init="random", perplexity=min(30.0, (n - 1) / 3), random_state=0
     ).fit_transform(drawn.directions)
-    return [(f, float(x), float(y)) for f, (x, y) in zip(drawn.files, found, strict=True)]
+    return [(f, float(x), float(y)) for f, (x, y) in zip(drawn.files, plane, strict=True)]

@@ -82,12 +82,14 @@ def _fill(database: duckdb.DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -
     vectors = [name for name, kind in COLUMNS.items() if kind == VECTOR]
     joins = ""
     for name in vectors:
-        found = [np.asarray(row[name] if row[name] is not None else (), np.float32) for row in rows]
-        counts = [len(vector) for vector in found]
+        arrays = [
+            np.asarray(row[name] if row[name] is not None else (), np.float32) for row in rows
+        ]
+        counts = [len(vector) for vector in arrays]
         numbers = {
             "place": np.repeat(np.arange(len(rows)), counts),
             "nth": np.concatenate([np.arange(count) for count in counts]),
-            "value": np.concatenate(found),
+            "value": np.concatenate(arrays),
         }
         database.register(f"numbers_{name}", numbers)
         joins += (
@@ -125,9 +127,11 @@ def opened(folder: Path) -> duckdb.DuckDBPyConnection:
         f"read_parquet([{', '.join(map(_quoted, files))}], filename = true, union_by_name = true)"
     )
     try:
-        there = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        present = {
+            row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        }
         columns = ", ".join(  # those that parts of older versions lack are empty
-            _named(name) if name in there else f"NULL::{kind} AS {_named(name)}"
+            _named(name) if name in present else f"NULL::{kind} AS {_named(name)}"
             for name, kind in COLUMNS.items()
         )
         database.execute(

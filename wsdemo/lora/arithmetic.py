@@ -109,8 +109,8 @@ def resize(lora: Lora, size: Size | float = 0.999) -> tuple[Lora, float]:
     for module in lora.modules:
         check_measurable(module.name, module.U, module.V)
         U, V, share = size.of(module.U, module.V)
-        own = float((U.double().T @ U.double() * (V.double().T @ V.double())).sum())
-        kept, total = kept + own, total + own / max(share * module.kept, 1e-30)
+        energy = float((U.double().T @ U.double() * (V.double().T @ V.double())).sum())
+        kept, total = kept + energy, total + energy / max(share * module.kept, 1e-30)
         modules.append(_rewritten(module, U, V))
     return _with(lora, modules), kept / total if total > 0 else 1.0
 

@@ -53,7 +53,7 @@ class _Batch:
 
     @property
     def names(self) -> list[str]:
-        """Of the modules."""
+        """The modules' names."""
         return [name for name, _ in self.modules]
 
     def keys(self, role: str) -> list[str]:
@@ -196,7 +196,7 @@ class Assembly:
     ) -> list[float]:
         """The scale of each module of a batch."""
         names = batch.names
-        alphas, counts, own = (
+        alphas, counts, stored = (
             _numbers(parts, role, len(names)) for role in ("alpha", "ranknum", "scale")
         )
         self.alphas.update(alpha for alpha in alphas if alpha is not None)
@@ -208,7 +208,7 @@ class Assembly:
             if scale is None
             else scale
             for (name, places), alpha, count, scale in zip(
-                batch.modules, alphas, counts, own, strict=True
+                batch.modules, alphas, counts, stored, strict=True
             )
         ]
 
@@ -230,7 +230,7 @@ class Assembly:
         kept = zip(self._kept(U), self._kept(V), scales, norms_of, strict=True)
         modules = [
             LoraModule(
-                own,
+                piece_name,
                 u,
                 v,
                 scale,
@@ -248,7 +248,9 @@ class Assembly:
                 batch.form.offset,
                 "diff" in roles,
             )
-            for own, (name, roles, i), (u, v, scale, norms) in zip(names, places, kept, strict=True)
+            for piece_name, (name, roles, i), (u, v, scale, norms) in zip(
+                names, places, kept, strict=True
+            )
         ]
         if self._take:
             self._take(modules, U, V)
@@ -290,9 +292,9 @@ _SCALARS = ("alpha", "ranknum", "scale")
 
 def _dtype(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
     """The stored type of a module's factors, the widest of them."""
-    found = [d for role, (d, _) in tensors.items() if role not in (*_SCALARS, "magnitude")
+    dtypes = [d for role, (d, _) in tensors.items() if role not in (*_SCALARS, "magnitude")
              and not role.startswith("scale of ")]  # fmt: skip
-    return max(found, key=lambda d: _WIDTHS.index(d) if d in _WIDTHS else -1)
+    return max(dtypes, key=lambda d: _WIDTHS.index(d) if d in _WIDTHS else -1)
 
 
 def _check_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
@@ -310,7 +312,7 @@ def _check_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
 
 def _unquantised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
     """Factors in 8 bits times their scales: one for all, or one a row, (k, 1 | rows, …)."""
-    found = {}
+    factors = {}
     for role, X in parts.items():
         scale = parts.get(f"scale of {role}")
         if role.startswith("scale of "):
@@ -320,8 +322,8 @@ def _unquantised(parts: dict[str, Tensor]) -> dict[str, Tensor]:
             if rows.shape[1] not in (1, X.shape[1] if X.dim() > 1 else 1):
                 raise Unusable(f"the scale of its {role} has {rows.shape[1]} numbers")
             X = X * rows.view(len(rows), rows.shape[1], *[1] * (X.dim() - 2))
-        found[role] = X
-    return found
+        factors[role] = X
+    return factors
 
 
 def _numbers(parts: Mapping[str, Tensor], role: str, count: int) -> Sequence[float | None]:
@@ -338,8 +340,8 @@ def _check_finite(names: Sequence[str], stacks: Sequence[Tensor]) -> None:
     """Raises WsdemoError if a tensor (k, …) of the k modules has NaN or infinite values."""
     if all(map(_is_finite, stacks)):
         return
-    bad = next(n for n, own in zip(names, zip(*stacks, strict=True), strict=True)
-               if not all(map(_is_finite, own)))  # fmt: skip
+    bad = next(n for n, tensors in zip(names, zip(*stacks, strict=True), strict=True)
+               if not all(map(_is_finite, tensors)))  # fmt: skip
     raise WsdemoError(
         "Values that are not finite",
         f"Module {bad[:80]!r} holds NaN or infinite values, or an α that is.",

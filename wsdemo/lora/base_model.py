@@ -33,14 +33,14 @@ GGUF = "general.architecture"
 @lru_cache(1)
 def _words() -> tuple[tuple[str, re.Pattern[str], str], ...]:
     """(word, how it stands in a text, family), the longest word first."""
-    told = [(w, b.family) for b in bases() for w in b.words]
-    told += [(w, m) for b in bases() for m, words in b.members.items() for w in words]
-    told += _OTHERS.items()
-    found = {
+    families = [(w, b.family) for b in bases() for w in b.words]
+    families += [(w, m) for b in bases() for m, words in b.members.items() for w in words]
+    families += _OTHERS.items()
+    entries = {
         w: (w, re.compile(rf"(?<![a-z]){re.escape(w)}(?![a-z])|{re.escape(w)}(?=-)"), family)
-        for w, family in told
+        for w, family in families
     }
-    return tuple(sorted(found.values(), key=lambda own: -len(own[0])))
+    return tuple(sorted(entries.values(), key=lambda entry: -len(entry[0])))
 
 
 @lru_cache(1000)
@@ -85,14 +85,16 @@ def decide_base(
         ("ss_sd_model_name", meta.get("ss_sd_model_name")),
     )
     evidence = [(s, str(v)[:200]) for s, v in sources if isinstance(v, str) and v.strip()]
-    found = recognise(names, shapes)
-    told = [(source, architecture(text)) for source, text in evidence]
-    families = [(source, family) for source, family in told if family]
-    name, disagreement = _decided(found)
-    agreeing = _agreeing(found, families)
+    recognised = recognise(names, shapes)
+    architectures = [(source, architecture(text)) for source, text in evidence]
+    families = [(source, family) for source, family in architectures if family]
+    name, disagreement = _decided(recognised)
+    agreeing = _agreeing(recognised, families)
     models = fitting(agreeing[0], names, shapes) if agreeing else ()
     disagreement = (
-        disagreement or _contradiction(found, families) or _other_size(agreeing, models, evidence)
+        disagreement
+        or _contradiction(recognised, families)
+        or _other_size(agreeing, models, evidence)
     )
     name = agreeing[0].name if models else name
     if name:
@@ -107,7 +109,7 @@ def decide_base(
         tuple(evidence),
         disagreement,
         tuple(b.key for b in agreeing),
-        found.sizes_fit,
+        recognised.sizes_fit,
     )
 
 
@@ -122,33 +124,33 @@ def _other_size(
     return ""
 
 
-def _decided(found: Recognised) -> tuple[str, str]:
+def _decided(recognised: Recognised) -> tuple[str, str]:
     """What keys and shapes say, in words; and what is wrong with it."""
-    if found.mixed:
-        first, second = found.mixed
+    if recognised.mixed:
+        first, second = recognised.mixed
         return f"{first} and {second}", f"The file mixes modules of {first} and of {second}"
-    return found.name, ""
+    return recognised.name, ""
 
 
-def _agreeing(found: Recognised, families: Sequence[tuple[str, str]]) -> list[Base]:
+def _agreeing(recognised: Recognised, families: Sequence[tuple[str, str]]) -> list[Base]:
     """Of the bases that keys and shapes allow, those that a text speaks of; all if none is."""
     for _, family in families:
-        agreeing = [b for b in found.bases if family in (b.family, *b.members)]
+        agreeing = [b for b in recognised.bases if family in (b.family, *b.members)]
         if agreeing:
             return agreeing
-    return list(found.bases)
+    return list(recognised.bases)
 
 
-def _contradiction(found: Recognised, families: Sequence[tuple[str, str]]) -> str:
+def _contradiction(recognised: Recognised, families: Sequence[tuple[str, str]]) -> str:
     """The first two sources that cannot both be right; empty if there are none."""
     if not families:
         return ""
     source, family = families[0]
-    for other, own in families[1:]:
-        if own != family and not (other == GGUF and _are_alike(own, family)):
-            return f"{source} says {family}, {other} says {own}"
-    if found.bases and found.name and family not in found.families:
-        names = list(dict.fromkeys(b.family for b in found.bases))
+    for other, other_family in families[1:]:
+        if other_family != family and not (other == GGUF and _are_alike(other_family, family)):
+            return f"{source} says {family}, {other} says {other_family}"
+    if recognised.bases and recognised.name and family not in recognised.families:
+        names = list(dict.fromkeys(b.family for b in recognised.bases))
         return f"{source} says {family}, {KEYS} says {' or '.join(names)}"
     return ""
 

@@ -25,21 +25,25 @@ def columns(groups: Groups, header: Header, settings: Settings) -> dict[str, tup
     if not rows:
         return {}
     names = list(rows)
-    found: list[dict[str, tuple[int, int]]] = []
+    candidates: list[dict[str, tuple[int, int]]] = []
     for base in recognise(names, {}).bases:
         for sizes in _sizes(base, settings.config.get("base_model_name_or_path")):
             shapes = {name: _shape(base, name, sizes) for name in names}
             if all(_fits(shapes[name], rows[name], settings) for name in names):
-                found.append({name: shape for name, shape in shapes.items() if shape})
-    return found[0] if found and all(own == found[0] for own in found) else {}
+                candidates.append({name: shape for name, shape in shapes.items() if shape})
+    return (
+        candidates[0]
+        if candidates and all(candidate == candidates[0] for candidate in candidates)
+        else {}
+    )
 
 
 def _sizes(base: Base, text: object) -> Sequence[Mapping[str, int]]:
     """The models that an open table may mean; of a closed one there is none to choose."""
     if not base.is_open:
         return [{}]
-    told = spoken(base, text) if isinstance(text, str) else ""
-    return [base.sizes[told]] if told else list(base.sizes.values())
+    model = spoken(base, text) if isinstance(text, str) else ""
+    return [base.sizes[model]] if model else list(base.sizes.values())
 
 
 def _shape(base: Base, name: str, sizes: Mapping[str, int]) -> tuple[int, int] | None:
@@ -53,8 +57,8 @@ def _shape(base: Base, name: str, sizes: Mapping[str, int]) -> tuple[int, int] |
     ending = next((e for e in base.dimensions if module.endswith(f".{e}")), "")
     if not ending or len(entry.pieces) > 1:
         return None
-    own, other = base.dimensions[ending]
-    return sizes[own], sizes[other]
+    row_key, column_key = base.dimensions[ending]
+    return sizes[row_key], sizes[column_key]
 
 
 def _fits(shape: tuple[int, int] | None, block: Sequence[int], settings: Settings) -> bool:

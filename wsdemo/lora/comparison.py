@@ -135,12 +135,12 @@ def compare(a: Lora, b: Lora) -> Comparison:
     if not shared:
         raise WsdemoError(
             "These two do not compare",
-            f"They share no module: one has {_told(a)}, the other {_told(b)}.",
+            f"They share no module: one has {_example(a)}, the other {_example(b)}.",
             "Compare LoRAs of the same base model.",
         )
-    found = [compare_modules(first[name], second[name]) for name in shared]
-    rows, alike = zip(*found, strict=True)
-    product, both = sum(own.dot for own in alike), set(shared)
+    compared = [compare_modules(first[name], second[name]) for name in shared]
+    rows, alike = zip(*compared, strict=True)
+    product, shared_names = sum(m.dot for m in alike), set(shared)
     norm_a, norm_b = (sum(inner(m, m) for m in x.values()) ** 0.5 for x in (first, second))
     whole_a, whole_b = (
         sum(inner(m, m) / m.kept for m in x.values()) ** 0.5 for x in (first, second)
@@ -148,11 +148,11 @@ def compare(a: Lora, b: Lora) -> Comparison:
     known = norm_a > 0 and norm_b > 0
     cosine = max(-1.0, min(1.0, product / (norm_a * norm_b))) if known else 0.0
     ratio = whole_b / whole_a if norm_a > 0 else float("inf")
-    share = sum(own.norms[0] ** 2 for own in alike) / norm_a**2 if norm_a > 0 else 0.0
+    share = sum(m.norms[0] ** 2 for m in alike) / norm_a**2 if norm_a > 0 else 0.0
     return Comparison(
         tuple(rows),
-        tuple(sorted(m.name for name, m in first.items() if name not in both)),
-        tuple(sorted(m.name for name, m in second.items() if name not in both)),
+        tuple(sorted(m.name for name, m in first.items() if name not in shared_names)),
+        tuple(sorted(m.name for name, m in second.items() if name not in shared_names)),
         cosine,
         ratio,
         judge(alike, cosine, ratio, share),
@@ -163,7 +163,7 @@ def _sides(module: LoraModule) -> tuple[int, int]:
     return len(module.U), len(module.V)
 
 
-def _told(lora: Lora) -> str:
+def _example(lora: Lora) -> str:
     """A module's name, and the base if it is known."""
     base = f" (for {lora.base.name[:60]})" if lora.base.name else ""
     return f"{lora.modules[0].name[:60]!r}{base}"

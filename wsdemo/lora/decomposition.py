@@ -59,8 +59,8 @@ def _singular(W: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor, float]:
         Q, _ = torch.linalg.qr(W.T @ Q)
         Q, _ = torch.linalg.qr(W @ Q)
     left, s, right = torch.linalg.svd(Q.T @ W, full_matrices=False)
-    found = float(s.double().square().sum())
-    return Q @ left, s, right, whole if found < whole * (1 - 4e-6) else found  # to rounding: all
+    kept = float(s.double().square().sum())
+    return Q @ left, s, right, whole if kept < whole * (1 - 4e-6) else kept  # to rounding: all
 
 
 def _kept(s: Tensor, energy: float, limit: int, whole: float) -> tuple[int, float]:

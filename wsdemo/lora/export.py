@@ -41,8 +41,8 @@ def export(lora: Lora, program: str, path: Path, dtype: str = "same") -> Written
             "Unknown program", f"Found {program[:20]!r}.", f"Use {', '.join(PROGRAMS)}."
         )
     check_additive(lora)
-    found = candidates(lora)
-    if not found:
+    possible = candidates(lora)
+    if not possible:
         if program in ("kohya", "peft"):
             return write_content(lora, styles.STYLES[program](lora), path, program, dtype)
         raise WsdemoError(
@@ -51,9 +51,9 @@ def export(lora: Lora, program: str, path: Path, dtype: str = "same") -> Written
             f" here, so their names for {program} are not either.",
             "Export it for peft or kohya, which keep names.",
         )
-    base = found[0]
+    base = possible[0]
     content = content_for(lora, base, program)
-    others = [b for b in found[1:] if _differs(lora, base, b, program)]
+    others = [b for b in possible[1:] if _differs(lora, base, b, program)]
     if others:
         content.warnings.append(
             f"Written as {base.name}; as {', '.join(b.name for b in others)}, which it may be"
@@ -90,8 +90,8 @@ def content_for(lora: Lora, base: Base, program: str) -> Content:
         else:
             by_part.setdefault(part, {})[name] = module
     written: dict[str, LoraModule] = {}
-    for part, own in by_part.items():
-        named, missing = _named(own, base, part, program, spelling)
+    for part, in_part in by_part.items():
+        named, missing = _named(in_part, base, part, program, spelling)
         written |= named
         lost += missing
     alpha = styles.usual_rank([m.rank for m in written.values()]) if written else 1
@@ -118,20 +118,20 @@ def content_for(lora: Lora, base: Base, program: str) -> Content:
 
 
 def _named(
-    own: Mapping[str, LoraModule], base: Base, part: str, program: str, spelling: Spelling
+    modules: Mapping[str, LoraModule], base: Base, part: str, program: str, spelling: Spelling
 ) -> tuple[dict[str, LoraModule], list[str]]:
     """One part of a pipeline in a program's names, and what has none."""
     if part == "model":
-        return spelled_for(own, base, spelling)
+        return spelled_for(modules, base, spelling)
     if part == "model_2":
         second = Spelling(program, "transformer_2.", "canonical")
-        return spelled_for(own, base, second) if program == "diffusers" else ({}, list(own))
+        return spelled_for(modules, base, second) if program == "diffusers" else ({}, list(modules))
     number = int(part.removeprefix("text_encoder_") or 1)
     prefix = _encoder_prefix(base, number, program)
     if prefix is None:
-        return {}, list(own)
+        return {}, list(modules)
     flat = Spelling(program, prefix, "canonical")
-    return {flat.of(name): module for name, module in own.items()}, []
+    return {flat.of(name): module for name, module in modules.items()}, []
 
 
 def _encoder_prefix(base: Base, number: int, program: str) -> str | None:
@@ -148,12 +148,12 @@ def _encoder_prefix(base: Base, number: int, program: str) -> str | None:
 
 def _own_names(lora: Lora, base: Base, written: Mapping[str, LoraModule]) -> dict[str, str]:
     """The names of modules that kept all their rows: module → full name in the file."""
-    found = {}
+    names = {}
     for name, module in written.items():
-        own = [m for m in lora.modules if m.V is module.V and len(m.U) == len(module.U)]
-        if len(own) == 1:
-            found[own[0].name] = name
-    return found
+        sources = [m for m in lora.modules if m.V is module.V and len(m.U) == len(module.U)]
+        if len(sources) == 1:
+            names[sources[0].name] = name
+    return names
 
 
 def _warn(
@@ -189,13 +189,13 @@ def _differs(lora: Lora, base: Base, other: Base, program: str) -> bool:
     if first.prefix != second.prefix:
         return True
     for module in lora.modules:
-        here, there = place(module.name, base), place(module.name, other)
-        if (here is None) != (there is None):
+        in_base, in_other = place(module.name, base), place(module.name, other)
+        if (in_base is None) != (in_other is None):
             return True
         if (
-            here
-            and there
-            and [p.module for p in here[2].pieces] != [p.module for p in there[2].pieces]
+            in_base
+            and in_other
+            and [p.module for p in in_base[2].pieces] != [p.module for p in in_other[2].pieces]
         ):
             return True
     return False
@@ -223,18 +223,18 @@ def select(lora: Lora, only: Sequence[str] = (), without: Sequence[str] = ()) ->
     names = {m.name: _names(m.name, base) for m in lora.modules}
 
     def meant(texts: Sequence[str]) -> set[str]:
-        found: set[str] = set()
-        for text in (t.strip() for own in texts for t in own.split(",")):
-            own = {name for name, known in names.items() if text and _means(text, known)}
-            if not own:
+        named: set[str] = set()
+        for text in (t.strip() for listed in texts for t in listed.split(",")):
+            meant_by = {name for name, known in names.items() if text and _means(text, known)}
+            if not meant_by:
                 raise WsdemoError(
                     "No such module",
                     f"{text[:80]!r} means none of the {len(names):,} modules, such as"
                     f" {lora.modules[0].name[:80]!r}.",
                     "Give a part of a name, a pattern with *, or numbers of blocks.",
                 )
-            found |= own
-        return found
+            named |= meant_by
+        return named
 
     taken = (meant(only) if only else set(names)) - (meant(without) if without else set())
     if not taken:
@@ -245,8 +245,8 @@ def select(lora: Lora, only: Sequence[str] = (), without: Sequence[str] = ()) ->
 
 
 def _names(name: str, base: Base | None) -> tuple[str, ...]:
-    here = place(name, base) if base else None
-    return (name, *(p.module for p in here[2].pieces)) if here else (name, spelled(name).rest)
+    placed = place(name, base) if base else None
+    return (name, *(p.module for p in placed[2].pieces)) if placed else (name, spelled(name).rest)
 
 
 def _means(text: str, names: Sequence[str]) -> bool:

@@ -88,8 +88,8 @@ def extract(
             "Give the finetuned checkpoint first, and then its base.",
         )
     shapes = {n: (len(up), *down.shape[1:]) for n, (down, up) in pairs.items()}
-    found = recognise(list(shapes), shapes)
-    table = found.bases[0] if found.bases else None
+    recognised = recognise(list(shapes), shapes)
+    table = recognised.bases[0] if recognised.bases else None
     is_language = table is None or not table.component
     count = _write(out, pairs, vectors, left, table if not is_language else None, dtype)
     return {
@@ -97,7 +97,7 @@ def extract(
         "energy": kept / whole if whole > 0 else 1.0,
         "rank": rank,
         "unchanged": unchanged,
-        "base": found.name or "unclear",
+        "base": recognised.name or "unclear",
         "tensors": count,
         "bytes": out.stat().st_size,
         "left_out": [{"key": k, "why": why} for k, why in list(left.items())[:50]],
@@ -107,7 +107,7 @@ def extract(
 
 def _shared(new: Container, old: Container, left: dict[str, str]) -> list[str]:
     """Keys of weights that both have in one shape, in order; the others with the reason."""
-    found = []
+    shared = []
     before = old.header.tensors
     for key, (dtype, shape) in sorted(new.header.tensors.items()):
         if key not in before:
@@ -119,14 +119,14 @@ def _shared(new: Container, old: Container, left: dict[str, str]) -> list[str]:
         elif torch.Size(shape).numel() > MAX_NUMBERS:
             left[key] = f"more than {MAX_NUMBERS:,} numbers"
         else:
-            found.append(key)
-    if not found:
+            shared.append(key)
+    if not shared:
         raise WsdemoError(
             "Nothing to extract",
             "The two files share no weight of one name and shape.",
             "Give two checkpoints of one model, in one format.",
         )
-    return found
+    return shared
 
 
 def _difference(new: Container, old: Container, key: str) -> Tensor | None:
@@ -175,9 +175,9 @@ def _full(name: str, table: Base | None) -> str:
         return f"base_model.model.{name}"
     if name.startswith(_PIPELINE):
         return name.removeprefix("model.")
-    own = spelled(name)
-    entry = table.find(own.flat)
-    if own.prefix or entry is None:
+    parsed = spelled(name)
+    entry = table.find(parsed.flat)
+    if parsed.prefix or entry is None:
         return name
     is_canonical = "canonical" in entry.namings
     return f"{table.component}.{name}" if is_canonical else f"diffusion_model.{name}"

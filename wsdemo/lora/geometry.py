@@ -107,12 +107,12 @@ class Geometry:
     @property
     def by_block(self) -> dict[str, float]:
         """‖ΔW‖_F of each block, which a name ends with its first number; in order of depth."""
-        found: dict[str, float] = {}
+        squares: dict[str, float] = {}
         for module in self.modules:
             block = _BLOCK.match(module.name)
             key = block[0] if block else "elsewhere"
-            found[key] = found.get(key, 0.0) + module.frobenius**2
-        return {key: found[key] ** 0.5 for key in sorted(found, key=depth_key)}
+            squares[key] = squares.get(key, 0.0) + module.frobenius**2
+        return {key: squares[key] ** 0.5 for key in sorted(squares, key=depth_key)}
 
 
 _BLOCK = re.compile(r"(?:text_encoder_\d+\.)?.*?[._]\d+(?=[._]|$)")
@@ -154,10 +154,10 @@ def singular_values(stacks: Sequence[Stack]) -> Tensor:
     doubtful = ~is_sure.view(2, -1).all(0)
     if doubtful.any():
         counts = [len(u) for u in U]
-        for u, v, own, again in zip(U, V, s.split(counts), doubtful.split(counts), strict=True):
+        for u, v, values, again in zip(U, V, s.split(counts), doubtful.split(counts), strict=True):
             if again.any():
                 Ru, Rv = sure_triangle(u[again]), sure_triangle(v[again])
-                own[again] = torch.linalg.svdvals(Ru @ Rv.mT)
+                values[again] = torch.linalg.svdvals(Ru @ Rv.mT)
     return s
 
 
@@ -246,10 +246,10 @@ def measure_modules(modules: Sequence[LoraModule], stacks: Sequence[Stack]) -> l
     rows = zip(modules, s.unbind(), norms, s[:, 0].tolist(), ranks,
                needed.tolist(), alive.tolist(), away, strict=True)  # fmt: skip
     return [
-        ModuleGeometry(m.name, m.shape, rank, own, norm, top, mean, count, rank - lively, far)
+        ModuleGeometry(m.name, m.shape, rank, values, norm, top, mean, count, rank - lively, far)
         if norm > 0
-        else ModuleGeometry(m.name, m.shape, rank, own, 0.0, 0.0, 0.0, 0, rank, far)
-        for m, own, norm, top, mean, count, lively, far in rows
+        else ModuleGeometry(m.name, m.shape, rank, values, 0.0, 0.0, 0.0, 0, rank, far)
+        for m, values, norm, top, mean, count, lively, far in rows
     ]
 
 
@@ -284,7 +284,7 @@ class Measuring:
 
     def _measure_all(self) -> None:
         for waiting in self._waiting.values():
-            modules = [m for own, _ in waiting for m in own]
+            modules = [m for group, _ in waiting for m in group]
             measured = measure_modules(modules, [stack for _, stack in waiting])
             self._done |= {m.name: m for m in measured}
         self._waiting.clear()
@@ -293,8 +293,8 @@ class Measuring:
     def geometry(self, modules: Sequence[LoraModule]) -> Geometry:
         """Of these modules, in this order."""
         self._measure_all()
-        found = tuple(self._done[m.name] for m in modules)
-        return Geometry(found, sum(m.frobenius**2 for m in found) ** 0.5)
+        measured = tuple(self._done[m.name] for m in modules)
+        return Geometry(measured, sum(m.frobenius**2 for m in measured) ** 0.5)
 
 
 def read_and_measure(

@@ -57,15 +57,15 @@ def group(header: Header, chosen: str = "") -> Groups:
     Raises:
         WsdemoError: There is none of this name.
     """
-    found = Groups()
+    groups = Groups()
     parts = {key: split_key(key) for key in sorted(header.tensors)}
     adapter, others = _adapters(parts, chosen)
     if others and chosen:
         shown = ", ".join(n[:40] for n in sorted(others)[:8])
-        found.notes.append(f"{adapter[:40]!r} was read, as asked; the file also holds {shown}")
+        groups.notes.append(f"{adapter[:40]!r} was read, as asked; the file also holds {shown}")
     elif others:
         names = sorted({adapter, *others})
-        found.doubts.append(
+        groups.doubts.append(
             f"the file holds {'two' if len(names) == 2 else len(names)} adapters:"
             f" {', '.join(n[:40] for n in names[:8])}; only"
             f" {adapter[:40]!r} was read (choose one with --adapter NAME)"
@@ -78,20 +78,22 @@ def group(header: Header, chosen: str = "") -> Groups:
             if is_empty:
                 empty.append(key)
                 why = f"{_EMPTY}; it is {why}"
-            found.beside.append(Beside(key, what, why))
+            groups.beside.append(Beside(key, what, why))
         elif part.adapter and part.adapter in others:
-            found.beside.append(Beside(key, "unread", f"of another adapter, {part.adapter[:60]!r}"))
-        elif part.role in found.modules.setdefault(part.module, {}):
-            other = found.modules[part.module][part.role][0]
+            groups.beside.append(
+                Beside(key, "unread", f"of another adapter, {part.adapter[:60]!r}")
+            )
+        elif part.role in groups.modules.setdefault(part.module, {}):
+            other = groups.modules[part.module][part.role][0]
             why = f"a second {part.role} of the same module, as {other}"
-            found.beside.append(Beside(key, "unread", why))
-            found.doubts.append(f"{part.module[:80]} has a second {part.role}, which was left out")
+            groups.beside.append(Beside(key, "unread", why))
+            groups.doubts.append(f"{part.module[:80]} has a second {part.role}, which was left out")
         else:
-            found.modules[part.module][part.role] = (key, part)
-    _take_out_empty(found, header, empty)
-    _whole_vectors(found, header)
-    _name_modules(found)
-    return found
+            groups.modules[part.module][part.role] = (key, part)
+    _take_out_empty(groups, header, empty)
+    _whole_vectors(groups, header)
+    _name_modules(groups)
+    return groups
 
 
 def _adapters(parts: Mapping[str, Part | None], chosen: str) -> tuple[str, set[str]]:
@@ -108,43 +110,43 @@ def _adapters(parts: Mapping[str, Part | None], chosen: str) -> tuple[str, set[s
 _EMPTY = "empty: saved under ZeRO-3 or FSDP without gathering"
 
 
-def _take_out_empty(found: Groups, header: Header, empty: list[str]) -> None:
+def _take_out_empty(groups: Groups, header: Header, empty: list[str]) -> None:
     """Modules of rank 0 are nothing; other empty tensors were not gathered when they were saved."""
     hollow_keys = {key for key, (_, shape) in header.tensors.items() if 0 in shape}
-    for name in list(found.modules) if hollow_keys else ():
-        roles = found.modules[name]
+    for name in list(groups.modules) if hollow_keys else ():
+        roles = groups.modules[name]
         shapes = {role: header.tensors[key][1] for role, (key, _) in roles.items()}
         hollow = [role for role, shape in shapes.items() if 0 in shape]
         if not hollow:
             continue
         if all(len(shapes[role]) > 1 for role in hollow):
             why = "of a module pruned to rank 0, which is nothing"
-            found.pruned.append(name)
+            groups.pruned.append(name)
             what = "mark"
         else:
             why, what = _EMPTY, "unread"
             empty += [roles[role][0] for role in hollow]
-        for key, _ in found.modules.pop(name).values():
-            found.beside.append(Beside(key, what, why))
-    if found.pruned:
-        count = len(found.pruned)
-        found.notes.append(
+        for key, _ in groups.modules.pop(name).values():
+            groups.beside.append(Beside(key, what, why))
+    if groups.pruned:
+        count = len(groups.pruned)
+        groups.notes.append(
             f"{count} module{'s' if count > 1 else ''} pruned to rank 0, which change nothing:"
-            f" {found.pruned[0][:80]} …"
+            f" {groups.pruned[0][:80]} …"
         )
     if empty:
         names = ", ".join(bare_name(key)[:60] for key in empty[:3])
-        found.notes.append(
+        groups.notes.append(
             f"{len(empty)} tensors are {_EMPTY}: {names}{' …' if len(empty) > 3 else ''}"
         )
         if any(split_key(key) for key in empty):
-            found.doubts.append("factors of some modules are empty")
+            groups.doubts.append("factors of some modules are empty")
 
 
-def _whole_vectors(found: Groups, header: Header) -> None:
+def _whole_vectors(groups: Groups, header: Header) -> None:
     """Differences of vectors and of what has five sides are kept, and never factored."""
-    for name in list(found.modules):
-        roles = found.modules[name]
+    for name in list(groups.modules):
+        roles = groups.modules[name]
         if "diff" not in roles:
             continue
         key = roles["diff"][0]
@@ -154,26 +156,26 @@ def _whole_vectors(found: Groups, header: Header) -> None:
             continue
         del roles["diff"]
         what, why = beside(key)
-        found.beside.append(Beside(key, what, why, name if roles else ""))
+        groups.beside.append(Beside(key, what, why, name if roles else ""))
         if not roles:
-            del found.modules[name]
+            del groups.modules[name]
 
 
-def _name_modules(found: Groups) -> None:
+def _name_modules(groups: Groups) -> None:
     """Tells beside which module a tensor stands; one that is not known there is a doubt."""
     unknown = []
-    for i, own in enumerate(found.beside):
-        name = bare_name(own.key).rpartition(".")[0]
-        while name and name not in found.modules:
-            name = name.rpartition(".")[0] if _is_below(own.key, name) else ""
+    for i, entry in enumerate(groups.beside):
+        name = bare_name(entry.key).rpartition(".")[0]
+        while name and name not in groups.modules:
+            name = name.rpartition(".")[0] if _is_below(entry.key, name) else ""
         if not name:
             continue
-        found.beside[i] = Beside(own.key, own.what, own.why, name)
-        if own.what == "other" or bare_name(own.key) == f"{name}.weight":
-            unknown.append(own.key)
+        groups.beside[i] = Beside(entry.key, entry.what, entry.why, name)
+        if entry.what == "other" or bare_name(entry.key) == f"{name}.weight":
+            unknown.append(entry.key)
     if unknown:
         shown = ", ".join(repr(key[:80]) for key in unknown[:3])
-        found.doubts.append(
+        groups.doubts.append(
             f"{len(unknown)} tensors beside the factors are not known here: {shown}"
             f"{' …' if len(unknown) > 3 else ''}"
         )

@@ -19,14 +19,14 @@ def read_kept(tensors: Iterable[KeptTensor]) -> dict[str, Tensor]:
     by_path: dict[Path, list[KeptTensor]] = {}
     for tensor in tensors:
         by_path.setdefault(tensor.path, []).append(tensor)
-    found: dict[str, Tensor] = {}
-    for path, own in by_path.items():
+    by_key: dict[str, Tensor] = {}
+    for path, kept in by_path.items():
         with opened_alone(path) as container:
-            for tensor in own:
+            for tensor in kept:
                 if container.header.tensors.get(tensor.key) != (tensor.dtype, tensor.shape):
                     raise _changed(path, tensor.key)
-                found[tensor.key] = container.raw([tensor.key])[0]
-    return found
+                by_key[tensor.key] = container.raw([tensor.key])[0]
+    return by_key
 
 
 def read_stored(lora: Lora, module: LoraModule) -> dict[str, Tensor]:
@@ -35,10 +35,10 @@ def read_stored(lora: Lora, module: LoraModule) -> dict[str, Tensor]:
     Raises:
         WsdemoError: As read_kept.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     by_path: dict[Path, list[str]] = {}
     if lora.source is None:
-        return found
+        return tensors
     for key in module.keys:
         by_path.setdefault(lora.places.get(key, lora.source), []).append(key)
     for path, keys in by_path.items():
@@ -46,8 +46,8 @@ def read_stored(lora: Lora, module: LoraModule) -> dict[str, Tensor]:
             for key in keys:
                 if key not in container.header.tensors:
                     raise _changed(path, key)
-                found[key] = container.raw([key])[0]
-    return found
+                tensors[key] = container.raw([key])[0]
+    return tensors
 
 
 def _changed(path: Path, key: str) -> WsdemoError:

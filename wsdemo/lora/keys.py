@@ -121,10 +121,10 @@ def split_key(key: str) -> Part | None:
         if cut > 0 and key[cut:] in _ENDINGS:
             return Part(bare_name(key[:cut]), *_ENDINGS[key[cut:]])
     for pattern, module, role, family in RULES:
-        found = pattern.match(key)
-        if found:
-            texts = found.groups()
-            name = found.groupdict().get("name") or ""
+        match = pattern.match(key)
+        if match:
+            texts = match.groups()
+            name = match.groupdict().get("name") or ""
             return Part(bare_name(module.format(*texts)), role.format(*texts), family, name)
     return None
 

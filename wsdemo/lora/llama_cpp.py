@@ -29,20 +29,20 @@ def straightened(
         modules: Of a GGUF adapter.
         metadata: Its texts, with ``general.architecture``.
     """
-    found = list(modules)
+    unchanged = list(modules)
     turned = [m for m in modules if m.name.endswith(_NAMES)]
     if metadata.get("general.architecture") not in TURNED or not turned:
-        return found, ""
+        return unchanged, ""
     base = all_tables()["llama_like"]
     models = fitting(base, [m.name for m in modules], {m.name: m.shape for m in modules})
     heads = {base.sizes[model]["head"] for model in models}
     if len(heads) != 1:
-        return found, (
+        return unchanged, (
             f"llama.cpp writes the rows of {turned[0].name} and the like in an order of its own,"
             " and the size of this model's heads is not known: compare it with its like alone"
         )
     head = heads.pop()
-    return [_straight(m, head) if m.name.endswith(_NAMES) else m for m in found], ""
+    return [_straight(m, head) if m.name.endswith(_NAMES) else m for m in unchanged], ""
 
 
 def _straight(module: LoraModule, head: int) -> LoraModule:

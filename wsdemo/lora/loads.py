@@ -15,12 +15,12 @@ from wsdemo.lora.programs.view import Loads
 def loads_in(lora: Lora) -> dict[str, Loads]:
     """Every program's view of a LoRA."""
     base = next(iter(candidates(lora)), None)
-    found = {
+    views = {
         "diffusers": in_diffusers(lora, base),
         "comfyui": in_pictures(lora, base, "comfyui"),
         "kohya": in_pictures(lora, base, "kohya"),
         "peft": in_peft(lora),
     }
     if base is not None and not base.component:
-        found |= {"vllm": in_vllm(lora), "llama.cpp": in_llama_cpp(lora, base)}
-    return found
+        views |= {"vllm": in_vllm(lora), "llama.cpp": in_llama_cpp(lora, base)}
+    return views

@@ -84,19 +84,19 @@ def merge(
     modules: dict[str, LoraModule] = {}
     generator = torch.Generator().manual_seed(method.seed)
     for name in sorted(set[str]().union(*tables)):
-        found = [(t[name], w) for t, w in zip(tables, weights, strict=True) if name in t]
-        sides = {(len(m.U), len(m.V)) for m, _ in found}
+        terms = [(t[name], w) for t, w in zip(tables, weights, strict=True) if name in t]
+        sides = {(len(m.U), len(m.V)) for m, _ in terms}
         if len(sides) > 1:
             raise WsdemoError(
                 "These do not merge",
                 f"{name[:80]!r} has the shapes {' and '.join(f'{a}x{b}' for a, b in sides)}.",
                 "Merge LoRAs of the same base model.",
             )
-        U, V = combine(found, method, generator)
+        U, V = combine(terms, method, generator)
         check_measurable(name, U, V)
         U, V, _ = truncated(U, V, energy)
         modules[name] = dataclasses.replace(
-            found[0][0],
+            terms[0][0],
             U=U,
             V=V,
             stored_rank=U.shape[1],
@@ -121,13 +121,13 @@ def merge(
 def _check_bases(loras: Sequence[Lora]) -> None:
     """Refuses LoRAs whose keys and shapes say different bases."""
     tables = all_tables()
-    told = [
+    families = [
         {tables[key].family for key in lora.base.candidates} if lora.base.sizes_fit else set()
         for lora in loras
     ]
-    for i, own in enumerate(told[1:], 1):
-        if own and told[0] and not own & told[0]:
-            names = [" or ".join(sorted(t)) for t in (told[0], own)]
+    for i, others in enumerate(families[1:], 1):
+        if others and families[0] and not others & families[0]:
+            names = [" or ".join(sorted(t)) for t in (families[0], others)]
             raise WsdemoError(
                 "Different bases",
                 f"The first is for {names[0]}, number {i + 1} for {names[1]}.",
@@ -136,9 +136,9 @@ def _check_bases(loras: Sequence[Lora]) -> None:
 
 
 def _check_common(loras: Sequence[Lora], tables: Sequence[dict[str, LoraModule]]) -> None:
-    for i, own in enumerate(tables):
+    for i, table in enumerate(tables):
         others = set[str]().union(*(t for j, t in enumerate(tables) if j != i))
-        if others and not others & set(own):
+        if others and not others & set(table):
             raise WsdemoError(
                 "Nothing to merge",
                 f"They adapt no module in common: {loras[i].modules[0].name[:60]} … against"
@@ -149,16 +149,16 @@ def _check_common(loras: Sequence[Lora], tables: Sequence[dict[str, LoraModule]]
 
 # ---- methods -----------------------------------------------------------------------
 
-Found = Sequence[tuple[LoraModule, float]]
+Terms = Sequence[tuple[LoraModule, float]]
 """A module of several LoRAs, with their weights."""
 
 
-def _sum(found: Found, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _sum(terms: Terms, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Factors side by side: Σ w_i U_i V_iᵀ, exactly."""
-    return torch.cat([m.U * w for m, w in found], dim=1), torch.cat([m.V for m, _ in found], dim=1)
+    return torch.cat([m.U * w for m, w in terms], dim=1), torch.cat([m.V for m, _ in terms], dim=1)
 
 
-def _stacked(found: Found, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _stacked(terms: Terms, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Every U and V as stored, (k, n, r) and (k, m, r), and their weights √|w α/r|, (k, 1, 1).
 
     The sign of the product of weight and scale is V's, as PEFT has it.
@@ -166,23 +166,23 @@ def _stacked(found: Found, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Raises:
         WsdemoError: Their ranks differ.
     """
-    ranks = sorted({m.rank for m, _ in found})
+    ranks = sorted({m.rank for m, _ in terms})
     if len(ranks) > 1:
         raise WsdemoError(
             "These do not merge so",
-            f"{found[0][0].name[:80]!r} has ranks {' and '.join(map(str, ranks))}; {name} combines"
+            f"{terms[0][0].name[:80]!r} has ranks {' and '.join(map(str, ranks))}; {name} combines"
             " factors entry by entry.",
             "Resize them to one rank, or use --method sum.",
         )
-    scales = [m.scale or 1.0 for m, _ in found]
-    U = torch.stack([m.U / scale for (m, _), scale in zip(found, scales, strict=True)])
-    V = torch.stack([m.V for m, _ in found])
-    shares = torch.tensor([w * s for (_, w), s in zip(found, scales, strict=True)])[:, None, None]
+    scales = [m.scale or 1.0 for m, _ in terms]
+    U = torch.stack([m.U / scale for (m, _), scale in zip(terms, scales, strict=True)])
+    V = torch.stack([m.V for m, _ in terms])
+    shares = torch.tensor([w * s for (_, w), s in zip(terms, scales, strict=True)])[:, None, None]
     root = shares.abs().sqrt()
     return U, V, root, torch.where(shares < 0, -root, root)
 
 
-def _ties(found: Found, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _ties(terms: Terms, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Of U and of V: trim, elect the sign of each entry, average the weighted that have it."""
 
     def merged(X: Tensor, weights: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def _ties(found: Found, method: Method, generator: torch.Generator) -> tuple[Ten
         agree = X.sign() == torch.where(X.sum(0) >= 0, 1.0, -1.0)
         return (X * weights * agree).sum(0) / agree.sum(0).clamp(min=1)
 
-    U, V, of_U, of_V = _stacked(found, "TIES")
+    U, V, of_U, of_V = _stacked(terms, "TIES")
     return merged(U, of_U), merged(V, of_V)
 
 
@@ -202,18 +202,18 @@ def _largest(X: Tensor, density: float) -> Tensor:
     return (flat * mask).view_as(X)
 
 
-def _dare(found: Found, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _dare(terms: Terms, method: Method, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Drop entries at random, rescale the others by 1/density, add; of U and of V."""
 
     def merged(X: Tensor, weights: Tensor) -> Tensor:
         mask = torch.bernoulli(torch.full_like(X, method.density), generator=generator)
         return (X * mask / method.density * weights).sum(0)
 
-    U, V, of_U, of_V = _stacked(found, "DARE")
+    U, V, of_U, of_V = _stacked(terms, "DARE")
     return merged(U, of_U), merged(V, of_V)
 
 
-_COMBINE: dict[str, Callable[[Found, Method, torch.Generator], tuple[Tensor, Tensor]]] = {
+_COMBINE: dict[str, Callable[[Terms, Method, torch.Generator], tuple[Tensor, Tensor]]] = {
     "sum": _sum,
     "ties": _ties,
     "dare": _dare,
@@ -236,11 +236,11 @@ def _in_spelling_of(first: Lora, modules: dict[str, LoraModule]) -> list[LoraMod
         return [dataclasses.replace(m, keys=()) for m in modules.values()]
     main = {k.removeprefix("model."): m for k, m in modules.items() if k.startswith("model.")}
     written, _ = spelled_for(main, base, spelling)
-    found = [
+    renamed = [
         dataclasses.replace(m, name=name.removeprefix("base_model.model."), keys=())
         for name, m in written.items()
     ]
-    return found + [m for key, m in modules.items() if not key.startswith("model.")]
+    return renamed + [m for key, m in modules.items() if not key.startswith("model.")]
 
 
 def spelling_of(lora: Lora, base: Base) -> Spelling | None:
@@ -262,7 +262,7 @@ def _carried(
     loras: Sequence[Lora], weights: Sequence[float]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Biases, summed; of other whole tensors the first that has them; and what that loses."""
-    found: dict[str, Tensor] = {}
+    carried: dict[str, Tensor] = {}
     lost: dict[str, str] = {}
     for lora, weight in zip(loras, weights, strict=True):
         scales = {m.name: m.scale for m in lora.modules}
@@ -275,13 +275,13 @@ def _carried(
                 is_factor = ".lora_" in kept.key
                 scale = scales.get(kept.module, 1.0) if is_factor else 1.0
                 added = tensor.float() * (weight * scale)
-                found[kept.key] = found[kept.key] + added if kept.key in found else added
-            elif kept.key in found:
+                carried[kept.key] = carried[kept.key] + added if kept.key in carried else added
+            elif kept.key in carried:
                 lost[kept.key] = "only the first LoRA's is kept"
             elif weight != 1.0 and kept.what == "difference":
-                found[kept.key] = (tensor.float() * weight).to(tensor.dtype)
+                carried[kept.key] = (tensor.float() * weight).to(tensor.dtype)
             else:
-                found[kept.key] = tensor
+                carried[kept.key] = tensor
     warnings = [f"{len(lost)} whole tensors stand in several of the files; of each the first's is"
                 f" kept: {next(iter(lost))} …"] if lost else []  # fmt: skip
-    return found, warnings
+    return carried, warnings

@@ -37,7 +37,7 @@ class LoraModule:
         is_embedding: Whether ΔW is that of an embedding, (entries, width).
         keys: Its tensors as the file spells them, α and magnitude included. Experts that are
             stored together all have the same.
-        dtype: Type of the stored factors (``F16`` …), the widest if they differ; of quantised
+        dtype: Type of the stored factors, such as ``F16``, the widest if they differ; of quantised
             ones that of the file.
         piece: (i, k) if it is the i-th of k experts that are stored as one module; else (0, 1).
         offset: What a multiplicative update adds to U Vᵀ: 1 for HiRA, 0 for mLoRA.
@@ -96,7 +96,7 @@ class KeptTensor:
 
     Attributes:
         key: As the file spells it.
-        dtype: ``F16`` …, as safetensors names types.
+        dtype: As safetensors names types: ``F16``.
         shape: As stored; a side of 0 if it is empty.
         path: The file that holds it, one of the shards if there are several.
         what: ``bias``, ``head`` (whole modules, classifiers), ``embedding``, ``norm``,
@@ -198,10 +198,10 @@ class Lora:
     @property
     def magnitudes(self) -> tuple[float, float] | None:
         """The smallest and the largest of DoRA's magnitudes, if there are any."""
-        found = [m.magnitude for m in self.modules if m.magnitude is not None]
-        if not found:
+        magnitudes = [m.magnitude for m in self.modules if m.magnitude is not None]
+        if not magnitudes:
             return None
-        return min(float(m.min()) for m in found), max(float(m.max()) for m in found)
+        return min(float(m.min()) for m in magnitudes), max(float(m.max()) for m in magnitudes)
 
     @property
     def kind(self) -> str:
@@ -210,8 +210,8 @@ class Lora:
 
     @property
     def ranks(self) -> dict[int, int]:
-        """Stored rank → modules."""
-        found: dict[int, int] = {}
+        """Stored rank → how many modules have it."""
+        counts: dict[int, int] = {}
         for module in self.modules:
-            found[module.stored_rank] = found.get(module.stored_rank, 0) + 1
-        return dict(sorted(found.items()))
+            counts[module.stored_rank] = counts.get(module.stored_rank, 0) + 1
+        return dict(sorted(counts.items()))

@@ -59,12 +59,12 @@ def canonical_name(name: str) -> str:
 
 def canonical_names(names: Iterable[str]) -> list[str]:
     """The canonical names; where several have one, told apart by their order."""
-    found: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for name in map(canonical_name, names):
-        while name in found:
+        while name in unique:
             name += "+"
-        found[name] = None
-    return list(found)
+        unique[name] = None
+    return list(unique)
 
 
 def by_canonical_name(lora: Lora) -> dict[str, LoraModule]:
@@ -80,7 +80,7 @@ def aligned(loras: Sequence[Lora]) -> list[dict[str, LoraModule]]:
     """
     plain = [by_canonical_name(lora) for lora in loras]
     fewest = min(plain, key=len)
-    if all(fewest.keys() <= own.keys() for own in plain):
+    if all(fewest.keys() <= modules.keys() for modules in plain):
         return plain
     base = common_base(loras)
     return plain if base is None else [by_table(lora, base) for lora in loras]

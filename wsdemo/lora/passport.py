@@ -39,7 +39,7 @@ def passport(lora: Lora, geometry: Geometry | None = None) -> dict[str, Any]:
         "rank_enough": enough(geometry),
         "spikes": spikes(geometry)[:20],
         "training": training(lora.metadata),
-        "loads_in": {program: own.as_dict() for program, own in loads_in(lora).items()},
+        "loads_in": {program: loads.as_dict() for program, loads in loads_in(lora).items()},
         "exact": lora.is_exact,
         "used_keys": lora.used_keys,
         "ignored_keys": [{"key": i.key, "why": i.why} for i in lora.ignored],
@@ -53,16 +53,16 @@ def module_rows(lora: Lora, geometry: Geometry) -> list[dict[str, Any]]:
         {
             "name": m.name,
             "shape": list(m.shape),
-            "stored_rank": own.stored_rank,
+            "stored_rank": module.stored_rank,
             "rank": m.rank,
-            "scale": own.scale,
+            "scale": module.scale,
             "frobenius": m.frobenius,
             "spectral": m.spectral,
             "effective_rank": m.effective_rank,
             "energy_rank": m.energy_rank,
             "dead_ranks": m.dead_ranks,
-            "energy_kept": own.kept,
-            "note": own.note,
+            "energy_kept": module.kept,
+            "note": module.note,
         }
-        for m, own in zip(geometry.modules, lora.modules, strict=True)
+        for m, module in zip(geometry.modules, lora.modules, strict=True)
     ]

@@ -95,18 +95,18 @@ def named_tensors(loaded: Any) -> tuple[dict[str, Any], list[str]]:
         }, [str(i) for i, t in enumerate(loaded) if _holds_tensors(t)]
     if not isinstance(loaded, dict):
         return {}, []
-    found: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     left_out = []
     for key, value in loaded.items():
         inner = value if isinstance(value, dict) else {key: value}
         for k, v in inner.items():
             if isinstance(v, torch.Tensor):
-                if str(k) in found:
+                if str(k) in tensors:
                     raise ValueError(f"two of its parts hold {str(k)[:80]!r}")
-                found[str(k)] = v
+                tensors[str(k)] = v
             elif _holds_tensors(v):
                 left_out.append(str(k) if inner is not value else f"{key}.{k}")
-    return found, left_out
+    return tensors, left_out
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -62,10 +62,10 @@ def read_lora(
         count_once(groups, header, container.read)
         scales = Scales(settings, header.metadata)
         kind = "multiplicative" if _multiplies(config, header.metadata) else "additive"
-        found = Assembly(container.read, header, settings, scales, kind, take)
-        found.add(groups.modules)
-        told = _Told(groups, found, settings, scales, container, doubts)
-        return _lora(told, config, file)
+        assembly = Assembly(container.read, header, settings, scales, kind, take)
+        assembly.add(groups.modules)
+        findings = _Findings(groups, assembly, settings, scales, container, doubts)
+        return _lora(findings, config, file)
 
 
 def _others_of(path: Path, file: Path) -> list[str]:
@@ -96,12 +96,12 @@ def judge_header(header: Header) -> str:
         WsdemoError: It holds no LoRA; the message says what it holds.
     """
     _check_texts(header)
-    found = group(header)
-    _check_kind(header, found, "")
-    groups = {name: roles for name, roles in found.modules.items() if form_of(tuple(roles))}
+    groups = group(header)
+    _check_kind(header, groups, "")
+    modules = {name: roles for name, roles in groups.modules.items() if form_of(tuple(roles))}
     ranks: dict[int, int] = {}
     shapes = {}
-    for name, roles in groups.items():
+    for name, roles in modules.items():
         sides = {role: header.tensors[key][1] for role, (key, _) in roles.items()}
         matrices = [side for role, side in sides.items() if role != "magnitude" and len(side) > 1]
         shapes[name] = tuple(max(side[:2]) for side in matrices)[:2]
@@ -109,12 +109,12 @@ def judge_header(header: Header) -> str:
                      if len(sides.get(role, ())) > axis), 0)  # fmt: skip
         if rank:
             ranks[rank] = ranks.get(rank, 0) + 1
-    base = decide_base(header, {}, list(groups), shapes)
-    told = ", ".join(f"{r} ({n})" if len(ranks) > 1 else str(r) for r, n in sorted(ranks.items()))
-    said = f"{len(groups):,} modules of rank {told or 'unknown'}"
-    said += f", for {base.name}" if base.name else ", base model not named"
-    left = len(found.beside)
-    return said + (f"; {left:,} tensors would be ignored." if left else ".")
+    base = decide_base(header, {}, list(modules), shapes)
+    counts = ", ".join(f"{r} ({n})" if len(ranks) > 1 else str(r) for r, n in sorted(ranks.items()))
+    text = f"{len(modules):,} modules of rank {counts or 'unknown'}"
+    text += f", for {base.name}" if base.name else ", base model not named"
+    left = len(groups.beside)
+    return text + (f"; {left:,} tensors would be ignored." if left else ".")
 
 
 _RANK_AXES = {"down": 0, "A": 0, "embedding_A": 0, "mlx_a": 1, "vit_a": 0, "own_A": 0,
@@ -133,10 +133,10 @@ def _config_beside(path: Path) -> tuple[dict[str, Any], list[str]]:
     if beside.stat().st_size > MAX_CONFIG_BYTES:
         return {}, doubt
     try:
-        found = json.loads(beside.read_text(encoding="utf-8"))
+        settings = json.loads(beside.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return {}, doubt
-    return (found, []) if isinstance(found, dict) else ({}, doubt)
+    return (settings, []) if isinstance(settings, dict) else ({}, doubt)
 
 
 def _check_kind(
@@ -159,11 +159,11 @@ def _check_kind(
     raise _refuse("No LoRA", message, "Give a LoRA, LoCon, LoHa, LoKr or DoRA as .safetensors.")
 
 
-class _Told:
+class _Findings:
     """All that is to be said of what was read, and the tensors that were not.
 
     Attributes:
-        found: The modules.
+        assembly: The modules.
         beside: The tensors that are no part of them.
         doubts: Why the file is not exact.
         warnings: What its author should know, the doubts included.
@@ -174,15 +174,15 @@ class _Told:
     def __init__(
         self,
         groups: Groups,
-        found: Assembly,
+        assembly: Assembly,
         settings: Settings,
         scales: Scales,
         container: Container,
         damaged: Sequence[str],
     ) -> None:
-        self.found, self.settings, self.container = found, settings, container
-        self.beside = sorted([*groups.beside, *found.beside], key=lambda b: b.key)
-        self.modules = [found.modules[name] for name in sorted(found.modules)]
+        self.assembly, self.settings, self.container = assembly, settings, container
+        self.beside = sorted([*groups.beside, *assembly.beside], key=lambda b: b.key)
+        self.modules = [assembly.modules[name] for name in sorted(assembly.modules)]
         self.doubts = [*groups.doubts, *settings.doubts, *_config_doubts(settings, self.modules)]
         notes = list(groups.notes)
         if container.is_gguf:
@@ -193,10 +193,10 @@ class _Told:
         self.warnings = [*damaged, *container.notes, *map(_sentence, self.doubts)]
         self.warnings += [*scales.warnings(self.modules), *_cuts(self.modules)]
         self.warnings += [
-            f"{name}: {found.problems[name]}; left out." for name in sorted(found.problems)
+            f"{name}: {assembly.problems[name]}; left out." for name in sorted(assembly.problems)
         ]
         self.warnings += map(_sentence, notes)
-        self.warnings += _of_modules(found, self.modules)
+        self.warnings += _of_modules(assembly, self.modules)
         self.warnings += _of_kept(self.beside)
 
 
@@ -215,14 +215,14 @@ def _config_doubts(settings: Settings, modules: Sequence[LoraModule]) -> list[st
     return doubts
 
 
-def _of_modules(found: Assembly, modules: Sequence[LoraModule]) -> list[str]:
+def _of_modules(assembly: Assembly, modules: Sequence[LoraModule]) -> list[str]:
     texts = []
-    if found.second:
+    if assembly.second:
         texts.append(
-            f"{len(found.second)} modules hold a second update that was left out:"
-            f" {found.second[0]} …"
+            f"{len(assembly.second)} modules hold a second update that was left out:"
+            f" {assembly.second[0]} …"
         )
-    for doubt, names in sorted(found.doubtful.items()):
+    for doubt, names in sorted(assembly.doubtful.items()):
         texts.append(f"{len(names)} modules are not exact ({names[0][:80]} …): {doubt}.")
     if any(m.magnitude is not None for m in modules):
         texts.append(
@@ -242,23 +242,23 @@ _WHOLE = {
 def _of_kept(beside: Sequence[Beside]) -> list[str]:
     """Whole tensors beside the update, which act on the base as well."""
     kinds: dict[str, list[str]] = {}
-    for own in beside:
-        if own.what in _WHOLE:
-            kinds.setdefault(own.what, []).append(own.key)
+    for tensor in beside:
+        if tensor.what in _WHOLE:
+            kinds.setdefault(tensor.what, []).append(tensor.key)
     if not kinds:
         return []
-    told = [f"{_WHOLE[what]} ({len(keys)}: {keys[0][:80]}{' …' if len(keys) > 1 else ''})"
+    counted = [f"{_WHOLE[what]} ({len(keys)}: {keys[0][:80]}{' …' if len(keys) > 1 else ''})"
             for what, keys in kinds.items()]  # fmt: skip
-    return [f"Beside the updates it holds {'; '.join(told)}."]
+    return [f"Beside the updates it holds {'; '.join(counted)}."]
 
 
-def _lora(told: _Told, config: Mapping[str, Any], file: Path) -> Lora:
+def _lora(findings: _Findings, config: Mapping[str, Any], file: Path) -> Lora:
     """The passport of the modules that were found."""
-    found, modules, container = told.found, told.modules, told.container
+    assembly, modules, container = findings.assembly, findings.modules, findings.container
     header = container.header
     if not modules:
-        count = len(found.problems) + found.halves
-        why = next((b.why for b in told.beside if b.what == "unread"), "nothing fits")
+        count = len(assembly.problems) + assembly.halves
+        why = next((b.why for b in findings.beside if b.what == "unread"), "nothing fits")
         raise _refuse(
             "No LoRA",
             f"None of its {count:,} modules is usable: {why[:120]}.",
@@ -266,24 +266,24 @@ def _lora(told: _Told, config: Mapping[str, Any], file: Path) -> Lora:
         )
     kept = tuple(
         KeptTensor(b.key, *header.tensors[b.key], container.path_of(b.key), b.what, b.why, b.module)
-        for b in told.beside
+        for b in findings.beside
     )
     return Lora(
-        _family(found.families, header),
+        _family(assembly.families, header),
         tuple(modules),
         decide_base(header, config, [m.name for m in modules], {m.name: m.shape for m in modules}),
-        tuple(sorted(found.alphas)),
+        tuple(sorted(assembly.alphas)),
         dict(Counter(dtype for dtype, _ in header.tensors.values())),
-        found.used,
-        tuple(IgnoredKey(b.key, b.why) for b in told.beside),
-        tuple(told.warnings),
+        assembly.used,
+        tuple(IgnoredKey(b.key, b.why) for b in findings.beside),
+        tuple(findings.warnings),
         dict(header.metadata),
         dict(config),
-        len(found.problems) + found.halves,
+        len(assembly.problems) + assembly.halves,
         kept,
         file,
         dict(container.places),
-        tuple(told.doubts),
+        tuple(findings.doubts),
     )
 
 
@@ -303,8 +303,8 @@ def _cuts(modules: Sequence[LoraModule]) -> list[str]:
 
 def _multiplies(config: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
     """Whether W' = W ⊙ (U Vᵀ): a PEFT fork's ``use_mlora``, or an mLoRA instance of wsdemo."""
-    own = metadata.get("wsdemo", "")
-    return bool(config.get("use_mlora")) or '"representation": "mlora' in own
+    instance = metadata.get("wsdemo", "")
+    return bool(config.get("use_mlora")) or '"representation": "mlora' in instance
 
 
 def _family(families: set[str], header: Header) -> str:

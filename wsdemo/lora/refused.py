@@ -92,9 +92,9 @@ def _article(name: str) -> str:
 
 def refused_type(peft_type: str) -> str:
     """What an adapter of this ``peft_type`` is; empty if it is read, or not known."""
-    for own, name, why, _ in METHODS:
-        if own == peft_type:
-            return f"{_article(name)} {name} adapter (peft_type {own}), {why}"
+    for method, name, why, _ in METHODS:
+        if method == peft_type:
+            return f"{_article(name)} {name} adapter (peft_type {method}), {why}"
     return ""
 
 

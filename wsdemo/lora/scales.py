@@ -107,22 +107,24 @@ class Scales:
                 self._reasons.add("α is not in the file and there is no adapter_config.json")
                 self.assumed.add(name)
             return 1.0
-        own = self._settings.parameter(name) or name.replace(".base_layer", "")
-        own = own if config is self._config else own.partition(".")[2] or own
-        alpha = number(self._of(config, "alpha_pattern", own, name), config["lora_alpha"])
-        wanted = number(self._of(config, "rank_pattern", own, name), config.get("r", r))
+        parameter = self._settings.parameter(name) or name.replace(".base_layer", "")
+        parameter = (
+            parameter if config is self._config else parameter.partition(".")[2] or parameter
+        )
+        alpha = number(self._of(config, "alpha_pattern", parameter, name), config["lora_alpha"])
+        rank = number(self._of(config, "rank_pattern", parameter, name), config.get("r", r))
         if kept is not None:
             return (alpha if alpha > 0 else r) / (kept + 1e-5)
-        if int(wanted) != r:
-            self._mismatch.add((int(wanted), r))
+        if int(rank) != r:
+            self._mismatch.add((int(rank), r))
         return alpha / (math.sqrt(r) if config.get("use_rslora") else r)
 
-    def _of(self, config: Mapping[str, Any], field: str, own: str, name: str) -> object:
+    def _of(self, config: Mapping[str, Any], field: str, parameter: str, name: str) -> object:
         """A pattern's value by the model's own name of a module; else with its component."""
-        found = self._settings.matched(config.get(field), own)
-        if found is None and own != name:
+        value = self._settings.matched(config.get(field), parameter)
+        if value is None and parameter != name:
             return self._settings.matched(config.get(field), name)
-        return found
+        return value
 
     def _lycoris(self, name: str, key: str, r: int) -> float:
         """PEFT's LoHa, LoKr and GraLoRA have ``alpha`` in the configuration, over its r."""
@@ -133,19 +135,22 @@ class Scales:
                 self.assumed.add(name)
             return self._from_texts(r) if self._own_alpha is not None else 1.0
         alpha = number(self._settings.matched(config.get("alpha_pattern"), name), config["alpha"])
-        wanted = self._settings.rank(name)
-        wanted += number(config.get("hybrid_r"), 0.0) if "gralora_k" in config else 0.0
-        return alpha / (wanted if wanted > 0 else r)
+        rank = self._settings.rank(name)
+        rank += number(config.get("hybrid_r"), 0.0) if "gralora_k" in config else 0.0
+        return alpha / (rank if rank > 0 else r)
 
     def _metadata_for(self, name: str) -> dict[str, Any]:
-        """Diffusers' third generation: one configuration per component, ``unet.r`` …"""
-        component, found = name.split(".")[0], self._settings.from_metadata
-        own = {
+        """The settings of a module's component, of which diffusers keeps one set each: ``unet.r``.
+
+        All of them if there are none for it.
+        """
+        component, metadata = name.split(".")[0], self._settings.from_metadata
+        in_part = {
             k.removeprefix(f"{component}."): v
-            for k, v in found.items()
+            for k, v in metadata.items()
             if k.startswith(f"{component}.")
         }
-        return own or found
+        return in_part or metadata
 
     def _from_texts(self, r: int) -> float:
         """α in the file's own texts; in GGUF 0 is none."""
@@ -159,11 +164,11 @@ class Scales:
         return alpha / r
 
     def _mlx(self, name: str, r: int, is_vision: bool) -> float:
-        found = self._config.get("lora_parameters", {})
-        scale = found.get("scale") if isinstance(found, dict) else None
+        parameters = self._config.get("lora_parameters", {})
+        scale = parameters.get("scale") if isinstance(parameters, dict) else None
         if isinstance(scale, int | float) and math.isfinite(scale):
             # mlx-lm's first configurations have α as well: scale · α / r.
-            alpha = found.get("alpha")
+            alpha = parameters.get("alpha")
             share = alpha / r if isinstance(alpha, int | float) and math.isfinite(alpha) else 1.0
             return float(scale) * share
         alpha = self._config.get("alpha")
@@ -187,11 +192,11 @@ class Scales:
                 f"α is 0 in {len(self._zero)} of {len(modules)} modules: ComfyUI takes scale 0, as"
                 " here; sd-scripts, musubi-tuner and LyCORIS take α = rank, scale 1."
             )
-        for said, found in sorted(self._mismatch):
-            count = sum(m.stored_rank == found for m in modules)
+        for configured, stored in sorted(self._mismatch):
+            count = sum(m.stored_rank == stored for m in modules)
             texts.append(
-                f"The configuration says rank {said}; {count} modules have rank {found}. The scale"
-                " follows the tensors."
+                f"The configuration says rank {configured}; {count} modules have rank {stored}."
+                " The scale follows the tensors."
             )
         return texts
 
@@ -200,9 +205,9 @@ def _own_alpha(metadata: Mapping[str, str]) -> tuple[str, float] | None:
     """Where the file's texts have α, and which; None if they do not."""
     for key in _ALPHAS:
         try:
-            found = float(metadata[key]) if len(metadata.get(key, "")) < 40 else math.nan
+            alpha = float(metadata[key]) if len(metadata.get(key, "")) < 40 else math.nan
         except (KeyError, ValueError):
             continue
-        if math.isfinite(found):
-            return key, found
+        if math.isfinite(alpha):
+            return key, alpha
     return None

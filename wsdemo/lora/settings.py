@@ -66,8 +66,8 @@ class Settings:
         self.doubts: list[str] = []
         self.columns: Mapping[str, tuple[int, int]] = {}
         self._seconds = PATTERN_SECONDS
-        for own in (self.config, *_components(self.from_metadata)):
-            self.doubts += [doubt for doubt in _doubts(own) if doubt not in self.doubts]
+        for part in (self.config, *_components(self.from_metadata)):
+            self.doubts += [doubt for doubt in _doubts(part) if doubt not in self.doubts]
 
     @property
     def is_peft(self) -> bool:
@@ -77,16 +77,16 @@ class Settings:
     @property
     def peft_type(self) -> str:
         """PEFT's name of the method, in capitals; empty if it is not said."""
-        found = self.config.get("peft_type", "")
-        return found.upper()[:40] if isinstance(found, str) else ""
+        name = self.config.get("peft_type", "")
+        return name.upper()[:40] if isinstance(name, str) else ""
 
     @property
     def enabled(self) -> tuple[bool, ...]:
         """MergedLinear's ``enable_lora``: which parts of a fused layer are adapted."""
-        found = self.config.get("enable_lora")
-        if not isinstance(found, list) or not 1 < len(found) <= 16 or not any(found):
+        flags = self.config.get("enable_lora")
+        if not isinstance(flags, list) or not 1 < len(flags) <= 16 or not any(flags):
             return ()
-        return tuple(bool(x) for x in found)
+        return tuple(bool(x) for x in flags)
 
     @property
     def pooled(self) -> int:
@@ -97,12 +97,12 @@ class Settings:
 
     def diagonal(self, name: str) -> tuple[str, int]:
         """BD-LoRA: which factor of a module is block-diagonal, and of how many blocks."""
-        found = self.config.get("use_bdlora")
-        blocks = found.get("nblocks") if isinstance(found, dict) else None
-        if not isinstance(found, dict) or not isinstance(blocks, int) or not 1 < blocks < 2**12:
+        bdlora = self.config.get("use_bdlora")
+        blocks = bdlora.get("nblocks") if isinstance(bdlora, dict) else None
+        if not isinstance(bdlora, dict) or not isinstance(blocks, int) or not 1 < blocks < 2**12:
             return "", 0
         for side, key in (("A", "target_modules_bd_a"), ("B", "target_modules_bd_b")):
-            patterns = found.get(key) or []
+            patterns = bdlora.get(key) or []
             if any(str(p) in name for p in patterns if p):
                 return side, blocks
         return "", 0
@@ -118,19 +118,21 @@ class Settings:
             return ""
         depth = name.split(".").count("base_layer")
         module = name.replace(".base_layer", "")
-        own = []
+        parameters = []
         for target in map(str, targets):
             parent, _, parameter = target.rpartition(".")
             if parent and (module == parent or module.endswith(f".{parent}")):
-                own.append(parameter)
-        own = sorted(dict.fromkeys(own), key=lambda p: (p in _LATER, own.index(p)))
-        at = len(own) - 1 - depth
-        return f"{module}.{own[at]}" if 0 <= at < len(own) else ""
+                parameters.append(parameter)
+        parameters = sorted(
+            dict.fromkeys(parameters), key=lambda p: (p in _LATER, parameters.index(p))
+        )
+        at = len(parameters) - 1 - depth
+        return f"{module}.{parameters[at]}" if 0 <= at < len(parameters) else ""
 
     def rank(self, name: str) -> float:
         """r of a module by the configuration; 0 if it does not say."""
-        own = self.matched(self.config.get("rank_pattern"), name)
-        return number(own, self.config.get("r", 0), 0.0)
+        configured = self.matched(self.config.get("rank_pattern"), name)
+        return number(configured, self.config.get("r", 0), 0.0)
 
     def matched(self, patterns: object, name: str) -> object:
         """Of rank_pattern or alpha_pattern the value of the first key that matches a name.
@@ -161,35 +163,35 @@ _LATER = ("down_proj", "w2", "output_linear", "wo")
 
 
 def _components(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Diffusers keeps one configuration for each part of a pipeline: ``unet.r`` …"""
-    found: dict[str, dict[str, Any]] = {}
+    """Diffusers' configurations of the parts of a pipeline; ``unet.r`` is r of ``unet``."""
+    parts: dict[str, dict[str, Any]] = {}
     for key, value in metadata.items():
         part, dot, field = key.partition(".")
-        found.setdefault(part if dot else "", {})[field if dot else key] = value
-    return list(found.values())
+        parts.setdefault(part if dot else "", {})[field if dot else key] = value
+    return list(parts.values())
 
 
 def _doubts(config: Mapping[str, Any]) -> list[str]:
     """What the settings of a configuration leave in doubt."""
-    found = []
+    doubts = []
     for field in ("init_lora_weights", "init_weights"):
         start = str(config.get(field, "")).lower()
         if start.startswith(_CHANGING_STARTS):
-            found.append(
+            doubts.append(
                 f"{field} is {start[:30]!r}: the base itself was changed at the start of the"
                 " training, so B A is not the update of the published base"
             )
         elif start not in _PLAIN_STARTS:
-            found.append(f"{field} is {start[:30]!r}, which is not known here")
+            doubts.append(f"{field} is {start[:30]!r}, which is not known here")
     for field, how in _CHANGING:
         if config.get(field):
-            found.append(f"{field} is set: {how}")
+            doubts.append(f"{field} is set: {how}")
     if "peft_type" in config:
         unknown = [k for k, v in config.items() if v and k not in _INERT and k not in _CHANGES]
         if unknown:
             shown = ", ".join(repr(str(k)[:40]) for k in sorted(unknown, key=str)[:4])
-            found.append(f"the configuration has settings that are not known here: {shown}")
-    return found
+            doubts.append(f"the configuration has settings that are not known here: {shown}")
+    return doubts
 
 
 _CHANGES = {field for field, _ in _CHANGING}
@@ -200,11 +202,11 @@ def number(value: object, *defaults: object) -> float:
     for candidate in (value, *defaults):
         if isinstance(candidate, int | float) and not isinstance(candidate, bool):
             try:
-                found = float(candidate)
+                as_float = float(candidate)
             except OverflowError:
                 continue
-            if found - found == 0:
-                return found
+            if as_float - as_float == 0:
+                return as_float
     return 1.0
 
 
@@ -228,17 +230,17 @@ def _expression(key: str) -> re.Pattern[str] | None:
 def _matches(key: str, name: str, is_free: bool) -> bool:
     if key.isidentifier():  # almost all are: the last part of a name
         return name == key or name.endswith(f".{key}")
-    found = _expression(key) if is_free and len(name) <= _LONGEST_NAME else None
-    if found is None:
+    expression = _expression(key) if is_free and len(name) <= _LONGEST_NAME else None
+    if expression is None:
         return name == key or name.endswith(f".{key}")
-    return found.match(name) is not None
+    return expression.match(name) is not None
 
 
 def adapter_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Diffusers' configuration in the file itself; empty if there is none."""
     text = metadata.get("lora_adapter_metadata", "")
     try:
-        found = json.loads(text) if text else {}
+        config = json.loads(text) if text else {}
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}

@@ -50,6 +50,6 @@ def enough(geometry: Geometry) -> dict[str, int]:
             continue
         held = list(accumulate(s * s for s in module.singular_values.tolist()))
         for share, rank in needed.items():
-            own = bisect_left(held, share * whole) + 1  # plain numbers: there may be 18,000
-            needed[share] = max(rank, min(len(held), own))
+            count = bisect_left(held, share * whole) + 1  # plain numbers: there may be 18,000
+            needed[share] = max(rank, min(len(held), count))
     return {f"{share:g}": rank for share, rank in needed.items()}

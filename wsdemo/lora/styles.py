@@ -109,9 +109,9 @@ def _staying(lora: Lora) -> set[str]:
 def _copy(content: Content, lora: Lora, module: LoraModule) -> None:
     if module.keys[0] in content.tensors:  # an expert of several that are stored together
         return
-    found = read_stored(lora, module)
-    content.tensors |= found
-    content.stored |= found.keys()
+    tensors = read_stored(lora, module)
+    content.tensors |= tensors
+    content.stored |= tensors.keys()
     content.names[module.name] = _prefix(module.keys[0], module.name)
     content.ranks[module.name] = module.stored_rank
 
@@ -192,8 +192,8 @@ def _put_pair(
 
 
 def _mlx_scale(lora: Lora) -> float:
-    own = lora.config.get("lora_parameters", {})
-    scale = own.get("scale") if isinstance(own, dict) else None
+    parameters = lora.config.get("lora_parameters", {})
+    scale = parameters.get("scale") if isinstance(parameters, dict) else None
     return float(scale) if isinstance(scale, int | float) and scale else 1.0
 
 
@@ -276,8 +276,8 @@ def put_peft(content: Content, module: LoraModule, name: str) -> None:
 
 def pipeline_texts(parts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
     """What diffusers reads of ranks and α: part of the pipeline → module → rank."""
-    found = {f"{p}.{k}": v for p, own in parts.items() for k, v in patterns(own).items()}
-    return {"lora_adapter_metadata": json.dumps(found)} if found else {}
+    texts = {f"{p}.{k}": v for p, ranks in parts.items() for k, v in patterns(ranks).items()}
+    return {"lora_adapter_metadata": json.dumps(texts)} if texts else {}
 
 
 def usual_rank(ranks: Sequence[int]) -> int:

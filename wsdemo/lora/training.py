@@ -26,16 +26,17 @@ def training(metadata: Mapping[str, str]) -> dict[str, Any]:
     Returns:
         ``trigger_phrases``: as the author or trainer names them. ``tags``: [tag, how many captions
         have it], the most frequent first; those that nearly all have are likely triggers.
-        ``folders``: [concept, pictures, repeats] of kohya's dataset. ``settings``: steps, rates …
+        ``folders``: [concept, pictures, repeats] of kohya's dataset. ``settings``: name → text,
+        such as ``steps`` or ``learning_rate``.
     """
     phrases = [metadata[k] for k in _PHRASES if metadata.get(k, "").strip()]
     info = _mapping(metadata.get("training_info"))
     config = _mapping(metadata.get("config"))
     phrases += [
-        str(own[k])
-        for own in (info, config, _mapping(metadata.get("ss_training_comment")))
+        str(texts[k])
+        for texts in (info, config, _mapping(metadata.get("ss_training_comment")))
         for k in ("trigger_word", "instance_prompt", "trigger")
-        if isinstance(own.get(k), str) and own[k].strip()
+        if isinstance(texts.get(k), str) and texts[k].strip()
     ]
     settings = {name: metadata[key][:MAX_TEXT] for key, name in _NUMBERS.items()
                 if metadata.get(key, "None") not in ("", "None")}  # fmt: skip
@@ -52,37 +53,37 @@ def training(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _mapping(text: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        mapping = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return mapping if isinstance(mapping, dict) else {}
 
 
 def _tags(text: str | None) -> list[list[Any]]:
     """Tags of all folders together: kohya's {folder: {tag: count}}."""
     counts: dict[str, int] = {}
-    for own in _mapping(text).values():
-        if not isinstance(own, dict):
+    for tags in _mapping(text).values():
+        if not isinstance(tags, dict):
             continue
-        for tag, count in own.items():
+        for tag, count in tags.items():
             if isinstance(count, int) and tag.strip():
                 name = tag.strip()[:MAX_TEXT]
                 counts[name] = counts.get(name, 0) + count
-    ordered = sorted(counts.items(), key=lambda own: (-own[1], own[0]))
-    return [list(own) for own in ordered[:MAX_TAGS]]
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [list(item) for item in ordered[:MAX_TAGS]]
 
 
 def _folders(metadata: Mapping[str, str]) -> list[list[Any]]:
     """Kohya names a folder REPEATS_CONCEPT."""
-    found = []
-    for name, own in _mapping(metadata.get("ss_dataset_dirs")).items():
+    folders = []
+    for name, folder in _mapping(metadata.get("ss_dataset_dirs")).items():
         repeats, bar, concept = name.partition("_")
-        if not isinstance(own, dict):
+        if not isinstance(folder, dict):
             continue
         is_named = bool(bar) and repeats.isdigit()
-        found.append([
+        folders.append([
             (concept if is_named else name)[:MAX_TEXT],
-            own.get("img_count"),
-            own.get("n_repeats", int(repeats) if is_named and len(repeats) < 9 else None),
+            folder.get("img_count"),
+            folder.get("n_repeats", int(repeats) if is_named and len(repeats) < 9 else None),
         ])  # fmt: skip
-    return found[:MAX_TAGS]
+    return folders[:MAX_TAGS]

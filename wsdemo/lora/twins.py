@@ -108,7 +108,7 @@ def _equal(a: Roles, b: Roles, header: Header, read: Read) -> bool:
 
 def _fused(groups: Groups) -> list[tuple[str, tuple[str, ...]]]:
     """Fused layers whose parts are in the file as well."""
-    found = []
+    fused = []
     for name in groups.modules:
         match = _FUSED.match(name) if name.endswith(_FUSED_ENDS) else None
         if not match:
@@ -117,9 +117,9 @@ def _fused(groups: Groups) -> list[tuple[str, tuple[str, ...]]]:
         for parts in _SPLIT:
             names = tuple(stem + part for part in parts)
             if all(n in groups.modules and form_of(tuple(groups.modules[n])) for n in names):
-                found.append((name, names))
+                fused.append((name, names))
                 break
-    return found
+    return fused
 
 
 def _update(roles: Roles, read: Read) -> tuple[Tensor, Tensor] | None:
@@ -145,11 +145,11 @@ def _is_stack(groups: Groups, fused: str, parts: Sequence[str], header: Header, 
     row, apart, energy = 0, 0.0, 0.0
     for piece in pieces:
         u, v = piece  # type: ignore[misc]
-        own = U[row : row + len(u)]
+        rows = U[row : row + len(u)]
         row += len(u)
-        if len(own) != len(u) or len(v) != len(V):
+        if len(rows) != len(u) or len(v) != len(V):
             return False
-        both_u, both_v = torch.cat([own, -u], 1).double(), torch.cat([V, v], 1).double()
+        both_u, both_v = torch.cat([rows, -u], 1).double(), torch.cat([V, v], 1).double()
         apart += float((both_u.T @ both_u * (both_v.T @ both_v)).sum())
         energy += float((u.double().T @ u.double() * (v.double().T @ v.double())).sum())
     return row == len(U) and apart <= _SAME**2 * energy

@@ -84,7 +84,7 @@ def judge(modules: Sequence[Alike], cosine: float, ratio: float, share_of_a: flo
         if total > 0
         else 0.0
     )
-    told = f"their directions overlap {overlap:.3g} times as much as by chance"
+    overlap_text = f"their directions overlap {overlap:.3g} times as much as by chance"
     if total <= 0:
         return Verdict("no effect", "One of them changes nothing.", overlap)
     if cosine > SAME:
@@ -105,9 +105,9 @@ def judge(modules: Sequence[Alike], cosine: float, ratio: float, share_of_a: flo
     if abs(cosine) >= MARKED and abs(deviations) >= DEVIATIONS:
         word = "reinforcing" if cosine > 0 else "cancelling"
         what = "pull the same way" if cosine > 0 else "work against each other"
-        return Verdict(word, f"They {what} (cosine {cosine:.3f}); {told}.", overlap)
+        return Verdict(word, f"They {what} (cosine {cosine:.3f}); {overlap_text}.", overlap)
     return Verdict("independent", f"Neither helps nor hinders the other (cosine {cosine:.3f});"
-                   f" {told}.", overlap)  # fmt: skip
+                   f" {overlap_text}.", overlap)  # fmt: skip
 
 
 def _is_shrunk(modules: Sequence[Alike], ratio: float, share_of_a: float) -> bool:

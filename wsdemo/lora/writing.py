@@ -44,7 +44,7 @@ class Written:
 
 
 def save_lora(lora: Lora, path: Path, style: str = "kohya", dtype: str = "float32") -> int:
-    """As ``write_lora``; returns the bytes."""
+    """Writes a LoRA as ``write_lora`` does; returns the bytes of the file."""
     return write_lora(lora, path, style, dtype).bytes
 
 
@@ -80,9 +80,11 @@ def write_content(lora: Lora, content: Content, path: Path, style: str, dtype: s
             "Write into a folder of its own.",
         )
     kept = _beside(lora, content, style)
-    asked = _dtype(lora, dtype)
+    stored_type = _dtype(lora, dtype)
     tensors = {
-        key: tensor if key in content.stored and dtype == "same" else _cast(key, tensor, asked)
+        key: tensor
+        if key in content.stored and dtype == "same"
+        else _cast(key, tensor, stored_type)
         for key, tensor in content.tensors.items()
     } | kept
     metadata = _metadata(lora, content)
@@ -91,7 +93,9 @@ def write_content(lora: Lora, content: Content, path: Path, style: str, dtype: s
         is_mlx = _is_mlx(lora, style)
         config = _mlx_config(lora, content) if is_mlx else _config(lora, content, kept)
         write_whole(beside, json.dumps(config, indent=1) + "\n")
-    name = next((n for n, t in DTYPES.items() if t == asked), str(asked).removeprefix("torch."))
+    name = next(
+        (n for n, t in DTYPES.items() if t == stored_type), str(stored_type).removeprefix("torch.")
+    )
     return Written(path.stat().st_size, name, tuple(content.warnings))
 
 
@@ -107,23 +111,23 @@ def _dtype(lora: Lora, dtype: str) -> torch.dtype:
         )
     counts: dict[torch.dtype, int] = {}
     for module in lora.modules:
-        own = TYPES.get(module.dtype, torch.float32)
-        counts[own] = counts.get(own, 0) + 1
-    most = max(counts, key=lambda own: counts[own])
+        stored = TYPES.get(module.dtype, torch.float32)
+        counts[stored] = counts.get(stored, 0) + 1
+    most = max(counts, key=lambda stored: counts[stored])
     return most if most in _STORED else torch.bfloat16  # of 8 bits: the next that programs read
 
 
 def _cast(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not tensor.is_floating_point() or tensor.dtype == dtype:
         return tensor
-    found = tensor.to(dtype)
-    if bool(found.isinf().any()) and not bool(tensor.isinf().any()):
+    cast = tensor.to(dtype)
+    if bool(cast.isinf().any()) and not bool(tensor.isinf().any()):
         raise WsdemoError(
             "Values too large",
             f"{key[:80]!r} has values that {str(dtype).removeprefix('torch.')} cannot hold.",
             "Write it with --dtype bfloat16 or float32.",
         )
-    return found
+    return cast
 
 
 # ---- what stands beside the modules --------------------------------------------------
@@ -132,54 +136,54 @@ def _cast(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _beside(lora: Lora, content: Content, style: str) -> dict[str, Tensor]:
     """Biases, heads, norms, embeddings: by their keys in the new file, as they are stored."""
     if lora.carried is not None:
-        found, lost = {}, []
+        tensors, lost = {}, []
         module = {t.key: t.module for t in lora.kept}
         for key, tensor in lora.carried.items():
             new = key if style == "same" else _respelled(key, module.get(key, ""), content, style)
             if new is None:
                 lost.append(key)
             else:
-                found[new] = tensor
+                tensors[new] = tensor
         _say_lost(content, lost)
-        return found
-    wanted: list[KeptTensor] = []
+        return tensors
+    written: list[KeptTensor] = []
     places: dict[str, str] = {}
     left: list[str] = []
     unread: list[str] = []
-    for own in lora.kept:
-        if own.what == "mark":
+    for kept in lora.kept:
+        if kept.what == "mark":
             continue
-        if own.what == "unread" or 0 in own.shape:
-            unread.append(own.key)
+        if kept.what == "unread" or 0 in kept.shape:
+            unread.append(kept.key)
             continue
-        place = own.key if style == "same" else _respelled(own.key, own.module, content, style)
+        place = kept.key if style == "same" else _respelled(kept.key, kept.module, content, style)
         if place is None:
-            left.append(own.key)
+            left.append(kept.key)
             continue
-        wanted.append(own)
-        places[own.key] = place
+        written.append(kept)
+        places[kept.key] = place
     _say_lost(content, left)
     if unread:
         content.warnings.append(
             f"{len(unread)} tensors that could not be read are not in the file: {unread[0]} …"
         )
-    return {places[k]: t for k, t in _scaled(lora, wanted, read_kept(wanted), content).items()}
+    return {places[k]: t for k, t in _scaled(lora, written, read_kept(written), content).items()}
 
 
 def _scaled(
-    lora: Lora, wanted: list[KeptTensor], tensors: Mapping[str, Tensor], content: Content
+    lora: Lora, written: list[KeptTensor], tensors: Mapping[str, Tensor], content: Content
 ) -> dict[str, Tensor]:
     """Biases of a factor times the scale that is now in the factor."""
     modules = {m.name: m for m in lora.modules}
     stored = {m.name for m in lora.modules if m.keys and m.keys[0] in content.stored}
-    found = dict(tensors)
-    for own in wanted:
-        module = modules.get(own.module)
-        is_factor = own.what == "bias" and ".lora_" in own.key
-        if module and is_factor and own.module not in stored and module.scale != 1:
-            tensor = tensors[own.key]
-            found[own.key] = (tensor.float() * module.scale).to(tensor.dtype)
-    return found
+    scaled = dict(tensors)
+    for kept in written:
+        module = modules.get(kept.module)
+        is_factor = kept.what == "bias" and ".lora_" in kept.key
+        if module and is_factor and kept.module not in stored and module.scale != 1:
+            tensor = tensors[kept.key]
+            scaled[kept.key] = (tensor.float() * module.scale).to(tensor.dtype)
+    return scaled
 
 
 def _respelled(key: str, module: str, content: Content, style: str) -> str | None:
@@ -209,21 +213,21 @@ def _say_lost(content: Content, lost: list[str]) -> None:
 
 def _metadata(lora: Lora, content: Content) -> dict[str, str]:
     """The input's texts, with ranks and α brought up to date."""
-    found = {k: v for k, v in lora.metadata.items() if k not in _HASHES}
+    texts = {k: v for k, v in lora.metadata.items() if k not in _HASHES}
     is_changed = any(m.is_rewritten for m in lora.modules) or not content.stored
     if is_changed:
-        found.pop("lora_adapter_metadata", None)
+        texts.pop("lora_adapter_metadata", None)
         for key in ("alpha", "lora_alpha", "network_alpha", "rank", "r"):
-            found.pop(key, None)
-        if "ss_network_dim" in found or "ss_network_alpha" in found:
+            texts.pop(key, None)
+        if "ss_network_dim" in texts or "ss_network_alpha" in texts:
             ranks = sorted({m.rank for m in lora.modules})
-            told = str(ranks[0]) if len(ranks) == 1 else "Dynamic"
-            found |= {"ss_network_dim": told, "ss_network_alpha": told}
-        found["wsdemo"] = "scale folded in"
-    found |= content.texts
-    if "lora_adapter_metadata" in lora.metadata and "lora_adapter_metadata" not in found:
-        found |= _diffusers_texts(lora, content)
-    return found | {k: "" for k in _HASHES[:1] + _HASHES[2:] if k in lora.metadata}
+            rank = str(ranks[0]) if len(ranks) == 1 else "Dynamic"
+            texts |= {"ss_network_dim": rank, "ss_network_alpha": rank}
+        texts["wsdemo"] = "scale folded in"
+    texts |= content.texts
+    if "lora_adapter_metadata" in lora.metadata and "lora_adapter_metadata" not in texts:
+        texts |= _diffusers_texts(lora, content)
+    return texts | {k: "" for k in _HASHES[:1] + _HASHES[2:] if k in lora.metadata}
 
 
 def _diffusers_texts(lora: Lora, content: Content) -> dict[str, str]:

@@ -40,11 +40,11 @@ def edit(
             "Choose one of those.",
         )
     if instance.adapter.config != map_.model.adapter.config or instance.domain != map_.domain.kind:
-        config, given = map_.model.adapter.config, instance.adapter.config
+        config, fitted = map_.model.adapter.config, instance.adapter.config
         raise WsdemoError(
             "Cannot be edited",
-            f"The instance is {given.representation} of rank {given.rank} (seed {given.seed}, start"
-            f" {given.start}) on {instance.base_name}; directions are known for"
+            f"The instance is {fitted.representation} of rank {fitted.rank} (seed {fitted.seed},"
+            f" start {fitted.start}) on {instance.base_name}; directions are known for"
             f" {config.representation} of rank {config.rank} (seed {config.seed}, start"
             f" {config.start}) on {map_.domain.base_name}.",
             f"Fit the {map_.domain.one} as the training {map_.domain.many} were (--comparable,"
@@ -87,6 +87,8 @@ def edited(
     before, after = decode([instance, replace(instance, weights=weights)])
     features = map_.domain.features
     assert features is not None  # directions are made together with the spread in features
-    one, other = features([before, after])
+    feature_before, feature_after = features([before, after])
     moved = make_instance(map_.domain, instance.adapter, weights)
-    return Edited(moved, before, after, float((one - other).norm()) / map_.spread)
+    return Edited(
+        moved, before, after, float((feature_before - feature_after).norm()) / map_.spread
+    )

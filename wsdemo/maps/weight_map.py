@@ -94,7 +94,11 @@ def weight_map(name: str) -> WeightMap:
 
 @cache
 def map_of_domain(domain: Domain) -> WeightMap:
-    """See weight_map."""
+    """The map of a domain, read once.
+
+    Raises:
+        WsdemoError: It belongs to another version of the diffusion model.
+    """
     model = diffusion_of(domain)
     tensors, meta = load_checkpoint(domain.checkpoint("map"))
     if meta["prior"] != model.prior_hash:
@@ -133,7 +137,7 @@ def map_of_domain(domain: Domain) -> WeightMap:
 def editable_maps() -> list[WeightMap]:
     """Maps with directions to move along."""
     every = (weight_map(name) for name in mapped_names())
-    return [one for one in every if one.directions is not None]
+    return [map_ for map_ in every if map_.directions is not None]
 
 
 def check_representation(map_: WeightMap, representation: str) -> None:

@@ -138,8 +138,8 @@ def _unzipped(data: bytes, notes: tuple[str, ...]) -> Source:
         raise refuse("Empty mesh", "The zip holds no file.")
     chosen = _the_mesh(names)
     folder = PurePosixPath(names[chosen]).parent
-    wanted = [chosen] + [i for i, name in enumerate(names) if name.lower().endswith(BUFFERS)]
-    unpacked = sum(entries[i].file_size for i in wanted)
+    needed = [chosen] + [i for i, name in enumerate(names) if name.lower().endswith(BUFFERS)]
+    unpacked = sum(entries[i].file_size for i in needed)
     if unpacked > MAX_UNPACKED_BYTES:
         raise refuse(
             "Mesh too large",
@@ -148,7 +148,7 @@ def _unzipped(data: bytes, notes: tuple[str, ...]) -> Source:
             SIMPLER,
         )
     files = {}
-    for i in wanted:
+    for i in needed:
         try:
             files[names[i]] = archive.read(entries[i])
         except Exception as error:  # zlib, lzma and zipfile have errors of their own

@@ -78,15 +78,15 @@ def ends_early(data: bytes) -> str | None:
     By what containers say of themselves: the length of RIFF (WebP), the boxes of AVIF and HEIC, the
     last chunk of a PNG, the size of a BMP.
     """
-    wanted = 0
+    promised = 0
     if data[:4] == b"RIFF" and len(data) >= 8:
-        wanted = 8 + int(struct.unpack("<I", data[4:8])[0])
+        promised = 8 + int(struct.unpack("<I", data[4:8])[0])
     elif data[:2] == b"BM" and len(data) >= 6:
-        wanted = int(struct.unpack("<I", data[2:6])[0])
+        promised = int(struct.unpack("<I", data[2:6])[0])
     elif data[4:8] == b"ftyp":
-        wanted = _end_of_boxes(data)
-    if wanted > len(data):
-        return f"{wanted:,} bytes are promised, {len(data):,} are there"
+        promised = _end_of_boxes(data)
+    if promised > len(data):
+        return f"{promised:,} bytes are promised, {len(data):,} are there"
     if data.startswith(SIGNATURE) and b"IEND" not in data[-4096:]:
         return "the last part of the PNG, IEND, is missing"
     return None

@@ -37,13 +37,13 @@ def eased(mesh: Mesh) -> tuple[Mesh, str | None]:
 
 
 def _note(mesh: Mesh, tried: Mesh, cells: int | None) -> str:
-    said = f"Its long thin triangles were split: {len(mesh.faces):,} became {len(tried.faces):,}."
+    note = f"Its long thin triangles were split: {len(mesh.faces):,} became {len(tried.faces):,}."
     if cells is not None:
-        said = (
+        note = (
             f"Its many long thin triangles were simplified: vertices within {1 / cells:.1%} of its"
             f" length became one; {len(mesh.faces):,} faces became {len(tried.faces):,}."
         )
-    return said
+    return note
 
 
 def split_long_edges(mesh: Mesh, longest: float, most: int = KEPT_MESH_FACES) -> Mesh:

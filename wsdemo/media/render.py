@@ -49,8 +49,8 @@ def facets(mesh: Mesh, camera: Camera) -> Facets:
     weighted = np.tile(normals * areas[:, None], (3, 1))
     smooth = np.stack([np.bincount(group, weighted[:, k], minlength=count) for k in range(3)], 1)
     smooth = smooth / np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-30)
-    seen = camera.pose[:3, 3] - mesh.vertices[mesh.faces[:, 0]]
-    is_back = np.tile((normals * seen).sum(1) < 0, 3)
+    towards = camera.pose[:3, 3] - mesh.vertices[mesh.faces[:, 0]]
+    is_back = np.tile((normals * towards).sum(1) < 0, 3)
     kinds, corner = np.unique(2 * group + is_back, return_inverse=True)
     source = np.zeros(len(kinds), dtype=np.int64)
     source[corner] = mesh.faces.ravel(order="F")
@@ -73,9 +73,9 @@ def _smooth_groups(mesh: Mesh, normals: Floats) -> Ints:
     for end in (0, 1):
         at = (first // count + end) % 3
         vertex = mesh.faces[first % count, at]
-        there = second % count
-        other = (mesh.faces[there] == vertex[:, None]).argmax(1)
-        ends.append((3 * (first % count) + at, 3 * there + other))
+        other_face = second % count
+        other = (mesh.faces[other_face] == vertex[:, None]).argmax(1)
+        ends.append((3 * (first % count) + at, 3 * other_face + other))
     rows, columns = (np.concatenate(x) for x in zip(*ends, strict=True))
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(3 * count, 3 * count))
     return np.asarray(connected_components(graph, directed=False)[1], np.int64).reshape(-1, 3)

@@ -60,9 +60,9 @@ def near_faces(mesh: Mesh, points: int = 64, seed: int = 0) -> float:
     centre = corners.mean(1)
     reach = 4 * ((corners - centre[:, None]) ** 2).sum(2).max(1)
     around = np.random.default_rng(seed).uniform(-1, 1, (points, 3))
-    asked = np.concatenate([surface_points(mesh, points, seed)[0], around])
+    samples = np.concatenate([surface_points(mesh, points, seed)[0], around])
     size = (centre**2).sum(1)
-    counts = [((size - 2 * centre @ p + p @ p) < reach).sum() for p in asked]
+    counts = [((size - 2 * centre @ p + p @ p) < reach).sum() for p in samples]
     return float(np.mean(counts))
 
 
@@ -75,9 +75,9 @@ def winding_seconds(mesh: Mesh, probes: int = 512) -> float:
     """Seconds that a winding number takes here, building the tree aside, from a few probes."""
     points = surface_points(mesh, probes, 1)[0]
     spent = []
-    for some in (points[:1], points):
+    for batch in (points[:1], points):
         started = time.monotonic()
-        winding_numbers(mesh, some)
+        winding_numbers(mesh, batch)
         spent.append(time.monotonic() - started)
     return max(0.0, spent[1] - spent[0]) / (probes - 1)
 
@@ -223,12 +223,12 @@ def sample_sdf(
 
 def _trim(cache: Path) -> None:
     """Deletes the oldest results beyond MAX_DISTANCES_BYTES."""
-    found = []
+    files = []
     for path in cache.glob("*.npz"):
         with contextlib.suppress(OSError):  # another process deletes too
-            found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
+            files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
         if total <= MAX_DISTANCES_BYTES:
             return
         path.unlink(missing_ok=True)

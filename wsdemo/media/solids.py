@@ -190,8 +190,8 @@ def _sample(mesh: Mesh, count: int) -> tuple[Floats, Floats]:
 
 def _sides(mesh: Mesh, points: Floats, normals: Floats) -> tuple[Floats, Floats]:
     """(P,) winding numbers a step behind and a step in front of points of the surface."""
-    both = np.concatenate([points - STEP * normals, points + STEP * normals])
-    inner, outer = winding_numbers(mesh, both).reshape(2, -1)
+    samples = np.concatenate([points - STEP * normals, points + STEP * normals])
+    inner, outer = winding_numbers(mesh, samples).reshape(2, -1)
     return inner, outer
 
 
@@ -224,16 +224,16 @@ def _containers(mesh: Mesh, patch: Ints, bodies: Ints) -> list[tuple[int, int]]:
     pieces = {int(i): used_part(mesh.vertices, mesh.faces[patch == i]) for i in bodies}
     boxes = {i: (p.vertices.min(0), p.vertices.max(0)) for i, p in pieces.items()}
     order = sorted(pieces, key=lambda i: -float(np.prod(boxes[i][1] - boxes[i][0])))
-    found = []
+    containers = []
     for rank, inner in enumerate(order):
         low, high = boxes[inner]
         points = surface_points(pieces[inner], 64, 0)[0]
         for outer in reversed(order[:rank]):
             is_around = (boxes[outer][0] <= low).all() and (boxes[outer][1] >= high).all()
             if is_around and (np.abs(winding_numbers(pieces[outer], points)) > 0.5).all():
-                found.append((inner, outer))
+                containers.append((inner, outer))
                 break
-    return found
+    return containers
 
 
 # ---- sheets --------------------------------------------------------------------------
@@ -249,8 +249,8 @@ def _sheet_patches(mesh: Mesh, patch: Ints, sign: Ints) -> Flags:
     points, owner = surface_points(Mesh(mesh.vertices, mesh.faces[loose]), 4096, 0)
     few = loose[np.random.default_rng(0).permutation(len(loose))[:8192]]
     face = np.concatenate([loose[owner], few])
-    asked = np.concatenate([points, mesh.vertices[mesh.faces[few]].mean(1)])
-    inner, outer = _sides(mesh, asked, normals[face])
+    samples = np.concatenate([points, mesh.vertices[mesh.faces[few]].mean(1)])
+    inner, outer = _sides(mesh, samples, normals[face])
     is_none = np.maximum(np.abs(inner), np.abs(outer)) <= 0.75
     # Middles of faces decide where no point fell; a large face may be inside there alone.
     weight = np.concatenate([np.full(4096, areas[loose].sum() / 4096), 1e-3 * areas[few]])

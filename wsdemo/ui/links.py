@@ -69,14 +69,14 @@ def value_for(component: Any, name: str, text: str) -> Any:
                               f"Expected {bounds}.")  # fmt: skip
         return int(number) if number.is_integer() else number
     choices = [value for _, value in getattr(component, "choices", None) or ()]
-    wanted = [part for part in text.split(",") if part]
-    unknown = [part for part in wanted if part not in choices]
-    if unknown or not wanted:
+    chosen = [part for part in text.split(",") if part]
+    unknown = [part for part in chosen if part not in choices]
+    if unknown or not chosen:
         raise WsdemoError(
             "Link not understood", f"Found {name}={text[:40]}.",
             f"Expected some of {', '.join(map(str, choices))[:200]}.",
         )  # fmt: skip
-    return wanted if getattr(component, "multiselect", False) else wanted[0]
+    return chosen if getattr(component, "multiselect", False) else chosen[0]
 
 
 def asked_values(controls: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def wire(page: gr.Blocks) -> None:
         for name, fn in public(page).items() if name.startswith(DRAWING)
     }  # fmt: skip
     controls = {name: _controls(fn) for name, fn in drawing.items()}
-    asked = {name: gr.State(None) for name in drawing}
+    queries = {name: gr.State(None) for name in drawing}
 
     def follow(request: gr.Request) -> dict[Any, Any]:
         query = {k: str(v)[:600] for k, v in dict(request.query_params).items()}
@@ -122,43 +122,43 @@ def wire(page: gr.Blocks) -> None:
                 which = name if name in drawing else next(iter(drawing))
                 values = asked_values(controls[which], query)
                 updates |= {controls[which][key]: value for key, value in values.items()}
-                updates[asked[which]] = query
+                updates[queries[which]] = query
         except WsdemoError as error:
             gr.Warning(html.escape(f"{error.title}. {error.message} {error.hint}", quote=False))
         return updates or {rows[0]: gr.skip()}
 
-    outputs = [*rows, *asked.values(), *(c for each in controls.values() for c in each.values())]
+    outputs = [*rows, *queries.values(), *(c for each in controls.values() for c in each.values())]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     # By the queue: only its answers tell the browser which states have changed.
     page.load(follow, None, outputs, **private, **QUICK)
     page.load(None, None, None, js=SCRIPT)
     for name, fn in drawing.items():
-        _draw_if(asked[name], asked[name].change, fn, page)
+        _draw_if(queries[name], queries[name].change, fn, page)
 
 
-def _draw_if(asked: gr.State, event: Callable[..., Any], fn: Any, page: gr.Blocks) -> None:
+def _draw_if(state: gr.State, event: Callable[..., Any], fn: Any, page: gr.Blocks) -> None:
     """Lets an event do, for a link, what a handler of the page does, and what follows that one.
 
     What is on screen stays for whoever came without a link.
     """
     kept = tuple([gr.skip()] * len(fn.outputs)) if len(fn.outputs) != 1 else gr.skip()
 
-    def stream(asked: Any, *values: Any) -> Iterator[Any]:
-        if asked:
+    def stream(query: Any, *values: Any) -> Iterator[Any]:
+        if query:
             yield from fn.fn(*values)
         else:
             yield kept
 
-    def call(asked: Any, *values: Any) -> Any:
-        return fn.fn(*values) if asked else kept
+    def call(query: Any, *values: Any) -> Any:
+        return fn.fn(*values) if query else kept
 
     run = event(
-        stream if inspect.isgeneratorfunction(fn.fn) else call, [asked, *fn.inputs], fn.outputs,
+        stream if inspect.isgeneratorfunction(fn.fn) else call, [state, *fn.inputs], fn.outputs,
         api_visibility="private", show_progress=fn.show_progress,
         concurrency_id=fn.concurrency_id, concurrency_limit=fn.concurrency_limit,
     )  # fmt: skip
     for after in [one for one in page.fns.values() if one.trigger_after == fn._id and one.fn]:
-        _draw_if(asked, run.success, after, page)
+        _draw_if(state, run.success, after, page)
 
 
 def _controls(fn: Any) -> dict[str, Any]:

@@ -131,8 +131,8 @@ def default_split(key: str) -> str:
 
 def split_of(row: Mapping[str, str]) -> str:
     """The split that a row names, or else that of its group or name."""
-    told = (row.get("split") or "").strip()
-    return told or default_split((row.get("group") or "").strip() or row["file"])
+    split = (row.get("split") or "").strip()
+    return split or default_split((row.get("group") or "").strip() or row["file"])
 
 
 def check_splits(rows: Sequence[Mapping[str, str]]) -> None:

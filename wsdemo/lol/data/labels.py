@@ -45,18 +45,18 @@ class Table:
 
 def table_of(folder: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]) -> Table:
     """The rows whose files are in a folder, and some of their columns as numbers."""
-    there = [row for row in rows if (folder / row["file"]).is_file()]
+    kept = [row for row in rows if (folder / row["file"]).is_file()]
     notes = []
-    if len(there) < len(rows):
-        notes.append(f"{len(rows) - len(there)} labelled files are not in the folder")
+    if len(kept) < len(rows):
+        notes.append(f"{len(rows) - len(kept)} labelled files are not in the folder")
     named = {Path(row["file"]).as_posix() for row in rows}
     present = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*.safetensors"))]
     extra = [p for p in present if p not in named]
     if extra:
         notes.append(f"{len(extra)} files have no labels, such as {extra[0][:60]}")
-    read = {c: numeric(there, c) for c in columns}
+    read = {c: numeric(kept, c) for c in columns}
     values = {c: numbers for c, (numbers, texts) in read.items() if not texts}
-    return Table(there, values, {c: t for c, (_, t) in read.items() if t}, notes)
+    return Table(kept, values, {c: t for c, (_, t) in read.items() if t}, notes)
 
 
 MIN_OF_CLASS = 3
@@ -94,11 +94,11 @@ def with_classes(table: Table, tasks: Sequence[Task]) -> Table:
             continue
         texts.pop(task.name, None)
         cells = [(row.get(task.name) or "").strip() for row in table.rows]
-        told = [class_label(task.name, cell) for cell in cells]
+        classes = [class_label(task.name, cell) for cell in cells]
         known = set(task.labels)
         for label in task.labels:
-            values[label] = [float(t == label) if t in known else math.nan for t in told]
-        others = sum(bool(cell) and t not in known for cell, t in zip(cells, told, strict=True))
+            values[label] = [float(t == label) if t in known else math.nan for t in classes]
+        others = sum(bool(cell) and t not in known for cell, t in zip(cells, classes, strict=True))
         if others:
             notes.append(
                 f"{others} of {len(cells)} LoRAs are of a class of {task.name[:60]} that fewer than"

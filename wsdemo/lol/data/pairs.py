@@ -76,7 +76,7 @@ class Pairs:
         return int(self.groups[0][0].shape[-1])
 
     def pick(self, index: Tensor | slice) -> "Pairs":
-        """Some of the LoRAs."""
+        """The LoRAs of an index or a slice."""
         return Pairs(tuple((U[index], V[index]) for U, V in self.groups), self.is_canonical)
 
     def chunks(self, count: int = 32) -> Iterator["Pairs"]:

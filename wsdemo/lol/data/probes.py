@@ -56,16 +56,16 @@ class Probes:
         """
         if self.has_read(pairs):
             return pairs
-        found = []
+        parts = []
         for part in pairs.chunks():
             norms, ranks = [], []
             for s in singular_values(part):
                 norms.append(s.square().sum(-1).sqrt())
                 ranks.append(effective_rank(s))
             norm = torch.cat(norms, 1)
-            own = torch.stack([norm, norm * torch.cat(ranks, 1)], -1)
-            found.append(torch.cat([self.changes(part), own.float()], -1)[..., None])
-        U = torch.cat(found)
+            extra = torch.stack([norm, norm * torch.cat(ranks, 1)], -1)
+            parts.append(torch.cat([self.changes(part), extra.float()], -1)[..., None])
+        U = torch.cat(parts)
         return Pairs(((U, torch.ones_like(U[..., :1, :])),))
 
     def has_read(self, pairs: Pairs) -> bool:
@@ -74,10 +74,12 @@ class Probes:
         return len(pairs.groups) == 1 and U.shape[-2:] == (len(self.names) + EXTRA, 1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a file: ``probes.left.0``, ``probes.right.0``, …"""
+        """For a file: ``probes.left.G`` and ``probes.right.G`` → the sides of group G."""
         sides = [("left", 0), ("right", 1)]
         return {
-            f"probes.{side}.{g}": own[i] for g, own in enumerate(self.groups) for side, i in sides
+            f"probes.{side}.{g}": group[i]
+            for g, group in enumerate(self.groups)
+            for side, i in sides
         }
 
 
@@ -94,7 +96,7 @@ def save_probes(
     path: Path, names: Sequence[str], modules: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
     """Writes probes by module: u (S, n) and v (S, m)."""
-    tensors = {f"{k}/{side}": own[i] for k, own in modules.items() for i, side in enumerate("uv")}
+    tensors = {f"{k}/{side}": uv[i] for k, uv in modules.items() for i, side in enumerate("uv")}
     save_checkpoint(path, tensors, {"kind": "probes", "names": list(names)})
 
 
@@ -105,16 +107,16 @@ def load_probes(path: Path, signature: Signature) -> Probes:
         WsdemoError: It holds no probes, or none for a module.
     """
     tensors, meta = load_checkpoint(path)
-    own = signature.spellings
-    missing = [k for k in own if f"{k}/u" not in tensors]
+    spellings = signature.spellings
+    missing = [k for k in spellings if f"{k}/u" not in tensors]
     if meta.get("kind") != "probes" or missing:
         raise WsdemoError(
             "No probes",
-            f"{path.name} has none for {len(missing)} of {len(own)} modules"
+            f"{path.name} has none for {len(missing)} of {len(spellings)} modules"
             f"{', such as ' + missing[0] if missing else ''}.",
             "Compute them for this base: python -m wsdemo.train.loras.smollm2_probes.",
         )
-    name_of = {spelt: name for name, spelt in own.items()}
+    name_of = {spelt: name for name, spelt in spellings.items()}
     groups = tuple(
         (
             torch.stack([tensors[f"{name_of[n]}/u"].float() for n in names]),

@@ -60,7 +60,7 @@ class LabelledLoras:
         return self if bool(have.all()) else self.pick(have.nonzero().flatten())
 
     def pick(self, index: Tensor) -> "LabelledLoras":
-        """Some of the LoRAs."""
+        """The LoRAs of an index, with their labels and names."""
         return LabelledLoras(
             self.pairs.pick(index),
             {k: v[index] for k, v in self.labels.items()},

@@ -26,13 +26,13 @@ def is_bundle(repository: Repository) -> bool:
 
 def _members(repository: Repository) -> list[Candidate]:
     cards = {c.path for c in repository.files}
-    found = []
+    members = []
     for candidate in repository.candidates:
         place = PurePosixPath(candidate.path)
         has_card = str(place.parent / CARD) in cards
         if has_card and len(place.parts) >= 3 and _split(place.parts[0]) is not None:
-            found.append(candidate)
-    return found
+            members.append(candidate)
+    return members
 
 
 def _split(name: str) -> str | None:
@@ -71,12 +71,12 @@ def list_bundle(
         path = str(place.parent / CARD)
         if path not in known:
             known[path] = card_of(repository, path, token)
-        told = {column_name(k): v for k, v in card_table(known[path]).items()}
-        labels = {k: v for k, v in told.items() if k not in NO_LABELS}
+        table = {column_name(k): v for k, v in card_table(known[path]).items()}
+        labels = {k: v for k, v in table.items() if k not in NO_LABELS}
         if not labels:
             mute += 1
             continue
-        base = card_base(known[path]) or told.get("base_model", "") or repository.base_model
+        base = card_base(known[path]) or table.get("base_model", "") or repository.base_model
         bases[base] += 1
         file = f"{place.parts[0]}/{safe_name('-'.join(place.parts[1:-1]))}.safetensors"
         entries.append(Entry(file, labels, split, "", base, None, repository, candidate))

@@ -13,14 +13,14 @@ _BASE = re.compile(r"^base_model:\s*(.+)$", re.MULTILINE)
 
 def card_table(text: str) -> dict[str, str]:
     """Column → text of all two-column tables of a card; heads and rules are no rows."""
-    found: dict[str, str] = {}
+    table: dict[str, str] = {}
     for left, right in _ROW.findall(text):
         name, value = (part.strip().strip("*`").strip() for part in (left, right))
         is_rule = not name.strip("-: ")
         if is_rule or (name.lower(), value.lower()) in HEADS:
             continue
-        found.setdefault(column_name(name), value)
-    return {name: value for name, value in found.items() if name}
+        table.setdefault(column_name(name), value)
+    return {name: value for name, value in table.items() if name}
 
 
 HEADS = {("attribute", "value"), ("parameter", "value"), ("name", "value"), ("key", "value")}
@@ -28,8 +28,8 @@ HEADS = {("attribute", "value"), ("parameter", "value"), ("name", "value"), ("ke
 
 def card_base(text: str) -> str:
     """The base model that a card's front matter names."""
-    found = _BASE.search(text)
-    return found[1].strip().strip("'\"")[:200] if found else ""
+    match = _BASE.search(text)
+    return match[1].strip().strip("'\"")[:200] if match else ""
 
 
 def card_of(repository: Repository, path: str, token: str | None) -> str:

@@ -76,26 +76,26 @@ def safe_name(text: str) -> str:
 
 
 def joined(
-    told: Sequence[tuple[str, Mapping[str, str]]], file: str, faults: list[str]
+    sources: Sequence[tuple[str, Mapping[str, str]]], file: str, faults: list[str]
 ) -> dict[str, str]:
     """What several sources say of one LoRA; where two contradict, that is added to ``faults``.
 
     Args:
-        told: (source, column → text).
+        sources: (source, column → text).
         file: The LoRA.
         faults: Contradictions found so far.
     """
-    found: dict[str, tuple[str, str]] = {}
-    for source, labels in told:
+    merged: dict[str, tuple[str, str]] = {}
+    for source, labels in sources:
         for column, text in labels.items():
-            if column in found and not _equal(found[column][1], text):
-                first, known = found[column]
+            if column in merged and not _equal(merged[column][1], text):
+                first, known = merged[column]
                 faults.append(
                     f"{file[:80]}: {column[:40]} is {known[:30]!r} in {first[:60]} and"
                     f" {text[:30]!r} in {source[:60]}"
                 )
-            found.setdefault(column, (source, text))
-    return {column: text for column, (_, text) in found.items()}
+            merged.setdefault(column, (source, text))
+    return {column: text for column, (_, text) in merged.items()}
 
 
 def distinct(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
@@ -109,7 +109,7 @@ def distinct(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
     """
     by_hash: dict[str, Entry] = {}
     places: set[str] = set()
-    found: list[Entry] = []
+    kept: list[Entry] = []
     faults: list[str] = []
     again = 0
     for entry in entries:
@@ -126,11 +126,11 @@ def distinct(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
         while file.lower() in places:  # as disks that ignore case see it
             file, number = f"{stem}-{number}{dot}{ending}", number + 1
         places.add(file.lower())
-        found.append(entry if file == entry.file else replace(entry, file=file))
+        kept.append(entry if file == entry.file else replace(entry, file=file))
     refuse_contradictions(faults, len(entries))
     if again:
         notes.append(f"{again} files are the same as others, byte for byte, and are left out")
-    return found
+    return kept
 
 
 def _equal(a: str, b: str) -> bool:

@@ -73,25 +73,25 @@ def labels_of(metadata: Mapping[str, str]) -> dict[str, str]:
     """Column → text: steps, rates, pictures; what is no number there is left out."""
     settings: Mapping[str, Any] = training(metadata)["settings"]
     config = _nested(metadata, "config", "train") or _nested(metadata, "training_config", "train")
-    told = {**_of_toolkit(config), **settings}
-    found = {}
+    texts = {**_of_toolkit(config), **settings}
+    labels = {}
     for name in NUMBERS:
         try:
-            found[name] = repr(float(str(told[name])))
+            labels[name] = repr(float(str(texts[name])))
         except (KeyError, ValueError):
             continue
     for name in WORDS:
-        if text := str(told.get(name, "")).strip():
-            found[name] = text.split("(")[0].rpartition(".")[2][:60]
-    return found if set(found) - set(WORDS) else {}
+        if text := str(texts.get(name, "")).strip():
+            labels[name] = text.split("(")[0].rpartition(".")[2][:60]
+    return labels if set(labels) - set(WORDS) else {}
 
 
 def _nested(metadata: Mapping[str, str], key: str, part: str) -> Mapping[str, Any]:
     try:
-        said = json.loads(metadata.get(key) or "{}")
+        settings = json.loads(metadata.get(key) or "{}")
     except (ValueError, RecursionError):
         return {}
-    inner = said.get(part) if isinstance(said, dict) else None
+    inner = settings.get(part) if isinstance(settings, dict) else None
     return inner if isinstance(inner, dict) else {}
 
 
@@ -99,8 +99,8 @@ def _of_toolkit(config: Mapping[str, Any]) -> dict[str, Any]:
     """ai-toolkit's own names → ours."""
     names = {"steps": "steps", "lr": "learning_rate", "optimizer": "optimizer",
              "lr_scheduler": "scheduler"}  # fmt: skip
-    said = {ours: config.get(theirs) for theirs, ours in names.items()}
-    return {name: value for name, value in said.items() if value is not None}
+    settings = {ours: config.get(theirs) for theirs, ours in names.items()}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def run_of(metadata: Mapping[str, str], path: Path) -> str:
@@ -116,8 +116,8 @@ def base_of(path: Path, metadata: Mapping[str, str]) -> str:
     beside = path.with_name(CONFIG)
     if beside.is_file():
         try:
-            said = json.loads(beside.read_text(encoding="utf-8"))
-            name = said.get("base_model_name_or_path") if isinstance(said, dict) else None
+            config = json.loads(beside.read_text(encoding="utf-8"))
+            name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
         except (OSError, ValueError, RecursionError):
             name = None
         if isinstance(name, str) and name:

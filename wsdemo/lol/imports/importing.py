@@ -89,14 +89,14 @@ def import_collection(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".importing", timeout=0):
-            found = _import(source, out, say, token, base, most, allow_missing)
+            imported = _import(source, out, say, token, base, most, allow_missing)
     except Timeout as error:
         raise WsdemoError(
             "Folder in use",
             f"Another process imports into {out}.",
             "Wait, or choose another --out.",
         ) from error
-    return replace(found, seconds=time.monotonic() - started)
+    return replace(imported, seconds=time.monotonic() - started)
 
 
 def _import(
@@ -151,10 +151,10 @@ def _listed(source: str, out: Path, say: Say, token: str | None) -> Listing:
     if repository.candidates:
         return list_tables(repository, token, say)
     kinds = Counter(Path(f.path).suffix or "no ending" for f in repository.files)
-    there = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5)) or "nothing"
+    counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5)) or "nothing"
     raise WsdemoError(
         "No LoRAs",
-        f"{reference.repo} holds {there}, and no .safetensors file.",
+        f"{reference.repo} holds {counts}, and no .safetensors file.",
         f"Was a data set meant? Then name it datasets/{reference.repo}."
         if reference.kind == "model" else "Give a collection as wsdemo lol import --help lists.",
     )  # fmt: skip
@@ -168,11 +168,11 @@ def _looked_at(reference: Reference, token: str | None, say: Say) -> Repository:
         if reference.kind != "model":
             raise
         try:
-            found = client.look_at(replace(reference, kind="dataset"), token)
+            repository = client.look_at(replace(reference, kind="dataset"), token)
         except WsdemoError:
             raise error from None
     say(f"{reference.repo} is a data set")
-    return found
+    return repository
 
 
 def _list_parquet(
@@ -230,7 +230,7 @@ def _two_bases(counts: Counter[str], why: str) -> WsdemoError:
 
 
 def _of_base_in_files(kept: list[Entry], out: Path, listing: Listing, base: str) -> list[Entry]:
-    """The same by what the files say themselves, where the collection did not."""
+    """Those of one base, by what files say themselves where the collection did not."""
     silent = [e for e in kept if not e.base]
     if not silent:
         return kept
@@ -240,8 +240,8 @@ def _of_base_in_files(kept: list[Entry], out: Path, listing: Listing, base: str)
     for entry in silent:
         path = out / entry.file
         named[entry.file] = base_of(path, read_header(path).metadata)
-    found = [replace(e, base=e.base or named.get(e.file, "")) for e in kept]
-    again = replace(listing, entries=found)
+    entries = [replace(e, base=e.base or named.get(e.file, "")) for e in kept]
+    again = replace(listing, entries=entries)
     _of_one_base(again, base)
     return again.entries
 
@@ -287,7 +287,7 @@ def _is_there(entry: Entry, out: Path) -> bool:
 def _fetched(entries: Sequence[Entry], out: Path, say: Say, token: str | None) -> dict[str, str]:
     """Brings all files to their places; returns those that could not be brought, and why."""
     failed: dict[str, str] = {}
-    in_a_row, told = 0, time.monotonic()
+    in_a_row, reported = 0, time.monotonic()
     for number, entry in enumerate(entries, 1):
         try:
             _bring(entry, out, token)
@@ -296,15 +296,16 @@ def _fetched(entries: Sequence[Entry], out: Path, say: Say, token: str | None) -
             failed[entry.file] = f"{error.title}: {error.message}"
             in_a_row += 1
             if in_a_row == IN_A_ROW:
-                here = number - len(failed)
+                brought = number - len(failed)
                 raise WsdemoError(
                     "Import stopped",
                     f"{IN_A_ROW} files in a row failed, the last with: {error.message}"
-                    f" {here:,} of {len(entries):,} files are here, {len(entries) - here:,} lack.",
+                    f" {brought:,} of {len(entries):,} files are here,"
+                    f" {len(entries) - brought:,} lack.",
                     "Give the same command again: it goes on from there.",
                 ) from error
-        if time.monotonic() - told > SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - reported > SECONDS:
+            reported = time.monotonic()
             say(f"{number:,} of {len(entries):,}, {len(failed):,} failed")
     return failed
 

@@ -92,11 +92,11 @@ def _task_names(references: tuple[Reference, ...], token: str | None) -> dict[st
         return {}
     owner = next(iter(owners))
     names = (repo.partition("/")[2] for repo in owned(owner, "datasets", token, MAX_IMPORTED_FILES))
-    found = {}
+    data_sets = {}
     for name in names:
         if match := _TASK.search(name):
-            found[match[1]] = f"{owner}/{name}"
-    return found
+            data_sets[match[1]] = f"{owner}/{name}"
+    return data_sets
 
 
 def _labels(
@@ -108,22 +108,22 @@ def _labels(
         return _of_task(tasks[match[1]], token), match[1]
     if not any(file.path == CARD for file in repository.files):
         return {}, ""
-    told = card_table(card_of(repository, CARD, token))
-    return {k: v for k, v in told.items() if k not in NO_LABELS}, ""
+    table = card_table(card_of(repository, CARD, token))
+    return {k: v for k, v in table.items() if k not in NO_LABELS}, ""
 
 
 def _of_task(data_set: str, token: str | None) -> dict[str, str]:
     """The kind of task, which ends a data set's name, and its training examples."""
-    said, _ = client.ask_api(f"datasets/{data_set}", data_set, token)
-    found = {"task_kind": data_set.rpartition("_")[2].lower()}
-    count = _examples(said)
-    return found | ({"examples": str(count)} if count is not None else {})
+    answer, _ = client.ask_api(f"datasets/{data_set}", data_set, token)
+    labels = {"task_kind": data_set.rpartition("_")[2].lower()}
+    count = _examples(answer)
+    return labels | ({"examples": str(count)} if count is not None else {})
 
 
-def _examples(said: Any) -> int | None:
+def _examples(answer: Any) -> int | None:
     """Examples of the split ``train``, as the card's own data say."""
     try:
-        info = said["cardData"]["dataset_info"]
+        info = answer["cardData"]["dataset_info"]
         info = info[0] if isinstance(info, list) else info
         return next(int(s["num_examples"]) for s in info["splits"] if s["name"] == "train")
     except (KeyError, TypeError, ValueError, IndexError, StopIteration):

@@ -39,7 +39,7 @@ MOST_TABLES = 200
 MAX_CELL = 200
 
 Rows = list[dict[str, str]]
-Told = tuple[str, dict[str, str], str]
+Labelled = tuple[str, dict[str, str], str]
 """Path of a LoRA, column → text, split."""
 
 
@@ -50,20 +50,20 @@ def list_tables(repository: Repository, token: str | None, say: Say) -> Listing:
         WsdemoError: There is no such table, labels contradict, or the Hub fails.
     """
     names = names_of(repository.candidates)
-    told: dict[str, list[tuple[str, dict[str, str]]]] = {}
+    labels_of: dict[str, list[tuple[str, dict[str, str]]]] = {}
     splits: dict[str, list[tuple[str, dict[str, str]]]] = {}
     read = []
     for file in tables_of(repository):
         text = read_text(repository, file.path, token, MAX_LABELS_BYTES)
-        found = 0
+        count = 0
         for key, labels, split in rows_of(file.path, text, names):
-            found += 1
-            told.setdefault(key, []).append((file.path, labels))
+            count += 1
+            labels_of.setdefault(key, []).append((file.path, labels))
             if split:
                 splits.setdefault(key, []).append((file.path, {"split": split}))
-        if found:
-            read.append(f"{file.path} ({found} rows)")
-    if not told:
+        if count:
+            read.append(f"{file.path} ({count} rows)")
+    if not labels_of:
         looked = ", ".join(f.path for f in tables_of(repository)[:8]) or "no table"
         raise WsdemoError(
             "No labels",
@@ -75,15 +75,15 @@ def list_tables(repository: Repository, token: str | None, say: Say) -> Listing:
     faults: list[str] = []
     by_path = {c.path: c for c in repository.candidates}
     entries = []
-    for path in sorted(told):
-        labels = joined(told[path], path, faults)
+    for path in sorted(labels_of):
+        labels = joined(labels_of[path], path, faults)
         split = joined(splits.get(path, []), path, faults).get("split", "")
         if any(labels.values()):
             entries.append(
                 Entry(_place(path), labels, split, "", repository.base_model, None, repository,
                       by_path[path])
             )  # fmt: skip
-    refuse_contradictions(faults, len(told))
+    refuse_contradictions(faults, len(labels_of))
     unlabelled = len(by_path) - len(entries)
     notes = [f"{unlabelled} files have no labels"] if unlabelled else []
     licence = repository.licence or "none stated"
@@ -92,31 +92,31 @@ def list_tables(repository: Repository, token: str | None, say: Say) -> Listing:
 
 def tables_of(repository: Repository) -> list[Candidate]:
     """The files of a repository that may hold labels."""
-    found = [
+    tables = [
         file
         for file in repository.files
         if file.path.lower().endswith(ENDINGS)
         and PurePosixPath(file.path).name not in IGNORED
         and file.size <= MAX_LABELS_BYTES
     ]
-    return sorted(found, key=lambda f: (f.path.count("/"), f.path))[:MOST_TABLES]
+    return sorted(tables, key=lambda f: (f.path.count("/"), f.path))[:MOST_TABLES]
 
 
 def names_of(candidates: tuple[Candidate, ...]) -> dict[str, str]:
     """Every name that means one LoRA alone → its path."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     twice: set[str] = set()
     for candidate in candidates:
         place = PurePosixPath(candidate.path)
         parts = place.parts
-        told = {candidate.path, str(place.with_suffix("")), place.name, place.stem}
-        told |= {"/".join(parts[i:]) for i in range(len(parts))}
-        told |= {"/".join(parts[i:-1]) for i in range(len(parts) - 1)}
-        for name in told:
-            if name in found and found[name] != candidate.path:
+        names = {candidate.path, str(place.with_suffix("")), place.name, place.stem}
+        names |= {"/".join(parts[i:]) for i in range(len(parts))}
+        names |= {"/".join(parts[i:-1]) for i in range(len(parts) - 1)}
+        for name in names:
+            if name in by_name and by_name[name] != candidate.path:
                 twice.add(name)
-            found[name] = candidate.path
-    return {name: path for name, path in found.items() if name not in twice}
+            by_name[name] = candidate.path
+    return {name: path for name, path in by_name.items() if name not in twice}
 
 
 def _place(path: str) -> str:
@@ -127,7 +127,7 @@ def _place(path: str) -> str:
     return f"{safe_name('-'.join(place.with_suffix('').parts))}.safetensors"
 
 
-def rows_of(name: str, text: str, names: Mapping[str, str]) -> Iterator[Told]:
+def rows_of(name: str, text: str, names: Mapping[str, str]) -> Iterator[Labelled]:
     """(path, column → text, split) of the rows of a table that name LoRAs."""
     if name.lower().endswith(".json"):
         yield from _of_json(name, text, names)
@@ -143,7 +143,7 @@ def rows_of(name: str, text: str, names: Mapping[str, str]) -> Iterator[Told]:
     yield from _of_rows(name, rows, names)
 
 
-def _of_rows(name: str, rows: Rows, names: Mapping[str, str]) -> Iterator[Told]:
+def _of_rows(name: str, rows: Rows, names: Mapping[str, str]) -> Iterator[Labelled]:
     column = naming_column(rows, names)
     if column is None:
         return
@@ -154,7 +154,7 @@ def _of_rows(name: str, rows: Rows, names: Mapping[str, str]) -> Iterator[Told]:
             yield _row(path, row, column, by_name)
 
 
-def _row(path: str, row: Mapping[str, Any], column: str, split: str) -> Told:
+def _row(path: str, row: Mapping[str, Any], column: str, split: str) -> Labelled:
     labels = {}
     for key, value in row.items():
         clean = column_name(key or "")
@@ -186,29 +186,29 @@ def _key(value: object) -> str:
 
 def _cells(value: Any) -> dict[str, str]:
     """A JSON object as a row: nested ones by ``outer_inner``, true and false as 1 and 0."""
-    found: dict[str, str] = {}
+    cells: dict[str, str] = {}
     for key, cell in value.items() if isinstance(value, dict) else ():
         if isinstance(cell, dict):
-            found |= {f"{key}_{inner}": text for inner, text in _cells(cell).items()}
+            cells |= {f"{key}_{inner}": text for inner, text in _cells(cell).items()}
         elif isinstance(cell, bool):
-            found[str(key)] = str(int(cell))
+            cells[str(key)] = str(int(cell))
         elif isinstance(cell, str | int | float):
-            found[str(key)] = str(cell)
-    return found
+            cells[str(key)] = str(cell)
+    return cells
 
 
-def _of_json(name: str, text: str, names: Mapping[str, str]) -> Iterator[Told]:
+def _of_json(name: str, text: str, names: Mapping[str, str]) -> Iterator[Labelled]:
     """Objects in a list, objects by name, numbers by name, or lists of names by split."""
     try:
-        said = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return
-    if isinstance(said, list):
-        yield from _of_rows(name, [_cells(row) for row in said], names)
+    if isinstance(content, list):
+        yield from _of_rows(name, [_cells(row) for row in content], names)
         return
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         return
-    for key, value in said.items():
+    for key, value in content.items():
         split = SPLITS.get(str(key).lower())
         if split and isinstance(value, list):
             for item in value:

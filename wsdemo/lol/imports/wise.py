@@ -39,7 +39,7 @@ def shards_of(repository: Repository) -> list[Candidate]:
 
 
 def rank_of(path: str) -> int | None:
-    """The rank that a folder's name says: low/16/…, or medium/32_2/…."""
+    """The rank that a file's folder is named by, as ``low/16`` or ``medium/32_2``; None if none."""
     match = re.fullmatch(r"(\d{1,4})(_\d+)?", PurePosixPath(path).parent.name)
     rank = int(match[1]) if match else 0
     return rank if 1 <= rank <= MAX_RANK else None
@@ -59,8 +59,8 @@ def chosen_shards(repository: Repository, subset: str | None) -> list[Candidate]
     shards = shards_of(repository)
     subsets = list(dict.fromkeys(subset_of(s.path) for s in shards))
     wanted = (subset or (subsets[0] if len(subsets) == 1 else "")).strip("/")
-    found = [s for s in shards if subset_of(s.path) == wanted]
-    if not found:
+    chosen = [s for s in shards if subset_of(s.path) == wanted]
+    if not chosen:
         sizes = {name: sum(s.size for s in shards if subset_of(s.path) == name) for name in subsets}
         listed = ", ".join(f"{name} ({size / 2**30:.1f} GB)" for name, size in sizes.items())
         raise WsdemoError(
@@ -68,7 +68,7 @@ def chosen_shards(repository: Repository, subset: str | None) -> list[Candidate]
             f"{repository.repo} holds {listed[:400]}{f', and no {wanted[:40]}' if wanted else ''}.",
             f"Name one: datasets/{repository.repo}:{subsets[0] if subsets else 'SUBSET'}",
         )
-    return sorted(found, key=lambda s: s.path)
+    return sorted(chosen, key=lambda s: s.path)
 
 
 def rows_to_files(shard: Path, path: str, out: Path) -> Iterator[tuple[str, dict[str, str], str]]:
@@ -112,11 +112,11 @@ def rows_to_files(shard: Path, path: str, out: Path) -> Iterator[tuple[str, dict
         for first in range(0, count, ROWS):
             rows = database.execute(query, [str(shard), first, first + ROWS - 1]).fetchall()
             for offset, row in enumerate(rows):
-                told = dict(zip([*named, *weights], row, strict=True))
+                cells = dict(zip([*named, *weights], row, strict=True))
                 file = f"{stem}-{first + offset:04d}.safetensors"
-                tensors = {c: _matrix(c, told[c], rank) for c in weights if told[c] is not None}
+                tensors = {c: _matrix(c, cells[c], rank) for c in weights if cells[c] is not None}
                 write_whole(out / file, save(tensors))
-                yield file, {SIZE: str(told[LABEL])}, str(told.get(NAME) or "")
+                yield file, {SIZE: str(cells[LABEL])}, str(cells.get(NAME) or "")
 
 
 def _matrix(column: str, numbers: Any, rank: int) -> torch.Tensor:

@@ -71,19 +71,19 @@ class OutputGrams(nn.Module):
         parts = [self.grams(part) for part in pairs.chunks()]
         for g, groups in enumerate(zip(*parts, strict=True)):
             entries = torch.cat([e for e, _ in groups])
-            there = torch.cat([t for _, t in groups])[..., None].to(entries)
-            count = there.sum(0).clamp(min=1)
-            mean = (entries * there).sum(0) / count
-            spread = ((entries - mean).square() * there).sum(0) / count
+            present = torch.cat([t for _, t in groups])[..., None].to(entries)
+            count = present.sum(0).clamp(min=1)
+            mean = (entries * present).sum(0) / count
+            spread = ((entries - mean).square() * present).sum(0) / count
             self.get_buffer(f"running_mean{g}").copy_(mean)
             self.get_buffer(f"running_std{g}").copy_(spread.sqrt().clamp(min=1e-4))
 
     def forward(self, pairs: Pairs) -> Tensor:
         """(N, tokens), over the root of how many modules are there; 0 where none is."""
         total, count = torch.zeros(()), torch.zeros(())
-        for g, (entries, there) in enumerate(self.grams(pairs)):
+        for g, (entries, present) in enumerate(self.grams(pairs)):
             mean, std = self.get_buffer(f"running_mean{g}"), self.get_buffer(f"running_std{g}")
-            x = ((entries - mean) / std).clamp(-5, 5) * there[..., None]
+            x = ((entries - mean) / std).clamp(-5, 5) * present[..., None]
             total = total + torch.einsum("nle,let->nt", x, self.read[g])
-            count = count + there.sum(1, keepdim=True)
+            count = count + present.sum(1, keepdim=True)
         return total / count.clamp(min=1) ** 0.5

@@ -71,7 +71,7 @@ class InputScale(nn.Module):
 
     @torch.no_grad()
     def fit(self, pairs: Pairs) -> None:
-        """Measures the training LoRAs."""
+        """Measures √(mean ‖U Vᵀ‖_F) of every module over the training LoRAs."""
         norms: list[list[Tensor]] = [[] for _ in pairs.groups]
         for part in pairs.chunks():
             for norms_of_group, (U, V) in zip(norms, part.groups, strict=True):

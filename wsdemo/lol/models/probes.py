@@ -30,8 +30,8 @@ FLOOR = 1e-8
 def texts_of(labels: Sequence[str], probes: Probes) -> tuple[int, ...]:
     """Of each label, such as "loss gsm8k", which text it is of; none if one is of no text."""
     places = {name: i for i, name in enumerate(probes.names)}
-    found = [places.get(label.split(" ", 1)[-1], -1) for label in labels]
-    return () if -1 in found else tuple(found)
+    indices = [places.get(label.split(" ", 1)[-1], -1) for label in labels]
+    return () if -1 in indices else tuple(indices)
 
 
 class Cells(nn.Module):
@@ -60,17 +60,17 @@ class Cells(nn.Module):
 
     def sums(self, x: Tensor) -> Tensor:
         """(N, L, …) → (N, cells, …)."""
-        return torch.stack([x[:, own].sum(1) for own in self.members], 1)
+        return torch.stack([x[:, members].sum(1) for members in self.members], 1)
 
     def norms(self, read: Pairs) -> Tensor:
         """(N, 2 · cells) log of each cell's norm, 0 if it is absent, and whether it is there."""
         square = self.sums(probed_spectrum(read)[0].square())
-        there = (square > 0).to(square)
-        return torch.cat([(square + FLOOR**2).log() / 2 * there, there], 1)
+        present = (square > 0).to(square)
+        return torch.cat([(square + FLOOR**2).log() / 2 * present, present], 1)
 
     @torch.no_grad()
     def fit(self, read: Pairs) -> None:
-        """Measures the training LoRAs."""
+        """Measures each cell's changes, and the mean and spread of its norms, in training."""
         changes = self.sums(read.groups[0][0][..., :-EXTRA, 0])
         present = (self.norms(read)[:, len(self) :] > 0).sum(0).clamp(min=1)
         rms = (changes.square().mean(-1).sum(0) / present).sqrt()
@@ -138,14 +138,14 @@ class ProbeNet(nn.Module):
         x, total = self.features(read)
         norms = self.scale.norms(read) - self.scale.get_buffer("running_mean")
         whole = self.whole(norms / self.scale.get_buffer("running_std"))
-        said = self.text(x)
+        texts = self.text(x)
         if not self.config.texts:
-            pooled = torch.cat([said.mean(1), said.std(1), whole], -1)
+            pooled = torch.cat([texts.mean(1), texts.std(1), whole], -1)
             out: Tensor = self.out(pooled)
             return out
         chosen = list(self.config.texts)
-        own = said[:, chosen]
-        both = torch.cat([own, whole[:, None].expand_as(own)], -1)
+        chosen_texts = texts[:, chosen]
+        both = torch.cat([chosen_texts, whole[:, None].expand_as(chosen_texts)], -1)
         linear = total[:, chosen, 0] * self.gain[0] + total[:, chosen, 1] * self.gain[1]
         by_text: Tensor = self.out(both)[..., 0] + linear + self.offset
         return by_text

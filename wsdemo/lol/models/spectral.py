@@ -51,13 +51,13 @@ class SpectralLinear(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def statistics(self, pairs: Pairs) -> Tensor:
-        """(N, L · 5)."""
+        """Five numbers of every module's singular values: (N, L · 5)."""
         parts = [spectral_statistics(s) for s in singular_values(self.scale(pairs))]
         return torch.cat(parts, 1).flatten(1).to(self.out.weight)
 
     @torch.no_grad()
     def fit(self, pairs: Pairs) -> None:
-        """Measures the training LoRAs."""
+        """Measures mean and spread of the statistics of the training LoRAs."""
         statistics = torch.cat([self.statistics(part) for part in pairs.chunks()])
         self.get_buffer("running_mean").copy_(statistics.mean(0))
         self.get_buffer("running_std").copy_(statistics.std(0).clamp(min=0.05))

@@ -48,9 +48,9 @@ def pooled(read: nn.TransformerEncoder, tokens: Tensor, present: Tensor) -> Tens
     rows = present.any(1)
     if not rows.any():
         return pooled
-    there = present[rows]
-    seen = read(tokens[rows], src_key_padding_mask=~there) * there[..., None]
-    pooled[rows] = seen.sum(1) / there.sum(1, keepdim=True)
+    kept = present[rows]
+    seen = read(tokens[rows], src_key_padding_mask=~kept) * kept[..., None]
+    pooled[rows] = seen.sum(1) / kept.sum(1, keepdim=True)
     return pooled
 
 
@@ -96,12 +96,12 @@ class W2t(nn.Module):
         """(N, width) by which LoRAs are compared."""
         scaled = self.scale(canonical(pairs, self.config.rank))
         tokens, present = [], []
-        for i, (triples, there) in enumerate(self.triples(scaled)):
+        for i, (triples, mask) in enumerate(self.triples(scaled)):
             inside = self.read[i](triples) + self.place
-            flat = pooled(self.within, inside.flatten(0, 1), there.flatten(0, 1))
-            module = flat.unflatten(0, there.shape[:2])
+            flat = pooled(self.within, inside.flatten(0, 1), mask.flatten(0, 1))
+            module = flat.unflatten(0, mask.shape[:2])
             tokens.append(module + self.kind[i] + self.layer[list(self.kinds[i].layers)])
-            present.append(there.any(-1))
+            present.append(mask.any(-1))
         return pooled(self.across, torch.cat(tokens, 1), torch.cat(present, 1))
 
     def forward(self, pairs: Pairs) -> Tensor:

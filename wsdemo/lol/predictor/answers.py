@@ -81,7 +81,11 @@ def answer(lora: Lora, predictors: Sequence[Predictor]) -> Answer:
 
 
 def ask(reading: Reading, predictors: Sequence[Predictor]) -> tuple[Answer, Grounds | None]:
-    """The same of a LoRA that was read already, with what an answer was made of."""
+    """Asks the first predictor that knows a LoRA's family and answers, of a LoRA that was read.
+
+    Returns:
+        The answer, or why there is none; what it was made of, if there is one.
+    """
     lora = reading.lora
     matching = [p for p in predictors if p.matches(lora)]
     if not matching:
@@ -167,7 +171,7 @@ def dose_curve(
 
 
 def rank_curve(grounds: Grounds, label: str) -> list[float]:
-    """Prediction of a label with every update cut to rank 1, 2, … r (best approximation)."""
+    """Predictions of a label with every update cut to its best approximation of rank 1 to r."""
     whole = pack(grounds.reading.decomposed(), grounds.predictor.signature)
     cuts = (torch.arange(whole.rank) < rank for rank in range(1, whole.rank + 1))
     predictor = grounds.predictor

@@ -72,7 +72,7 @@ class Row:
     config: ModelConfig
 
     def to_dict(self) -> dict[str, Any]:
-        """Without the models."""
+        """The figures alone, without models and configuration."""
         skipped = {"fitted", "config"}
         return {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped

@@ -81,17 +81,17 @@ class Envelope:
     def fit(cls, train: Pairs, held_out: Pairs, names: Sequence[str]) -> "Envelope":
         """Measures the training LoRAs; the threshold comes from held-out ones."""
         raw = spectrum_features(train)
-        there = (~absent_modules(raw)).float()
-        count = there.sum(0)
-        mean = (raw * there).sum(0) / count.clamp(min=1)
-        square = ((raw - mean).square() * there).sum(0) / (count - 1).clamp(min=1)
-        found = cls(raw, mean, square.sqrt().clamp(min=0.05), 0.0, tuple(names))
-        return dataclasses.replace(found, features=found.standardised(raw)).widened(held_out)
+        present = (~absent_modules(raw)).float()
+        count = present.sum(0)
+        mean = (raw * present).sum(0) / count.clamp(min=1)
+        square = ((raw - mean).square() * present).sum(0) / (count - 1).clamp(min=1)
+        envelope = cls(raw, mean, square.sqrt().clamp(min=0.05), 0.0, tuple(names))
+        return dataclasses.replace(envelope, features=envelope.standardised(raw)).widened(held_out)
 
     def standardised(self, features: Tensor) -> Tensor:
         """Spectrum features as they are compared, and kept in half precision."""
-        found = ((features - self.mean) / self.std).half().float()
-        return found.where(~absent_modules(features), ABSENT)
+        scaled = ((features - self.mean) / self.std).half().float()
+        return scaled.where(~absent_modules(features), ABSENT)
 
     def widened(self, held_out: Pairs) -> "Envelope":
         """The same with a threshold of at least MARGIN times the largest of these distances."""
@@ -108,11 +108,11 @@ class Envelope:
         known = self.features == ABSENT
         if not absent.any() and not known.any():
             return torch.cdist(x, self.features) / x.shape[1] ** 0.5
-        there, here = (~absent).to(x), (~known).to(x)
-        x, y = x * there, self.features * here
-        both = there @ here.mT
-        apart = there.sum(1, keepdim=True) + here.sum(1) - 2 * both
-        square = (x.square() @ here.mT) - 2 * (x @ y.mT) + there @ y.square().mT
+        x_present, y_present = (~absent).to(x), (~known).to(x)
+        x, y = x * x_present, self.features * y_present
+        both = x_present @ y_present.mT
+        apart = x_present.sum(1, keepdim=True) + y_present.sum(1) - 2 * both
+        square = (x.square() @ y_present.mT) - 2 * (x @ y.mT) + x_present @ y.square().mT
         total = square.clamp(min=0) + UNLIKE**2 * apart
         return (total / (both + apart).clamp(min=1)).sqrt()
 

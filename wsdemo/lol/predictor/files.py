@@ -94,7 +94,7 @@ def seen_names(path: Path) -> frozenset[str]:
 
 
 def without_nan(value: Any) -> Any:
-    """The same for JSON, which has no NaN and no infinity: None instead."""
+    """A value for JSON, which has no NaN and no infinity: they become None, inside of it too."""
     if isinstance(value, Mapping):
         return {k: without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -182,7 +182,7 @@ def _check_task(tensors: Mapping[str, Tensor], t: int, entry: Mapping[str, Any])
 
 
 def _shift(value: float | list[float]) -> float | Tensor:
-    """As TaskModels has it: a number for all logits, or one a label of a regression."""
+    """A stored ``TaskModels.shift``: a number for all logits, or one a label of a regression."""
     return torch.tensor(value) if isinstance(value, list) else float(value)
 
 
@@ -191,10 +191,10 @@ def _probes(
 ) -> Probes | None:
     if names is None:
         return None
-    own = unpack({k: v for k, v in tensors.items() if k.startswith("probes.")})
+    unpacked = unpack({k: v for k, v in tensors.items() if k.startswith("probes.")})
     groups = []
     for g, ((n, m), modules) in enumerate(signature.groups):
-        u, v = own[f"probes.left.{g}"].float(), own[f"probes.right.{g}"].float()
+        u, v = unpacked[f"probes.left.{g}"].float(), unpacked[f"probes.right.{g}"].float()
         if u.shape != (len(modules), len(names), n) or v.shape != (len(modules), len(names), m):
             raise ValueError("probes")
         groups.append((u, v))

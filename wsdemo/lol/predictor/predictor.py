@@ -58,10 +58,10 @@ class Prediction:
                 "held_out": self.held_out}  # fmt: skip
         if self.interval is not None:
             return {**base, "interval": [round(v, 5) for v in self.interval]}
-        found = {**base, "probability": round(self.probability or 0.0, 5)}
+        fields = {**base, "probability": round(self.probability or 0.0, 5)}
         if self.name.startswith(start := class_label(self.task, "")):
-            found["class"] = self.name.removeprefix(start)
-        return found
+            fields["class"] = self.name.removeprefix(start)
+        return fields
 
 
 @dataclass
@@ -259,24 +259,28 @@ class Predictor:
         return reasons
 
     def without(self, tasks: Collection[str]) -> "Predictor":
-        """The same without some tasks."""
+        """The predictor without some tasks."""
         kept = {name: models for name, models in self.tasks.items() if name not in tasks}
         return dataclasses.replace(self, tasks=kept)
 
     def reason_of_base(self, lora: Lora) -> str:
         """Why a LoRA may be one of another base; empty if it is of this one, or nobody says."""
-        told = lora.base.name
-        if not told or not self.base or told == self.base:
+        base_name = lora.base.name
+        if not base_name or not self.base or base_name == self.base:
             return ""
         if all(source == "keys and shapes" for source, _ in lora.base.evidence):
             return (
-                f"The file does not say which base it adapts (its keys look like {told}); this"
+                f"The file does not say which base it adapts (its keys look like {base_name}); this"
                 f" predictor knows {self.base}. Give it with its adapter_config.json."
             )
-        if told.split("@")[0] != self.base.split("@")[0]:
-            return f"The file names the base model {told!r}; this predictor knows {self.base!r}."
-        if "@" in told and "@" in self.base:
-            return f"The file adapts another version of the base, {told!r} and not {self.base!r}."
+        if base_name.split("@")[0] != self.base.split("@")[0]:
+            return (
+                f"The file names the base model {base_name!r}; this predictor knows {self.base!r}."
+            )
+        if "@" in base_name and "@" in self.base:
+            return (
+                f"The file adapts another version of the base, {base_name!r} and not {self.base!r}."
+            )
         return ""
 
     def reason_of_ranks(self, lora: Lora) -> str:

@@ -28,32 +28,34 @@ def candidates(lora: Lora) -> list[Base]:
 
 def common_base(loras: Sequence[Lora]) -> Base | None:
     """The base that all of them may be for; else one that has modules of all of them."""
-    found = [candidates(lora) for lora in loras]
-    for base in found[0]:
-        if all(base in own for own in found[1:]):
+    possible = [candidates(lora) for lora in loras]
+    for base in possible[0]:
+        if all(base in others for others in possible[1:]):
             return base
     parsed = [[spelled(m.name) for m in lora.modules] for lora in loras]
 
     def least(base: Base) -> float:
         """The smallest share of a LoRA's modules that a base has."""
-        return min(sum(base.find(p.flat) is not None for p in own) / len(own) for own in parsed)
+        return min(
+            sum(base.find(p.flat) is not None for p in names) / len(names) for names in parsed
+        )
 
-    tried = dict.fromkeys([*(b for own in found for b in own), *bases()])
+    tried = dict.fromkeys([*(b for several in possible for b in several), *bases()])
     best = max(tried, key=least)
     return best if least(best) > 0 else None
 
 
 def place(name: str, base: Base) -> tuple[str, Base, Entry] | None:
     """The part of the pipeline, its table, and what a spelled name stands for there."""
-    own = spelled(name)
-    table, part = base, own.part
+    parsed = spelled(name)
+    table, part = base, parsed.part
     if not part.startswith("model"):
         encoder = encoder_of(base, part)
         if encoder is None:
             return None
         table = all_tables()[encoder]
         part = f"text_encoder_{base.encoders.index(encoder) + 1}"
-    entry = table.find(own.flat)
+    entry = table.find(parsed.flat)
     return None if entry is None else (part, table, entry)
 
 
@@ -84,19 +86,19 @@ def by_table(lora: Lora, base: Base) -> dict[str, LoraModule]:
     """The modules by canonical names, fused ones split; those that the base lacks by their own.
 
     Returns:
-        ``model.NAME``, ``text_encoder_1.NAME`` … → module. One that stays whole keeps its
+        ``model.NAME`` or ``text_encoder_N.NAME`` → module. One that stays whole keeps its
         spelling as its name.
     """
-    found: dict[str, list[_Part]] = {}
+    by_key: dict[str, list[_Part]] = {}
     for module in lora.modules:
-        here = place(module.name, base)
-        blocks = row_blocks(here[1], here[2], len(module.U)) if here else None
-        if here is None or blocks is None or (module.kind != "additive" and _cut(blocks)):
-            _add(found, spelled(module.name).key, _Part(module, module.U, module.magnitude))
+        placed = place(module.name, base)
+        blocks = row_blocks(placed[1], placed[2], len(module.U)) if placed else None
+        if placed is None or blocks is None or (module.kind != "additive" and _cut(blocks)):
+            _add(by_key, spelled(module.name).key, _Part(module, module.U, module.magnitude))
             continue
         for name, part in _split(module, blocks).items():
-            _add(found, f"{here[0]}.{name}", part)
-    return {key: _joined(key, parts) for key, parts in found.items()}
+            _add(by_key, f"{placed[0]}.{name}", part)
+    return {key: _joined(key, parts) for key, parts in by_key.items()}
 
 
 def _cut(blocks: Sequence[tuple[Piece, int]]) -> bool:
@@ -105,11 +107,11 @@ def _cut(blocks: Sequence[tuple[Piece, int]]) -> bool:
     return any(names.count(p.module) < p.count for p, _ in blocks)
 
 
-def _add(found: dict[str, list[_Part]], key: str, part: _Part) -> None:
+def _add(by_key: dict[str, list[_Part]], key: str, part: _Part) -> None:
     is_alone = part.magnitude is not None or part.source.kind != "additive"
-    while key in found and is_alone:
+    while key in by_key and is_alone:
         key += "+"
-    found.setdefault(key, []).append(part)
+    by_key.setdefault(key, []).append(part)
 
 
 def _split(module: LoraModule, blocks: Sequence[tuple[Piece, int]]) -> dict[str, _Part]:
@@ -118,17 +120,17 @@ def _split(module: LoraModule, blocks: Sequence[tuple[Piece, int]]) -> dict[str,
     parts: dict[str, _Part] = {}
     start = 0
     for piece, size in blocks:
-        here = slice(start, start + size)
-        there = slice(piece.index * size, (piece.index + 1) * size)
+        source = slice(start, start + size)
+        target = slice(piece.index * size, (piece.index + 1) * size)
         if piece.module not in parts:
             whole = size * piece.count
             empty = None if module.magnitude is None else module.magnitude.new_zeros(whole)
             U = module.U.new_zeros(whole, module.rank)
             parts[piece.module] = _Part(module, U, empty)
         part = parts[piece.module]
-        part.U[there] = module.U[here]
+        part.U[target] = module.U[source]
         if part.magnitude is not None and module.magnitude is not None:
-            part.magnitude[there] = module.magnitude[here]
+            part.magnitude[target] = module.magnitude[source]
         start += size
     # A program that fuses modules stores rows of zeros for those that were not trained.
     alive = {name: part for name, part in parts.items() if bool(part.U.any())}
@@ -177,10 +179,10 @@ def spelled_for(
     written: dict[str, LoraModule] = {}
     used: set[str] = set()
     for name, pieces in _names_for(base, spelling, modules):
-        own = {p.module for p in pieces} & modules.keys()
-        if own:
+        present = {p.module for p in pieces} & modules.keys()
+        if present:
             written[spelling.of(name)] = _fused(pieces, modules, base)
-            used |= own
+            used |= present
     return written, [name for name in modules if name not in used]
 
 
@@ -190,12 +192,12 @@ def _names_for(
     names = base.namings[spelling.naming]
     if not base.is_open:
         return list(names.items())
-    found: dict[str, tuple[Piece, ...]] = {}
+    pieces: dict[str, tuple[Piece, ...]] = {}
     for module in modules:  # an open table's names are made for the numbers that there are
         entry = base.find(module.replace(".", "_").lower())
         if entry:
-            found[module if spelling.naming == "canonical" else entry.name] = entry.pieces
-    return list(found.items())
+            pieces[module if spelling.naming == "canonical" else entry.name] = entry.pieces
+    return list(pieces.items())
 
 
 def _fused(pieces: Sequence[Piece], modules: Mapping[str, LoraModule], base: Base) -> LoraModule:
@@ -238,6 +240,6 @@ def _sizes(pieces: Sequence[Piece], present: Mapping[str, LoraModule], base: Bas
     """Rows of each piece: in the proportions that the table has."""
     name = next(p.module for p in pieces if p.module in present)
     first = next(p for p in pieces if p.module == name)
-    own = len(present[name].U) // first.count
-    known = base.rows(first) or own
-    return [(base.rows(p) or own) * own // known for p in pieces]
+    rows = len(present[name].U) // first.count
+    known = base.rows(first) or rows
+    return [(base.rows(p) or rows) * rows // known for p in pieces]

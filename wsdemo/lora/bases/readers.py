@@ -19,7 +19,7 @@ class Rule:
     Attributes:
         prefix: How names begin.
         naming: Which names follow.
-        forms: Which tensors a module has: ``A B``, ``down up alpha`` …
+        forms: Which tensors a module may have, as ``programs.diffusers.form`` words it: ``A B``.
         lost: Kinds of canonical modules that get no update, # for their numbers.
         refused: Kinds with which the whole file is refused.
         is_whole: Whether a file is refused that has a block in part only.
@@ -36,17 +36,17 @@ class Rule:
 @lru_cache(1)
 def _facts() -> tuple[str, dict[str, tuple[Rule, ...]]]:
     text = resources.files(__package__).joinpath("readers", "diffusers.toml").read_text("utf-8")
-    found = tomllib.loads(text)
-    version = found.pop("version")
-    rules = {key: tuple(map(_rule, own)) for key, own in found.items()}
+    facts = tomllib.loads(text)
+    version = facts.pop("version")
+    rules = {key: tuple(map(_rule, entry)) for key, entry in facts.items()}
     return version, rules
 
 
-def _rule(own: dict[str, list[str]]) -> Rule:
-    prefix, _, naming = str(own["spelling"]).removesuffix("}").partition("{")
-    lost = frozenset(own.get("lost", [])) | frozenset(own.get("wrong", []))
-    forms, refused = frozenset(own["forms"]), frozenset(own.get("refused", []))
-    return Rule(prefix, naming, forms, lost, refused, bool(own.get("whole")))
+def _rule(entry: dict[str, list[str]]) -> Rule:
+    prefix, _, naming = str(entry["spelling"]).removesuffix("}").partition("{")
+    lost = frozenset(entry.get("lost", [])) | frozenset(entry.get("wrong", []))
+    forms, refused = frozenset(entry["forms"]), frozenset(entry.get("refused", []))
+    return Rule(prefix, naming, forms, lost, refused, bool(entry.get("whole")))
 
 
 def version() -> str:

@@ -54,7 +54,12 @@ def _heads() -> tuple[tuple[Base, frozenset[str]], ...]:
         return flattened(pattern.split("{")[0].split(".")[0])
 
     return tuple(
-        (b, frozenset(head(n) for n in (*b.shapes, *(r for own in b.rules.values() for r in own))))
+        (
+            b,
+            frozenset(
+                head(n) for n in (*b.shapes, *(r for names in b.rules.values() for r in names))
+            ),
+        )
         for b in bases()
     )
 
@@ -67,7 +72,7 @@ def _head_lengths() -> tuple[int, ...]:
 @dataclass
 class _Candidate:
     base: Base
-    found: set[int]
+    matched: set[int]
     sized: int = 0
 
 
@@ -86,24 +91,24 @@ def _recognise(names: tuple[str, ...], sizes: tuple[Shape, ...]) -> Recognised:
     """Kept of the last few: one report of a LoRA asks several times."""
     shapes = dict(zip(names, sizes, strict=True))
     parsed = [spelled(name) for name in names]
-    main = [i for i, own in enumerate(parsed) if own.part.startswith("model")]
+    main = [i for i, name in enumerate(parsed) if name.part.startswith("model")]
     if not main:
         return _by_encoders(names, parsed, shapes)
-    wanted = _alike(parsed[i] for i in main)
+    patterns = _alike(parsed[i] for i in main)
     candidates = []
-    begun = {pattern[:length] for pattern in wanted for length in _head_lengths()}
+    begun = {pattern[:length] for pattern in patterns for length in _head_lengths()}
     for base, heads in _heads():
         if heads.isdisjoint(begun):
             continue
-        if not wanted.keys() & base.patterns.keys() or not _has_needed(base, wanted):
+        if not patterns.keys() & base.patterns.keys() or not _has_needed(base, patterns):
             continue
-        found = {i for i in main if base.find(parsed[i].flat)}
-        if found:
-            candidates.append(_Candidate(base, found))
+        matched = {i for i in main if base.find(parsed[i].flat)}
+        if matched:
+            candidates.append(_Candidate(base, matched))
     if not candidates:
         return Recognised(unknown=len(main))
-    most = max(len(c.found) for c in candidates)
-    kept = [c for c in candidates if len(c.found) == most]
+    most = max(len(c.matched) for c in candidates)
+    kept = [c for c in candidates if len(c.matched) == most]
     mixed = _mixed(kept, candidates, len(main))
     if mixed:
         return Recognised(mixed=mixed, unknown=len(main) - most)
@@ -112,39 +117,39 @@ def _recognise(names: tuple[str, ...], sizes: tuple[Shape, ...]) -> Recognised:
     kept, sizes_fit = _of_these_sizes(kept, names, parsed, shapes)
     kept = _with_encoders(kept, names, parsed, shapes)
     kept = _spelled_so(kept, parsed)
-    kept = _complete(kept, parsed, wanted)
-    kept = _of_all_kinds(kept, wanted, is_sure=not sizes_fit)
+    kept = _complete(kept, parsed, patterns)
+    kept = _of_all_kinds(kept, patterns, is_sure=not sizes_fit)
     found_bases = tuple(c.base for c in kept)
     return Recognised(
         found_bases,
         _name(found_bases),
         sizes_fit,
         unknown=len(main) - most,
-        programs=_programs(found_bases[0], parsed, kept[0].found) if found_bases else (),
+        programs=_programs(found_bases[0], parsed, kept[0].matched) if found_bases else (),
     )
 
 
-def _has_needed(base: Base, wanted: Iterable[str]) -> bool:
+def _has_needed(base: Base, patterns: Iterable[str]) -> bool:
     needs = [flattened(n) for n in base.needs]
-    return not needs or any(n in pattern for pattern in wanted for n in needs)
+    return not needs or any(n in pattern for pattern in patterns for n in needs)
 
 
 def _alike(parsed: Iterable[Spelled]) -> Counter[str]:
-    return Counter(numberless(own.flat) for own in parsed)
+    return Counter(numberless(name.flat) for name in parsed)
 
 
 def _mixed(
     kept: Sequence[_Candidate], candidates: Sequence[_Candidate], total: int
 ) -> tuple[str, ...]:
     """Two names, if what the best base lacks is another's, and neither has a share in the other."""
-    best = kept[0].found
-    rest = [c for c in candidates if not c.found & best]
+    best = kept[0].matched
+    rest = [c for c in candidates if not c.matched & best]
     if len(best) == total or not rest:
         return ()
-    other = max(rest, key=lambda c: len(c.found))
-    if len(other.found) < 2 or len(other.found) * 20 < total:
+    other = max(rest, key=lambda c: len(c.matched))
+    if len(other.matched) < 2 or len(other.matched) * 20 < total:
         return ()
-    second = [c for c in rest if len(c.found) == len(other.found)]
+    second = [c for c in rest if len(c.matched) == len(other.matched)]
     return (_name([c.base for c in kept]) or kept[0].base.family,
             _name([c.base for c in second]) or other.base.family)  # fmt: skip
 
@@ -154,10 +159,10 @@ def fits(base: Base, name: Spelled, shape: Shape) -> bool:
     entry = base.find(name.flat)
     if entry is None:
         return False
-    own = base.shape(entry)
-    if not own or len(shape) < 2:
+    expected = base.shape(entry)
+    if not expected or len(shape) < 2:
         return True
-    return own[0] == shape[0] and math.prod(own[1:]) == math.prod(shape[1:])
+    return expected[0] == shape[0] and math.prod(expected[1:]) == math.prod(shape[1:])
 
 
 def _of_these_sizes(
@@ -168,9 +173,9 @@ def _of_these_sizes(
 ) -> tuple[list[_Candidate], bool]:
     """Those of which nearly all shapes fit; all of them if there are none."""
     for c in kept:
-        c.sized = sum(fits(c.base, parsed[i], shapes.get(names[i], ())) for i in c.found)
+        c.sized = sum(fits(c.base, parsed[i], shapes.get(names[i], ())) for i in c.matched)
     most = max(c.sized for c in kept)
-    if most * 10 < len(kept[0].found) * 9:
+    if most * 10 < len(kept[0].matched) * 9:
         return kept, False
     return [c for c in kept if c.sized == most], True
 
@@ -182,7 +187,7 @@ def _with_encoders(
     shapes: Mapping[str, Shape],
 ) -> list[_Candidate]:
     """Those that have most of the text encoders' modules."""
-    others = [i for i, own in enumerate(parsed) if not own.part.startswith("model")]
+    others = [i for i, name in enumerate(parsed) if not name.part.startswith("model")]
     if not others or len(kept) < 2:
         return kept
     tables = all_tables()
@@ -203,63 +208,65 @@ def _with_encoders(
 def _spelled_so(kept: list[_Candidate], parsed: Sequence[Spelled]) -> list[_Candidate]:
     """Those that some program writes so; else those that one reads so."""
     for only_first in (True, False):
-        so = [c for c in kept if _programs(c.base, parsed, c.found, only_first)]
-        if so:
-            return so
+        matching = [c for c in kept if _programs(c.base, parsed, c.matched, only_first)]
+        if matching:
+            return matching
     return kept
 
 
 def _programs(
-    base: Base, parsed: Sequence[Spelled], found: Iterable[int], only_first: bool = False
+    base: Base, parsed: Sequence[Spelled], matched: Iterable[int], only_first: bool = False
 ) -> tuple[str, ...]:
     """The programs that read all of these names, or with ``only_first`` write them."""
     kinds = set()
-    for i in found:
+    for i in matched:
         entry = base.find(parsed[i].flat)
         if entry:
             kinds.add((parsed[i].prefix.replace("__", "_"), entry.namings))
     ways: dict[str, list[tuple[str, str]]] = {}
     for s in base.spellings:
         if not (only_first and s.program in ways):
-            own = (s.prefix.removeprefix("base_model.model."), s.naming)
-            ways.setdefault(s.program, []).append(own)
+            way = (s.prefix.removeprefix("base_model.model."), s.naming)
+            ways.setdefault(s.program, []).append(way)
     return tuple(
         program
-        for program, own in ways.items()
-        if all(any(p == prefix and n in namings for p, n in own) for prefix, namings in kinds)
+        for program, known in ways.items()
+        if all(any(p == prefix and n in namings for p, n in known) for prefix, namings in kinds)
     )
 
 
 def _complete(
-    kept: list[_Candidate], parsed: Sequence[Spelled], wanted: Mapping[str, int]
+    kept: list[_Candidate], parsed: Sequence[Spelled], patterns: Mapping[str, int]
 ) -> list[_Candidate]:
     """Those of which every kind of module is there in all its blocks."""
 
     def is_complete(base: Base) -> bool:
-        return all(base.patterns.get(p) in (None, count) for p, count in wanted.items())
+        return all(base.patterns.get(p) in (None, count) for p, count in patterns.items())
 
     if len(kept) < 2 or any(c.base.is_open for c in kept):
         return kept
-    if sum(wanted.values()) < 2 * len(wanted):  # too little to count blocks by
+    if sum(patterns.values()) < 2 * len(patterns):  # too little to count blocks by
         return kept
     return [c for c in kept if is_complete(c.base)] or kept
 
 
-def _of_all_kinds(kept: list[_Candidate], wanted: Iterable[str], is_sure: bool) -> list[_Candidate]:
+def _of_all_kinds(
+    kept: list[_Candidate], patterns: Iterable[str], is_sure: bool
+) -> list[_Candidate]:
     """In order of how many kinds of blocks a base has that the file does not touch.
 
     If ``is_sure`` those that lack one which others do not lack are left out.
     """
-    touched = {p.split("_#_")[0] for p in wanted}
+    touched = {p.split("_#_")[0] for p in patterns}
 
     def untouched(c: _Candidate) -> int:
         """Of kinds that are a fifth of the base or more, in the naming that fits best."""
         least = len(c.base.shapes)
-        for own in c.base.namings.values():
+        for names in c.base.namings.values():
             kinds = Counter(
-                p.split("_#_")[0] for p in map(numberless, map(flattened, own)) if "_#_" in p
+                p.split("_#_")[0] for p in map(numberless, map(flattened, names)) if "_#_" in p
             )
-            large = {kind for kind, count in kinds.items() if 5 * count > len(own)}
+            large = {kind for kind, count in kinds.items() if 5 * count > len(names)}
             least = min(least, len(large - touched))
         return least
 
@@ -270,16 +277,18 @@ def _of_all_kinds(kept: list[_Candidate], wanted: Iterable[str], is_sure: bool) 
     return [c for c in ordered if untouched(c) == least] if is_sure else ordered
 
 
-def _name(found: Sequence[Base]) -> str:
+def _name(possible: Sequence[Base]) -> str:
     """One name, the family's if all are of one, or the names of several; empty for too many."""
-    if len(found) == 1:
-        return found[0].name
-    families = list(dict.fromkeys(b.family for b in found))
+    if len(possible) == 1:
+        return possible[0].name
+    families = list(dict.fromkeys(b.family for b in possible))
     if len(families) == 1:
         return families[0]
     if not 0 < len(families) <= MAX_NAMES:
         return ""
-    alone = [b.name if sum(o.family == b.family for o in found) == 1 else b.family for b in found]
+    alone = [
+        b.name if sum(o.family == b.family for o in possible) == 1 else b.family for b in possible
+    ]
     return listed(list(dict.fromkeys(alone)))
 
 
@@ -295,14 +304,16 @@ def _by_encoders(
     tables = all_tables()
 
     def fit(base: Base) -> bool:
-        for name, own in zip(names, parsed, strict=True):
-            encoder = encoder_of(base, own.part)
-            if encoder is None or not fits(tables[encoder], own, shapes.get(name, ())):
+        for name, parsed_name in zip(names, parsed, strict=True):
+            encoder = encoder_of(base, parsed_name.part)
+            if encoder is None or not fits(tables[encoder], parsed_name, shapes.get(name, ())):
                 return False
         return True
 
-    found = tuple(b for b in bases() if b.encoders and fit(b))
-    return Recognised(found, _name(found), bool(found), unknown=0 if found else len(names))
+    possible = tuple(b for b in bases() if b.encoders and fit(b))
+    return Recognised(
+        possible, _name(possible), bool(possible), unknown=0 if possible else len(names)
+    )
 
 
 def encoder_of(base: Base, part: str) -> str | None:

@@ -20,7 +20,7 @@ def dimensions(
 
     Empty if it contradicts itself, or leaves out a layer before its last.
     """
-    found: dict[str, int] = {}
+    sides: dict[str, int] = {}
     layers: set[int] = set()
     for name in names:
         entry = base.find(spelled(name).flat)
@@ -32,11 +32,11 @@ def dimensions(
             continue
         layers.add(int(layer[1]))
         for key, side in zip(base.dimensions[ending], shape, strict=True):
-            if found.setdefault(key, side) != side:
+            if sides.setdefault(key, side) != side:
                 return {}
-    if not found or layers != set(range(len(layers))):
+    if not sides or layers != set(range(len(layers))):
         return {}
-    return found | {"layers": len(layers)}
+    return sides | {"layers": len(layers)}
 
 
 def fitting(
@@ -45,18 +45,18 @@ def fitting(
     """The models of a table that a file's layers and dimensions allow; empty if none is known."""
     if not base.sizes:
         return ()
-    own = dimensions(base, names, shapes)
-    if len(own) < 3:  # a width alone is no model's
+    measured = dimensions(base, names, shapes)
+    if len(measured) < 3:  # a width alone is no model's
         return ()
     return tuple(
         model
         for model, sizes in base.sizes.items()
-        if all(sizes[key] == value for key, value in own.items())
+        if all(sizes[key] == value for key, value in measured.items())
     )
 
 
 def spoken(base: Base, text: str) -> str:
     """The model of a table's sizes that a text names; empty if none."""
     plain = re.sub(r"[^a-z0-9.]", "", text.lower())
-    found = [m for m in base.sizes if re.sub(r"[^a-z0-9.]", "", m.lower()) in plain]
-    return max(found, key=len, default="")
+    models = [m for m in base.sizes if re.sub(r"[^a-z0-9.]", "", m.lower()) in plain]
+    return max(models, key=len, default="")

@@ -32,7 +32,7 @@ class Spelled:
 
     Attributes:
         prefix: How it begins, as the file has it; empty for a bare name.
-        part: The part of a pipeline: ``model``, ``model_2``, ``text_encoder`` …
+        part: Of a pipeline: ``model`` or ``text_encoder``, numbered from the second: ``model_2``.
         flat: The rest with underscores for dots, in lower case.
         rest: The rest as the file has it.
     """

@@ -131,8 +131,8 @@ class Base:
     @cached_property
     def namings(self) -> dict[str, dict[str, tuple[Piece, ...]]]:
         """Naming → name → the canonical rows that it stands for."""
-        own: dict[str, tuple[Piece, ...]] = {name: (Piece(name),) for name in self.shapes}
-        return {"canonical": own} | {
+        canonical: dict[str, tuple[Piece, ...]] = {name: (Piece(name),) for name in self.shapes}
+        return {"canonical": canonical} | {
             naming: _named(rules, self.shapes) for naming, rules in self.rules.items()
         }
 
@@ -143,36 +143,36 @@ class Base:
         Raises:
             ValueError: Two namings give one name two meanings.
         """
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for naming, names in self.namings.items():
             for name, pieces in names.items():
                 flat = flattened(name)
-                other = found.get(flat)
+                other = entries.get(flat)
                 if other is None:
-                    found[flat] = Entry(pieces, frozenset((naming,)), name)
+                    entries[flat] = Entry(pieces, frozenset((naming,)), name)
                 elif other.pieces == pieces:
-                    found[flat] = Entry(pieces, other.namings | {naming}, other.name)
+                    entries[flat] = Entry(pieces, other.namings | {naming}, other.name)
                 else:
                     raise ValueError(f"{self.key}: {name!r} is {other.pieces} and {pieces}")
-        return found
+        return entries
 
     @cached_property
     def patterns(self) -> dict[str, int]:
         """Flattened names with # for every number → how many names there are of it."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for flat in self.entries:
             pattern = numberless(flat)
-            found[pattern] = found.get(pattern, 0) + 1
-        return found
+            counts[pattern] = counts.get(pattern, 0) + 1
+        return counts
 
     @cached_property
     def _open_entries(self) -> dict[str, list[tuple[re.Pattern[str], Entry]]]:
-        found: dict[str, list[tuple[re.Pattern[str], Entry]]] = {}
+        by_pattern: dict[str, list[tuple[re.Pattern[str], Entry]]] = {}
         for flat, entry in self.entries.items():
             pattern = numberless(flat)
             exact = _ANY.sub(lambda f: rf"(?P<{f[1]}>\d+)", re.escape(flat))
-            found.setdefault(pattern, []).append((re.compile(exact), entry))
-        return found
+            by_pattern.setdefault(pattern, []).append((re.compile(exact), entry))
+        return by_pattern
 
     def find(self, flat: str) -> Entry | None:
         """What a flattened name stands for, None if this base has no such module.
@@ -192,8 +192,10 @@ class Base:
 
     def _find(self, flat: str) -> Entry | None:
         if not self.is_open:
-            own = self.entries
-            return own.get(flat) or (own.get(f"{flat}_0") if flat.endswith("_to_out") else None)
+            entries = self.entries
+            return entries.get(flat) or (
+                entries.get(f"{flat}_0") if flat.endswith("_to_out") else None
+            )
         for pattern, entry in self._open_entries.get(numberless(flat), ()):
             numbers = pattern.fullmatch(flat)
             if numbers:
@@ -231,12 +233,12 @@ def _filled(name: str, texts: Mapping[str, str]) -> str:
 
 def _numbers(text: str) -> list[str]:
     """``0-3``, ``0,2`` or ``0-6:3`` as the numbers that it stands for."""
-    found: list[str] = []
+    numbers: list[str] = []
     for part in text.split(","):
         span, _, step = part.partition(":")
         first, _, last = span.partition("-")
-        found += map(str, range(int(first), int(last or first) + 1, int(step or 1)))
-    return found
+        numbers += map(str, range(int(first), int(last or first) + 1, int(step or 1)))
+    return numbers
 
 
 def _expanded(pattern: str) -> Iterator[str]:
@@ -263,7 +265,7 @@ def _named(
     Raises:
         ValueError: A rule fits no module, or two give one name.
     """
-    found: dict[str, tuple[Piece, ...]] = {}
+    names: dict[str, tuple[Piece, ...]] = {}
     covered: set[str] = set()
     alike: dict[str, list[str]] = {}
     for module in shapes:
@@ -276,15 +278,15 @@ def _named(
             covered |= {p.module for p in pieces}
             if full != name and full in rules:
                 continue
-            if full in found:
+            if full in names:
                 raise ValueError(f"two rules give {full!r}")
-            found[full] = pieces
+            names[full] = pieces
     for name in shapes:
         if name not in covered:
-            if name in found:
+            if name in names:
                 raise ValueError(f"{name!r} has two meanings")
-            found[name] = (Piece(name),)
-    return found
+            names[name] = (Piece(name),)
+    return names
 
 
 def _matches(
@@ -322,8 +324,8 @@ def _matches(
 _SPELLING = re.compile(r"(.*)\{(\w+)\}")
 
 
-def _spellings(found: Mapping[str, Sequence[str]]) -> Iterator[Spelling]:
-    for program, texts in found.items():
+def _spellings(programs: Mapping[str, Sequence[str]]) -> Iterator[Spelling]:
+    for program, texts in programs.items():
         for text in texts:
             match = _SPELLING.fullmatch(text)
             if match is None:
@@ -337,33 +339,33 @@ def parse_table(key: str, text: str) -> Base:
     Raises:
         ValueError: It is no table.
     """
-    found = tomllib.loads(text)
+    table = tomllib.loads(text)
     shapes: dict[str, tuple[int, ...]] = {}
-    for pattern, shape in found["modules"].items():
+    for pattern, shape in table["modules"].items():
         for name in _expanded(pattern):
             if name in shapes:
                 raise ValueError(f"{key}: {name!r} stands twice")
             shapes[name] = tuple(shape)
     rules = {
-        naming: {n: (v,) if isinstance(v, str) else tuple(v) for n, v in own.items()}
-        for naming, own in found.get("naming", {}).items()
+        naming: {n: (v,) if isinstance(v, str) else tuple(v) for n, v in names.items()}
+        for naming, names in table.get("naming", {}).items()
     }
     return Base(
         key,
-        found["order"],
-        found["name"],
-        found.get("family", found["name"]),
-        tuple(found.get("words", ())),
-        found.get("members", {}),
-        found.get("component", ""),
-        tuple(found.get("needs", ())),
-        tuple(found.get("encoders", ())),
-        found["source"],
-        tuple(_spellings(found["spellings"])),
+        table["order"],
+        table["name"],
+        table.get("family", table["name"]),
+        tuple(table.get("words", ())),
+        table.get("members", {}),
+        table.get("component", ""),
+        tuple(table.get("needs", ())),
+        tuple(table.get("encoders", ())),
+        table["source"],
+        tuple(_spellings(table["spellings"])),
         shapes,
         rules,
-        found.get("sizes", {}),
-        found.get("dimensions", {}),
+        table.get("sizes", {}),
+        table.get("dimensions", {}),
     )
 
 
@@ -378,5 +380,5 @@ def all_tables() -> dict[str, Base]:
 @lru_cache(1)
 def bases() -> tuple[Base, ...]:
     """The tables of base models, without those of the text encoders of pipelines."""
-    found = (b for b in all_tables().values() if b.component != "text_encoder")
-    return tuple(sorted(found, key=lambda base: base.order))
+    tables = (b for b in all_tables().values() if b.component != "text_encoder")
+    return tuple(sorted(tables, key=lambda base: base.order))

@@ -52,7 +52,7 @@ class Container:
         return torch.cat([self.parts[self.places[key]].raw([key]) for key in keys])
 
     def read(self, keys: Sequence[str]) -> Tensor:
-        """The same as float32."""
+        """Tensors of one type and shape as float32, (k, …)."""
         return self.raw(keys).float()
 
 

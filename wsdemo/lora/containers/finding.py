@@ -35,16 +35,16 @@ def opened(path: Path) -> Iterator[Container]:
     _check_size(path)
     shard = _SHARD.fullmatch(path.name)
     if path.name.endswith(".index.json"):
-        with _shards(path.parent, _indexed(path), path.name) as found:
-            yield found
+        with _shards(path.parent, _indexed(path), path.name) as container:
+            yield container
     elif shard and int(shard[3]) > 1:
         count = int(shard[3])
         names = [f"{shard[1]}-{i + 1:05}-of-{shard[3]}.safetensors" for i in range(count)]
-        with _shards(path.parent, names if count <= MAX_SHARDS else [path.name], "") as found:
-            yield found
+        with _shards(path.parent, names if count <= MAX_SHARDS else [path.name], "") as container:
+            yield container
     else:
-        with opened_alone(path) as found:
-            yield found
+        with opened_alone(path) as container:
+            yield container
 
 
 @contextmanager
@@ -53,11 +53,11 @@ def opened_alone(path: Path) -> Iterator[Container]:
     with path.open("rb") as file:
         start = file.read(4)
     if start == gguf.MAGIC:
-        with gguf.opened(path) as found:
-            yield found
+        with gguf.opened(path) as container:
+            yield container
     elif start == b"PK\x03\x04" and npz.is_npz(path):
-        with npz.opened(path) as found:
-            yield found
+        with npz.opened(path) as container:
+            yield container
     else:
         header = read_header(path)
         with safetensors.opened(path, header) as tensors:
@@ -78,9 +78,9 @@ def chosen(path: Path, adapter: str) -> tuple[Path, str]:
     """
     if not adapter or not path.is_dir():
         return adapter_file(path), adapter
-    own = path / adapter
-    if Path(adapter).name == adapter and own.is_dir():
-        return adapter_file(own), ""
+    folder = path / adapter
+    if Path(adapter).name == adapter and folder.is_dir():
+        return adapter_file(folder), ""
     files = [p for p in path.iterdir() if p.is_file() and adapter in (p.name, p.stem)]
     files = [p for p in files if p.suffix in (".safetensors", ".npz", ".gguf")]
     if len(files) == 1:
@@ -171,8 +171,8 @@ def _indexed(path: Path) -> list[str]:
     if path.stat().st_size > MAX_HEADER_BYTES:
         raise WsdemoError("Not a readable index", "It is too long.", hint)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        names = sorted({str(name) for name in found["weight_map"].values()})
+        index = json.loads(path.read_text(encoding="utf-8"))
+        names = sorted({str(name) for name in index["weight_map"].values()})
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise WsdemoError("Not a readable index", "It has no weight_map.", hint) from error
     if not names or any(Path(name).name != name or name in (".", "..") for name in names):
@@ -189,9 +189,9 @@ def _shards(folder: Path, names: list[str], index: str) -> Iterator[Container]:
         raise WsdemoError(
             "Too many shards", f"{len(names):,}, of {MAX_SHARDS} allowed.", "Save it in one file."
         )
-    there = [folder / name for name in names if (folder / name).is_file()]
+    present = [folder / name for name in names if (folder / name).is_file()]
     missing = [name for name in names if not (folder / name).is_file()]
-    if not there:
+    if not present:
         raise WsdemoError(
             "Shards are missing",
             f"None of the {len(names)} files that {index[:60]} names lies beside it.",
@@ -202,7 +202,7 @@ def _shards(folder: Path, names: list[str], index: str) -> Iterator[Container]:
     metadata: dict[str, str] = {}
     parts: dict[Path, Tensors] = {}
     with ExitStack() as stack:
-        for path in there:
+        for path in present:
             _check_size(path)
             header = read_header(path)
             twice = next((key for key in header.tensors if key in tensors), None)
@@ -222,13 +222,13 @@ def _shards(folder: Path, names: list[str], index: str) -> Iterator[Container]:
             Header(tensors, metadata),
             parts,
             places,
-            notes=_said(len(names), len(there), missing, bool(index)),
+            notes=_notes(len(names), len(present), missing, bool(index)),
             is_whole=not missing,
         )
 
 
-def _said(count: int, found: int, missing: list[str], is_index: bool) -> tuple[str, ...]:
+def _notes(count: int, read: int, missing: list[str], is_index: bool) -> tuple[str, ...]:
     if missing:
         shown = ", ".join(name[:60] for name in missing[:3])
         return (f"It is one of {count} parts, of which {len(missing)} are missing ({shown}).",)
-    return () if is_index else (f"It is one of {count} parts; all {found} were read together.",)
+    return () if is_index else (f"It is one of {count} parts; all {read} were read together.",)

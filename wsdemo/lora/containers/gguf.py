@@ -48,10 +48,10 @@ class _Reader:
         self._left -= count
         if self._left < 0:
             raise _refuse(f"Its head is longer than the {MAX_HEADER_BYTES:,} bytes allowed.")
-        found = self._file.read(count)
-        if len(found) != count:
+        content = self._file.read(count)
+        if len(content) != count:
             raise _refuse("Its head is cut off.")
-        return found
+        return content
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.bytes(struct.calcsize(form)))[0]

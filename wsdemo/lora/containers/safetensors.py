@@ -27,9 +27,9 @@ class SafetensorsFile:
         header = self._header
         (dtype, shape), (start, stop) = header.tensors[keys[0]], header.places[keys[0]]
         content = torch.empty(len(keys), stop - start, dtype=torch.uint8)
-        for key, own in zip(keys, content.numpy(), strict=True):
+        for key, row in zip(keys, content.numpy(), strict=True):
             self._file.seek(header.places[key][0])
-            if self._file.readinto(own) != len(own):  # type: ignore[union-attr]
+            if self._file.readinto(row) != len(row):  # type: ignore[union-attr]
                 raise cut_short(key)
         if not content.numel():
             return torch.empty(len(keys), *shape, dtype=TYPES[dtype])

@@ -67,8 +67,8 @@ def _block_diagonal(X: Tensor, blocks: int) -> Tensor:
     require(rows % blocks == 0, f"{rows} rows are no {blocks} blocks")
     within(rows * columns * blocks, MAX_MODULE_NUMBERS // 2, "its block-diagonal factor")
     full = X.new_zeros(k, blocks, rows // blocks, blocks, columns)
-    for i, own in enumerate(X.unflatten(1, (blocks, -1)).unbind(1)):
-        full[:, i, :, i] = own
+    for i, block in enumerate(X.unflatten(1, (blocks, -1)).unbind(1)):
+        full[:, i, :, i] = block
     return full.view(k, rows, blocks * columns)
 
 

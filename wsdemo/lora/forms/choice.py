@@ -51,8 +51,8 @@ class Form:
 
 def _form(factors: Callable[[dict[str, Tensor]], Factors], needs: str = "", may: str = "") -> Form:
     def of_one(parts: dict[str, Tensor]) -> Factors:
-        found = factors({role: stack[0] for role, stack in parts.items()})
-        return replace(found, U=found.U[None], V=found.V[None])
+        single = factors({role: stack[0] for role, stack in parts.items()})
+        return replace(single, U=single.U[None], V=single.V[None])
 
     return Form(frozenset(needs.split()), frozenset(may.split()), of_one, is_stacked=False)
 

@@ -81,14 +81,14 @@ def gguf_embedding(a: Tensor, b: Tensor) -> Factors:
 
 
 def split(parts: dict[str, Tensor]) -> Factors:
-    """kohya's split layers: rows i of ΔW are up_i down_i, one pair for each of q, k, v …
+    """kohya's split layers: rows i of ΔW are up_i down_i, one pair for each fused part.
 
     Args:
         parts: ``down.0``, ``up.0``, ``down.1`` …: (r, m) and (n_i, r).
     """
     count = sum(role.startswith("down.") and role[5:].isdigit() for role in parts)
-    found = [(parts.get(f"down.{i}"), parts.get(f"up.{i}")) for i in range(count)]
-    pairs_ = [(down, up) for down, up in found if down is not None and up is not None]
+    stored = [(parts.get(f"down.{i}"), parts.get(f"up.{i}")) for i in range(count)]
+    pairs_ = [(down, up) for down, up in stored if down is not None and up is not None]
     require(2 * len(pairs_) == sum(r[:3] in ("dow", "up.") for r in parts), "a part has no pair")
     for down, up in pairs_:
         fits = down.dim() == up.dim() == 2 and up.shape[1] == down.shape[0]

@@ -22,16 +22,18 @@ _OLD = {"diffusers (layers)": "layers", "diffusers (attention processors)": "pro
 
 def form(module: LoraModule) -> str:
     """Which tensors a module has, as the facts name it; empty for those of no known form."""
-    own = roles(module)
-    alpha = " alpha" if "alpha" in own else ""
-    own -= {"alpha", "magnitude"}
+    module_roles = roles(module)
+    alpha = " alpha" if "alpha" in module_roles else ""
+    module_roles -= {"alpha", "magnitude"}
     family = part.family if module.keys and (part := split_key(module.keys[0])) else ""
     if family in _OLD:
         return _OLD[family] + alpha
     for pair, name in (({"A", "B"}, "A B"), ({"down", "up"}, "down up")):
-        if own == pair:
+        if module_roles == pair:
             return name + alpha
-    is_lokr = bool(own) and all(role.startswith("lokr_") and role != "lokr_t2" for role in own)
+    is_lokr = bool(module_roles) and all(
+        role.startswith("lokr_") and role != "lokr_t2" for role in module_roles
+    )
     return f"lokr{alpha}" if is_lokr else ""
 
 
@@ -39,13 +41,13 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
     """What diffusers makes of a file."""
     if base is None:
         return Loads(None, (), None, "the base is not known, so its names are not", version())
-    own = rules(base)
-    if not own:
+    base_rules = rules(base)
+    if not base_rules:
         return refused(lora, "it has no loader for this base", version())
     lost: list[LoraModule] = []
     present: set[str] = set()
     for module in lora.modules:
-        table, facts = _of_part(module, base, own)
+        table, facts = _of_part(module, base, base_rules)
         kinds = set(map(numberless, _pieces(module, table)))
         rule = _rule(module, table, facts)
         if rule is None:
@@ -71,11 +73,13 @@ def in_diffusers(lora: Lora, base: Base | None) -> Loads:
     return judged(lora, lost, _dropped(lora, odd), lambda m: _strength(lora, m), version())
 
 
-def _of_part(module: LoraModule, base: Base, own: Sequence[Rule]) -> tuple[Base, Sequence[Rule]]:
+def _of_part(
+    module: LoraModule, base: Base, base_rules: Sequence[Rule]
+) -> tuple[Base, Sequence[Rule]]:
     """The table of the part of the pipeline that a module belongs to, and what is read of it."""
     part = spelled(module.name).part
     if part.startswith("model"):
-        return base, own
+        return base, base_rules
     encoder = encoder_of(base, part)
     if encoder is None:
         return base, ()
@@ -88,7 +92,7 @@ def _pieces(module: LoraModule, base: Base) -> set[str]:
     return {p.module for p in entry.pieces} if entry else set()
 
 
-def _rule(module: LoraModule, base: Base, own: Sequence[Rule]) -> Rule | None:
+def _rule(module: LoraModule, base: Base, facts: Sequence[Rule]) -> Rule | None:
     name = spelled(module.name)
     entry, tensors = base.find(name.flat), form(module)
     if entry is None:
@@ -97,7 +101,7 @@ def _rule(module: LoraModule, base: Base, own: Sequence[Rule]) -> Rule | None:
     prefix = WRAPPED + name.prefix if is_wrapped else name.prefix
     if not module.keys:
         tensors = "A B"
-    for rule in own:
+    for rule in facts:
         if rule.prefix == prefix and rule.naming in entry.namings and tensors in rule.forms:
             return rule
     return None
@@ -124,8 +128,8 @@ def _dropped(lora: Lora, odd: Sequence[str]) -> list[str]:
 
 def _strength(lora: Lora, module: LoraModule) -> float:
     """adapter_config.json is not read: without α in the file or its texts the scale is 1."""
-    own = roles(module)
-    is_configured = "A" in own and "alpha" not in own
+    module_roles = roles(module)
+    is_configured = "A" in module_roles and "alpha" not in module_roles
     if not is_configured or "lora_adapter_metadata" in lora.metadata or module.scale == 0:
         return 1.0
     return 1.0 / module.scale

@@ -59,8 +59,8 @@ def in_peft(lora: Lora) -> Loads:
 def _reads(module: LoraModule, kind: str, settings: Settings) -> bool:
     if not module.keys:
         return True
-    own = roles(module)
-    is_known = any(needed <= own for needed in _ROLES[kind])
+    module_roles = roles(module)
+    is_known = any(needed <= module_roles for needed in _ROLES[kind])
     return is_known and is_wrapped(module) and targeted(module.name, settings)
 
 
@@ -86,20 +86,20 @@ def _misfits(module: LoraModule, settings: Settings) -> bool:
     """Whether the configuration says another rank than the file has, so that PEFT refuses it."""
     if module.piece != (0, 1) or not roles(module) & {"A", "embedding_A"}:
         return False
-    told = settings.rank(module.name)
-    return told > 0 and int(told) != module.stored_rank and not settings.enabled
+    rank = settings.rank(module.name)
+    return rank > 0 and int(rank) != module.stored_rank and not settings.enabled
 
 
-def _keeps(own: KeptTensor, settings: Settings) -> bool:
+def _keeps(tensor: KeptTensor, settings: Settings) -> bool:
     """Whether a tensor beside the updates has a place.
 
     Whole weights have: PEFT puts them into the model, whether they are configured or not.
     """
-    if own.what == "bias" and ".lora_" in own.key:
+    if tensor.what == "bias" and ".lora_" in tensor.key:
         return bool(settings.config.get("lora_bias"))
-    if own.what == "tokens":
+    if tensor.what == "tokens":
         return bool(settings.config.get("trainable_token_indices"))
-    return own.what in ("mark", "head", "norm", "embedding", "bias")
+    return tensor.what in ("mark", "head", "norm", "embedding", "bias")
 
 
 # ---- programs that read PEFT's adapters ----------------------------------------------

@@ -52,7 +52,7 @@ def _encoder_by_name(module: LoraModule, base: Base, program: str) -> bool:
 
 def _strength(module: LoraModule) -> float:
     """adapter_config.json is not read: without α in the file the scale is 1."""
-    own = roles(module)
-    if "alpha" in own or not own & {"A", "embedding_A"} or module.scale == 0:
+    module_roles = roles(module)
+    if "alpha" in module_roles or not module_roles & {"A", "embedding_A"} or module.scale == 0:
         return 1.0
     return 1.0 / module.scale

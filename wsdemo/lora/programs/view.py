@@ -34,7 +34,7 @@ class Loads:
     version: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for JSON; of the lost keys the first MAX_KEYS, and how many there are."""
         return {
             "ok": self.ok,
             "lost_keys": list(self.lost[:MAX_KEYS]),
@@ -46,7 +46,7 @@ class Loads:
 
 
 def roles(module: LoraModule) -> frozenset[str]:
-    """Of its tensors."""
+    """The roles of a module's tensors: ``A``, ``alpha``."""
     return _roles(module.keys)
 
 
@@ -66,7 +66,7 @@ def keys_of(modules: Iterable[LoraModule]) -> tuple[str, ...]:
 
 
 def refused(lora: Lora, why: str, version: str) -> Loads:
-    """It loads nothing."""
+    """The view of a program that loads nothing of a file, and why."""
     return Loads(False, keys_of(lora.modules), None, why, version)
 
 
@@ -88,12 +88,12 @@ def judged(
     """
     if len(lost) == len(lora.modules):
         return refused(lora, "it has a name for none of its modules", version)
-    gone = {m.name for m in lost}
-    told = median(strength(m) for m in lora.modules if m.name not in gone)
+    lost_names = {m.name for m in lost}
+    applied = median(strength(m) for m in lora.modules if m.name not in lost_names)
     why = f"it drops {len(lost)} of {len(lora.modules)} modules" if lost else "it reads all modules"
     if also:
         why += f", and drops {len(also)} tensors beside them, such as {also[0][:80]}"
-    if abs(told - 1) > 1e-3:
-        why += f", and applies them at {told:.3g} of their strength: it does not read their α"
+    if abs(applied - 1) > 1e-3:
+        why += f", and applies them at {applied:.3g} of their strength: it does not read their α"
     keys = tuple(dict.fromkeys((*keys_of(lost), *also)))
-    return Loads(not keys, keys, told, why, version)
+    return Loads(not keys, keys, applied, why, version)

@@ -82,11 +82,11 @@ def kind_of(name: str, data: bytes) -> tuple[str, tuple[str, ...]]:
     for sign, kind in _SIGNS:
         if start.startswith(sign):
             raise _foreign(kind)
-    found = next((kind for sign, kind in _OURS if start.startswith(sign)), None)
+    by_content = next((kind for sign, kind in _OURS if start.startswith(sign)), None)
     if start.startswith(b"PK\x03\x04") and ending not in ("3mf", "zip", "usdz", "fcstd"):
-        found = "zip"
-    if found is not None and found != ending:
-        return found, (f"Named .{ending[:12]}, but it is {found.upper()}: read as that.",)
+        by_content = "zip"
+    if by_content is not None and by_content != ending:
+        return by_content, (f"Named .{ending[:12]}, but it is {by_content.upper()}: read as that.",)
     if ending in READABLE or ending in PACKAGES:
         return ending, ()
     if ending in FOREIGN:

@@ -51,8 +51,8 @@ def read_obj(data: bytes) -> Raw:
                 vertices += (float(x), float(y), float(z))
             elif kind in ("f", "fo"):
                 named = [int(word.partition("/")[0]) for word in words[1:]]
-                here = len(vertices) // 3
-                corners += [i - 1 if i > 0 else here + i if i else -1 for i in named]
+                vertex_count = len(vertices) // 3
+                corners += [i - 1 if i > 0 else vertex_count + i if i else -1 for i in named]
                 counts.append(len(named))
             elif kind in ("p", "l"):
                 others[kind] += 1

@@ -28,7 +28,7 @@ class Element:
     """A table of the file.
 
     Attributes:
-        name: ``vertex``, ``face`` …
+        name: What its rows are: ``vertex``, ``face`` or another.
         count: Rows.
         columns: Name, type, and type of the length of a list (None for a single value).
     """

@@ -90,8 +90,8 @@ def _clip_ears(points: Floats) -> Ints | None:
         return None
     u, v = _plane(normal / area)
     flat = np.ascontiguousarray(np.stack([local @ u, local @ v], 1))
-    found = mapbox_earcut.triangulate_float64(flat, np.array([len(points)], dtype=np.uint32))
-    triangles = np.asarray(found, dtype=np.int64).reshape(-1, 3)
+    corners = mapbox_earcut.triangulate_float64(flat, np.array([len(points)], dtype=np.uint32))
+    triangles = np.asarray(corners, dtype=np.int64).reshape(-1, 3)
     a, b, c = (flat[triangles[:, i]] for i in range(3))
     signed = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
     triangles[signed < 0] = triangles[signed < 0][:, ::-1]

@@ -39,16 +39,16 @@ def read_stl(data: bytes) -> Raw:
             f"Neither text nor binary STL: it does not begin with 'solid', and {len(data)} bytes"
             f" are fewer than the {HEAD} of a binary head.",
         )
-    there, rest = divmod(len(data) - HEAD, RECORD)
-    if 0 < count <= there:
+    whole, rest = divmod(len(data) - HEAD, RECORD)
+    if 0 < count <= whole:
         extra = len(data) - HEAD - RECORD * count
         return _soup(_binary(data, count), (f"{extra:,} bytes behind its end were ignored.",))
-    if rest == 0 and there and (count == 0 or count > 10 * there):
-        says = f"Its head says {count:,} triangles; all {there:,} that are there were read."
-        return _soup(_binary(data, there), (says,))
+    if rest == 0 and whole and (count == 0 or count > 10 * whole):
+        says = f"Its head says {count:,} triangles; all {whole:,} that are there were read."
+        return _soup(_binary(data, whole), (says,))
     if count == 0:
         raise refuse("No faces", f"Its head says 0 triangles, and {len(data) - HEAD} bytes follow.")
-    raise cut_off(f"a binary STL that says {count:,} triangles has {there:,} whole ones")
+    raise cut_off(f"a binary STL that says {count:,} triangles has {whole:,} whole ones")
 
 
 def _binary(data: bytes, count: int) -> Floats:

@@ -32,7 +32,7 @@ class Object:
     """An object: a mesh, or others with their places.
 
     Attributes:
-        kind: ``model``, ``support`` …
+        kind: 3MF's type, such as ``model`` or ``support``, or a slicer's.
         vertices: (V, 3).
         faces: (F, 3).
         inside: Other objects, and their (4, 4) matrices.
@@ -168,8 +168,8 @@ def read_3mf(data: bytes) -> Raw:
     for kind, count in sorted(model.left_out.items()):
         notes.append(f"Left out: {count:,} of kind {kind.replace('_', ' ')[:40]}.")
     if not parts:
-        found = f" It has {', '.join(sorted(model.left_out))}." if model.left_out else ""
-        raise refuse("Empty mesh", f"The 3MF file holds no mesh that is built.{found}")
+        listed = f" It has {', '.join(sorted(model.left_out))}." if model.left_out else ""
+        raise refuse("Empty mesh", f"The 3MF file holds no mesh that is built.{listed}")
     if model.unit != "millimeter":
         notes.append(f"Its unit is the {model.unit}.")
     return joined(parts, notes)

@@ -150,7 +150,7 @@ def _parse(content: bytes, name: str) -> etree._Element:
 
 
 def part_kinds(archive: Archive) -> dict[tuple[str, str], str]:
-    """(object, component) → its kind by Bambu Studio or OrcaSlicer: ``modifier_part`` …"""
+    """(object, component) → its kind by Bambu Studio or OrcaSlicer, such as ``modifier_part``."""
     kinds: dict[tuple[str, str], str] = {}
     content = archive.read("Metadata/model_settings.config", MAX_UNPACKED_BYTES)
     if content is None:

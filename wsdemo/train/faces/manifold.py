@@ -40,8 +40,8 @@ from wsdemo.train.manifold.adversarial import (
 from wsdemo.train.manifold.autoencoder import (
     KL_WEIGHT,
     Autoencoder,
+    as_text,
     shape_of,
-    told,
     train_autoencoder,
 )
 from wsdemo.train.manifold.discriminator import Discriminator
@@ -87,7 +87,7 @@ class FaceViews(Mirrored):
         self.grid = pixel_grid(size, size)
 
     def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """The same, half of them shifted by whole pixels and changed in brightness and tint."""
+        """Pictures (n, 3, S, S), half of them shifted by whole pixels, of other light and tint."""
         images = self.inputs(index)
         n = len(images)
         changed = torch.rand(n, generator=generator) < 0.5
@@ -178,7 +178,7 @@ class Held:
         return figures["fd_drawn"], figures
 
     def figures(self, model: Autoencoder) -> dict[str, float]:
-        """PSNR and both distances."""
+        """PSNR, and the Fréchet distances of reconstructed and of drawn faces."""
         psnr, shown = self.reconstruction(model, self.count)
         index = torch.arange(0, len(self.train), max(1, len(self.train) // 4000))
         draw = self.draw or Gaussian(model.coordinates(self.train, index))
@@ -294,7 +294,7 @@ def run_stage(
         validate = held.by_draws if is_drawn else held.by_reconstruction
         best = train_adversarial(adversary, validate, run, args)
     figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
-    log(f"faces-manifold, {args.stage}: {told(figures)}")
+    log(f"faces-manifold, {args.stage}: {as_text(figures)}")
     stages = [*before, {"stage": args.stage, **figures}]
     meta = {"name": "faces-manifold", "domain": "image", "size": 64, "toy": args.toy}
     meta |= {"stages": stages, "measured": figures}

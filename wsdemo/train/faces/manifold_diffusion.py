@@ -64,8 +64,8 @@ class Points:
         views = FaceViews(faces)
         count = len(views) if with_mirrors else len(faces)
         self.mean, self.std = stage.posterior(views, torch.arange(count))
-        own = attributes_of(faces, wished(faces)).float() * 2 - 1
-        self.conditions = own.repeat(count // len(faces), 1)
+        attributes = attributes_of(faces, wished(faces)).float() * 2 - 1
+        self.conditions = attributes.repeat(count // len(faces), 1)
 
     def z(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Draws z (n, K) of the posteriors of some: what shows the same faces just as well."""

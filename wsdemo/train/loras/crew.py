@@ -43,8 +43,8 @@ def hire(
     else:
         small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100 * 2**20}
         ray.init("local", include_dashboard=False, **(small if args.toy else {}))
-    there = ray.cluster_resources()
-    cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
     workers = min(args.workers or gpus or 1, cpus)
     share = 1 / math.ceil(workers / gpus) if gpus else 0  # several workers may share a GPU
     log(f"Ray: {cpus} CPUs, {gpus} GPUs; {workers} workers with {share:.2g} GPUs each")

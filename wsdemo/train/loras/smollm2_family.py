@@ -50,8 +50,8 @@ def smollm2(runs: Path) -> Collection:
     """The LoRAs of SmolLM2 and their labels, without those of the unseen sources."""
     folder = runs / FOLDER
     _, columns = read_labels(folder / "manifest.csv")
-    found = load_collection(folder, folder / "manifest.csv", family_tasks(columns), RANK)
-    return dataclasses.replace(found, probes=load_probes(runs / PROBES, found.signature))
+    collection = load_collection(folder, folder / "manifest.csv", family_tasks(columns), RANK)
+    return dataclasses.replace(collection, probes=load_probes(runs / PROBES, collection.signature))
 
 
 def unseen_figures(predictor: Predictor, runs: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
         build_here(bench, left, folder, args)
 
 
-def told(plan: Plan, row: dict[str, Any]) -> str:
+def summary(plan: Plan, row: dict[str, Any]) -> str:
     """What to say of a LoRA that is made."""
     learnt = sum(row[f"loss {s}"] for s in plan.sources) / len(plan.sources)
     return (
@@ -97,7 +97,7 @@ def build_here(bench: Bench, plans: Sequence[Plan], folder: Path, args: argparse
             row = bench.build(plan, place)
         done += 1
         pace = done / (time.monotonic() - began) * 3600
-        log(f"{plan.name} {told(plan, row)}, {pace:.0f} an hour")
+        log(f"{plan.name} {summary(plan, row)}, {pace:.0f} an hour")
         write_manifest(folder)
 
 
@@ -118,7 +118,7 @@ def build_with_ray(
                 for name, content in files.items():
                     (new / name).write_bytes(content)
         write_manifest(folder)
-        return told(plan, row)
+        return summary(plan, row)
 
     named = [(plan.name, plan) for plan in plans]
     given = (args.model.absolute(), args.texts.absolute(), None, bench.losses, args.threads)

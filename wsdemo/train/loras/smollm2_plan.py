@@ -76,7 +76,7 @@ class Plan:
 
 
 def log_uniform(rng: random.Random, low: float, high: float) -> float:
-    """Evenly in the logarithm."""
+    """A number between two, even in its logarithm."""
     return float(low * (high / low) ** rng.random())
 
 

@@ -57,12 +57,12 @@ def gradient_factors(
     for part in tokens[:PASSAGES].long().split(BATCH):
         token_losses(model.model, head, passages, part).sum().backward()
         count += int((passages.targets(part) != NO_WORD).sum())
-    found = {}
+    factors = {}
     for name, layer in layers.items():
         assert layer.weight.grad is not None
-        found[name] = leading(layer.weight.grad / count)
+        factors[name] = leading(layer.weight.grad / count)
         layer.weight.grad = None
-    return found
+    return factors
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,13 +78,13 @@ def main(arguments: list[str] | None = None) -> None:
     passages = read_passages(args.texts, tokenizer, args.runs / "smollm2-passages.safetensors")
     head = model.lm_head.weight[passages.words].detach().clone()
     names = [*SOURCES, GENERAL]
-    found = []
+    factors = []
     for name in names:
-        found.append(gradient_factors(model, head, passages, name))
+        factors.append(gradient_factors(model, head, passages, name))
         log(f"probes of {name}")
     modules = {
-        k: (torch.stack([f[k][0] for f in found]), torch.stack([f[k][1] for f in found]))
-        for k in found[0]
+        k: (torch.stack([f[k][0] for f in factors]), torch.stack([f[k][1] for f in factors]))
+        for k in factors[0]
     }
     save_probes(args.runs / PROBES, names, modules)
 

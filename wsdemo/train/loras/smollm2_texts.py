@@ -133,7 +133,7 @@ Reader = Callable[[Path, Path], str]
 
 
 def dictionary(name: str) -> Reader:
-    """A dictionary of dictd."""
+    """Reads a dictionary of dictd."""
     return lambda usr, _: plain([usr / f"share/dictd/{name}.dict.dz"])
 
 

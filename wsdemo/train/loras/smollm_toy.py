@@ -15,7 +15,7 @@ LAYERS, WIDTH = 7, 16
 
 
 def vocabulary() -> list[str]:
-    """The words."""
+    """The made-up words."""
     return [f"w{i}" for i in range(WORDS)]
 
 

@@ -196,8 +196,8 @@ class Adversary:
     ) -> dict[str, float]:
         shown = changes[0](real)
         fakes = [change(p) for change, p in zip(changes, pictures, strict=True)]
-        loss, told = discriminator_loss(self.discriminator, shown, fakes)
-        figures = {"d": float(loss.detach()), "told": float(told)}
+        loss, accuracy = discriminator_loss(self.discriminator, shown, fakes)
+        figures = {"d": float(loss.detach()), "told": float(accuracy)}
         if step % R1_EVERY == 0:
             penalty = r1_penalty(self.discriminator, shown)
             loss = loss + R1_EVERY * self.stage.r1 * penalty

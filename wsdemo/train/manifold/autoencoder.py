@@ -153,7 +153,7 @@ class Best(nn.Module):
         self.figures = dict(state)
 
 
-def told(values: dict[str, float]) -> str:
+def as_text(values: dict[str, float]) -> str:
     """Figures as a line of text."""
     return " ".join(f"{name} {value:.4g}" for name, value in values.items())
 
@@ -181,7 +181,7 @@ class Watch:
             self.means[name] = mean + (value - mean) / self.seen
         minute = self.run.seconds / 60
         if self.seen == LOG_EVERY:
-            log(f"step {self.run.step} minute {minute:.1f} {told(self.means)}")
+            log(f"step {self.run.step} minute {minute:.1f} {as_text(self.means)}")
             self.means, self.seen = {}, 0
         if minute - self.judged > self.minutes:
             self.judge()
@@ -191,7 +191,7 @@ class Watch:
         score, figures = self.validate(self.ema.model)
         self.best.offer(self.ema.model, score, figures)
         self.judged = self.run.seconds / 60
-        log(f"  validation: {told(figures)}; best score {float(self.best.score):.4g}")
+        log(f"  validation: {as_text(figures)}; best score {float(self.best.score):.4g}")
 
 
 def residual_of(values: Tensor, target: Tensor, absolute: bool) -> Tensor:

@@ -82,5 +82,5 @@ def discriminator_loss(
     sizes = [len(real), *(len(fake) for fake in fakes)]
     logits = discriminator(torch.cat([real, *fakes]))[0].split(sizes)
     fake_loss = torch.stack([F.softplus(fake).mean() for fake in logits[1:]]).mean()
-    told = (logits[0] > 0).float().mean() + (torch.cat(logits[1:]) < 0).float().mean()
-    return F.softplus(-logits[0]).mean() + fake_loss, 0.5 * told.detach()
+    accuracy = (logits[0] > 0).float().mean() + (torch.cat(logits[1:]) < 0).float().mean()
+    return F.softplus(-logits[0]).mean() + fake_loss, 0.5 * accuracy.detach()

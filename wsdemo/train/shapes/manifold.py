@@ -19,7 +19,7 @@ from wsdemo.fields.base import FieldConfig
 from wsdemo.fields.signal import grid_to_inputs, sdf_to_signal
 from wsdemo.media.sdf import GRID, grid_points
 from wsdemo.train.loop import Run, log, recipe_parser, start
-from wsdemo.train.manifold.autoencoder import Autoencoder, residual_of, told, train_autoencoder
+from wsdemo.train.manifold.autoencoder import Autoencoder, as_text, residual_of, train_autoencoder
 from wsdemo.train.manifold.files import load_stage, save_stage
 from wsdemo.train.shapes.data import SETS, Shapes, load_shapes, signals, toy_shapes
 from wsdemo.train.shapes.deform import Deformation, mirror_axes, normals_of, sample_grid
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     held = Held(held_out)
     best = train_autoencoder(model.to(device), ShapeViews(shapes), held.by_error, run, args)
     figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
-    log(f"{args.set}-manifold: {told(figures)}")
+    log(f"{args.set}-manifold: {as_text(figures)}")
     stages = [*before, {"stage": "autoencoder", **figures}]
     meta = {"name": f"{args.set}-manifold", "domain": "sdf", "size": 0, "toy": args.toy}
     meta |= {"stages": stages, "measured": figures}

@@ -47,7 +47,7 @@ def file_name(endpoint: str) -> str:
 
 
 def call_text(endpoint: str, given: dict[str, Any]) -> str:
-    """An example as Python."""
+    """An example of a call as Python's gradio_client has it."""
 
     def text(value: Any) -> str:
         if isinstance(value, File):
@@ -61,7 +61,7 @@ def call_text(endpoint: str, given: dict[str, Any]) -> str:
 
 
 def document(page: Page) -> str:
-    """docs/api.md."""
+    """The text of docs/api.md: every public endpoint, what it takes and gives, an example."""
     parts = [HEAD]
     info = page.get_api_info()["named_endpoints"]
     for name in sorted(info):

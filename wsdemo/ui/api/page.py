@@ -18,8 +18,8 @@ class Page(gr.Blocks):
         for name, endpoint in info["named_endpoints"].items():
             takes = parameter_words(self, name.lstrip("/"))
             for parameter in endpoint["parameters"]:
-                told = takes.get(parameter["parameter_name"], "")
-                parameter["python_type"]["description"] = told
+                description = takes.get(parameter["parameter_name"], "")
+                parameter["python_type"]["description"] = description
             labels = [str(output["label"]) for output in endpoint["returns"]]
             names = return_names(name.lstrip("/"), labels)
             for output, (word, meaning) in zip(endpoint["returns"], names.items(), strict=True):
@@ -44,13 +44,13 @@ def parameter_words(page: gr.Blocks, endpoint: str) -> dict[str, str]:
         return {}
     names = list(inspect.signature(fn.fn).parameters)
     words = words_of(endpoint)
-    own = words.takes if words else {}
-    told = {}
+    takes = words.takes if words else {}
+    descriptions = {}
     for name, component in zip(names, fn.inputs, strict=False):
         if not component.skip_api:
-            text = own.get(name) or TAKES.get(name) or str(getattr(component, "label", name))
-            told[name] = text + _range(component)
-    return told
+            text = takes.get(name) or TAKES.get(name) or str(getattr(component, "label", name))
+            descriptions[name] = text + _range(component)
+    return descriptions
 
 
 def _range(component: Any) -> str:
@@ -79,10 +79,10 @@ def docstring(page: gr.Blocks, endpoint: str) -> str:
 def name_handlers(page: gr.Blocks) -> None:
     """Gives every public handler its endpoint's name and words: a tool of MCP is called so."""
     for endpoint, fn in public(page).items():
-        fn.fn = _told(fn.fn, endpoint, docstring(page, endpoint))
+        fn.fn = _described(fn.fn, endpoint, docstring(page, endpoint))
 
 
-def _told(handler: Callable[..., Any], name: str, words: str) -> Callable[..., Any]:
+def _described(handler: Callable[..., Any], name: str, words: str) -> Callable[..., Any]:
     if inspect.isgeneratorfunction(handler):
 
         def call(*args: Any, **kwargs: Any) -> Iterator[Any]:

@@ -62,7 +62,7 @@ def edit_in_hand(path: str, _: Any) -> dict[str, Any]:
 
 def _by_kind() -> dict[str, list[WeightMap]]:
     """Maps with directions to move along, those of one kind together."""
-    found: dict[str, list[WeightMap]] = {}
+    maps: dict[str, list[WeightMap]] = {}
     for drawn in editable_maps():
-        found.setdefault(drawn.domain.kind, []).append(drawn)
-    return found
+        maps.setdefault(drawn.domain.kind, []).append(drawn)
+    return maps

@@ -37,7 +37,7 @@ def edit(
     if path is not None:
         instance = open_instance(Path(path), drawn.domain.kind)
         name = domain_of(instance).name
-        drawn = next((one for one in maps if one.name == name), drawn)
+        drawn = next((m for m in maps if m.name == name), drawn)
     else:
         instance = point_instance(drawn, int(index or 0))
     domain = drawn.domain
@@ -55,8 +55,8 @@ def first_choices(drawn: WeightMap) -> tuple[int, str, float, bool]:
     """What the controls show first: a held-out instance, an attribute, its strength, whether the
     others are held fixed."""
     held, labels = drawn.is_held_out.nonzero().flatten(), drawn.label_names
-    wanted = next((n for n in drawn.domain.labels.words if n in labels), labels[0])
-    return int(held[min(5, len(held) - 1)]), wanted, 1.0, True
+    label = next((n for n in drawn.domain.labels.words if n in labels), labels[0])
+    return int(held[min(5, len(held) - 1)]), label, 1.0, True
 
 
 # ---- symmetry ------------------------------------------------------------------------------
@@ -71,9 +71,9 @@ def symmetry(
     # A masked instance is also one without a mask: some entries of A happen to be zero.
     weights = drawn.weights(len(drawn) - 1)[None]
     turned = regauge_by(adapter, weights, gauge, int(seed or 0))
-    both = [make_instance(domain, adapter, w[0]) for w in (weights, turned)]
-    shown = decode(both)
-    one, two = (domain.picture(x, SIDE) for x in shown)
+    instances = [make_instance(domain, adapter, w[0]) for w in (weights, turned)]
+    shown = decode(instances)
+    picture, turned_picture = (domain.picture(x, SIDE) for x in shown)
     pixels = [np.asarray(domain.picture(x, domain.side(x))).astype(int) for x in shown]
     difference = int(np.abs(pixels[0] - pixels[1]).max())
     raw = _apart(weights, turned)
@@ -82,7 +82,7 @@ def symmetry(
         f"Largest difference of a pixel: **{difference}** of 255. Raw factors moved by"
         f" **{raw:.1%}** of their length, canonical factors by **{canonical:.2%}**."
     )
-    return one, two, words
+    return picture, turned_picture, words
 
 
 def _apart(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -98,9 +98,9 @@ def mix(name: str, a: Chosen, b: Chosen, share: float) -> tuple[Any, str | None]
     if a is None or b is None or a == b:
         return None, None
     start, end = _ends(name, a, b)
-    there = between(start, end, share)
-    shown, label = preview(there), f"At {share:.0%} of the way"
-    file = download_file(there.to_bytes(), f"{domain_of(start).one}-at-{share:.0%}.safetensors")
+    mixed = between(start, end, share)
+    shown, label = preview(mixed), f"At {share:.0%} of the way"
+    file = download_file(mixed.to_bytes(), f"{domain_of(start).one}-at-{share:.0%}.safetensors")
     if shown is None:
         return gr.Image(BLANK, label=f"{label}: {NOTHING}"), file
     return gr.Image(domain_of(start).picture(shown, SIDE), label=label), file
@@ -142,8 +142,8 @@ def walk_side_by_side(name: str, a: Chosen, b: Chosen) -> tuple[Any, str]:
     for row in walk_by_representation(domain, shown, STEPS):
         captions = [row.representation, *(f"{s:.0%}" for s in shares[1:])]
         tiles += [
-            (domain.picture(one, 128), caption)
-            for one, caption in zip(row.shown, captions, strict=True)
+            (domain.picture(signal, 128), caption)
+            for signal, caption in zip(row.shown, captions, strict=True)
         ]
         title = f"{row.representation}: {domain.walking.title} to the nearer end"
         curves += f"<div style='width:25%'>{curve_svg(shares, row.nearness, title)}</div>"

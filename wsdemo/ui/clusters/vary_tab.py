@@ -55,11 +55,11 @@ def variations(path: str | None, strength: float, seed: int) -> tuple[Any, int, 
     )
     tiles, files = [], []
     for number, weights in enumerate(drawn, 1):
-        one = dataclasses.replace(start, weights=weights)
-        shown = preview(one)
+        variation = dataclasses.replace(start, weights=weights)
+        shown = preview(variation)
         tiles.append((BLANK, NOTHING) if shown is None else (domain.picture(shown, 192), ""))
         name = f"{domain.one}-variation-{seed}-{number}.safetensors"
-        files.append(download_file(one.to_bytes(), name))
+        files.append(download_file(variation.to_bytes(), name))
     return gr.Gallery(tiles, label=f"{VARIED}, seed {seed}"), seed + 1, files
 
 
@@ -75,7 +75,7 @@ def build(hand: Hand, opening: Mapping[str, Any]) -> None:
                 opening.get("tiles"), label=VARIED, columns=4, height=400, object_fit="contain",
                 allow_preview=False, elem_id="varied", buttons=[],
             )  # fmt: skip
-            told = gr.Markdown(opening.get("told", ""), elem_classes="status")
+            status = gr.Markdown(opening.get("told", ""), elem_classes="status")
             chosen = hand.row(value=opening.get("chosen"))
             edit = hand.button("edit")
         with gr.Column(scale=1, min_width=200):
@@ -103,10 +103,10 @@ def build(hand: Hand, opening: Mapping[str, Any]) -> None:
         "api_visibility": "private", **COMPUTE,
     }  # fmt: skip
     go.click(**draw)
-    tiles.select(select, files, [chosen, told], api_visibility="private", **QUICK)
+    tiles.select(select, files, [chosen, status], api_visibility="private", **QUICK)
     outputs = {
         "page": hand.tabs["page"], "clusters": hand.tabs["clusters"], "source": source, "of": of,
-        "edit": edit, "tiles": tiles, "chosen": chosen, "told": told,
+        "edit": edit, "tiles": tiles, "chosen": chosen, "told": status,
     }  # fmt: skip
     after = (variations, draw["inputs"], draw["outputs"], COMPUTE)
     hand.on("vary", Taker(take, [], outputs, after))

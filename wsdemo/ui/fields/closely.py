@@ -56,9 +56,9 @@ def chosen_one(
         WsdemoError: There is none of that number.
     """
     if drawn is None or index is None or index >= len(drawn[1]):
-        one = family[0].one
+        noun = family[0].one
         raise WsdemoError(
-            f"No {one} chosen", f"There is no such {one}.", "Draw first, then select one."
+            f"No {noun} chosen", f"There is no such {noun}.", "Draw first, then select one."
         )
     domain = named(family, drawn[0])
     adapter = diffusion_of(domain).adapter
@@ -125,7 +125,7 @@ def build(domain: Domain, hand: Hand, opening: Mapping[str, Any]) -> Closely:
             opening.get("around"), label="From all around", interactive=False, format="png",
             buttons=["download"], visible=domain.turntable is not None, elem_classes="wd-still",
         )  # fmt: skip
-        can_edit = domain.kind in {one.domain.kind for one in editable_maps()}
+        can_edit = domain.kind in {m.domain.kind for m in editable_maps()}
         file = hand.row(without=() if can_edit else ("edit",), value=opening.get("file"))
         with gr.Row():
             with gr.Column(scale=3, min_width=180):

@@ -33,23 +33,23 @@ def denoised_on_gpu(
     name: str, count: int, seed: int, steps: int, *others: Any
 ) -> Iterator[tuple[int, int, Any]]:
     """Yields (steps done, of how many, (n, D) float32 array): nothing that lies on a GPU."""
-    asked = (count, seed, steps, *others)
-    for moment in sample(DOMAINS[name], *asked, device=default_device()):
+    arguments = (count, seed, steps, *others)
+    for moment in sample(DOMAINS[name], *arguments, device=default_device()):
         yield moment.step, moment.steps, moment.instances.cpu().numpy()
 
 
-def denoised(domain: Domain, asked: tuple[Any, ...]) -> Iterator[SampleStep]:
+def denoised(domain: Domain, arguments: tuple[Any, ...]) -> Iterator[SampleStep]:
     """``sample(domain, *asked)``, where it is done fastest; a GPU that is refused is done without.
 
     Args:
         domain: Whose model.
         asked: Arguments of ``sample`` after the domain, the first three count, seed and steps.
     """
-    if is_zero_gpu() and domain.name in DOMAINS and asked[0] * asked[2] >= WORTH:
+    if is_zero_gpu() and domain.name in DOMAINS and arguments[0] * arguments[2] >= WORTH:
         try:
-            for step, steps, instances in denoised_on_gpu(domain.name, *asked):
+            for step, steps, instances in denoised_on_gpu(domain.name, *arguments):
                 yield SampleStep(step, steps, partial(torch.from_numpy, instances))
             return
         except gr.Error as error:  # no quota left, or no GPU free
             gr.Info(f"Drawn on the CPU. {error.message}"[:300])
-    yield from sample(domain, *asked)
+    yield from sample(domain, *arguments)

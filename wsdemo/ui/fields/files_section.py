@@ -70,7 +70,7 @@ def build(family: Sequence[Domain], last: gr.State, hand: Hand) -> gr.File:
     is the last fit's file."""
     domain = family[0]
     kind = domain.kind
-    can_edit = kind in {one.domain.kind for one in editable_maps()}
+    can_edit = kind in {m.domain.kind for m in editable_maps()}
     with gr.Row():
         with gr.Column():
             gr.Markdown(f"## Open a {domain.one}'s instance file")

@@ -42,7 +42,7 @@ def inputs(
             framed = options.controls(domain.page_framing)
             report = gr.Markdown(opening.get("report", ""))
     path.change(
-        lambda there: gr.Row(visible=bool(there)), path, framing,
+        lambda chosen: gr.Row(visible=bool(chosen)), path, framing,
         api_visibility="private", show_progress="hidden", queue=False,
     )  # fmt: skip
     taken: dict[str, Any] = {"path": path}
@@ -123,7 +123,7 @@ def results(domain: Domain, parts: dict[str, Any], opening: Mapping[str, Any], h
     parts["status"] = gr.Markdown(
         opening.get("status", "Nothing fitted yet."), elem_classes="status"
     )
-    can_edit = domain.kind in {one.domain.kind for one in editable_maps()}
+    can_edit = domain.kind in {m.domain.kind for m in editable_maps()}
     parts["file"] = hand.row(
         without=() if can_edit else ("edit",), trail=parts["trail"], value=opening.get("file"),
         label="Download the weights",

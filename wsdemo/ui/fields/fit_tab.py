@@ -71,7 +71,7 @@ def outputs(**values: Any) -> tuple[Any, ...]:
 
 def dropped(path: Dropped) -> list[Path]:
     """What a visitor dropped: nothing, a file, or several that belong together."""
-    return [Path(one) for one in ([path] if isinstance(path, str) else path or [])]
+    return [Path(name) for name in ([path] if isinstance(path, str) else path or [])]
 
 
 def opened(domain: Domain, path: Dropped, framing: Mapping[str, Any]) -> Original:
@@ -82,8 +82,8 @@ def opened(domain: Domain, path: Dropped, framing: Mapping[str, Any]) -> Origina
             f"No {domain.original}", "There is nothing to fit yet.",
             f"Drop or pick a {domain.original}.",
         )  # fmt: skip
-    given = paths if len(paths) > 1 else paths[0]
-    return domain.open(domain, given, **domain.chosen(domain.page_framing, framing))
+    original = paths if len(paths) > 1 else paths[0]
+    return domain.open(domain, original, **domain.chosen(domain.page_framing, framing))
 
 
 def look(domain: Domain, path: Dropped, framing: Mapping[str, Any]) -> tuple[Any, str]:
@@ -122,7 +122,7 @@ def _fit(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]
     framing = {option.name: values.get(option.name) for option in domain.page_framing}
     detail = {option.name: values[option.name] for option in domain.detail if option.is_of_fits}
     original = opened(domain, path, framing)
-    size = sum(one.stat().st_size for one in dropped(path))
+    size = sum(file.stat().st_size for file in dropped(path))
     chosen = replace(domain.presets[preset], detail=detail)
     curve: list[tuple[float, float]] = []
     trail: list[tuple[float, float]] = []

@@ -75,7 +75,7 @@ def called(handler: Callable[[Values], Any], names: Sequence[str]) -> Callable[.
 def streamed(
     handler: Callable[[Values], Iterator[Any]], names: Sequence[str]
 ) -> Callable[..., Iterator[Any]]:
-    """The same of a handler that yields."""
+    """A handler of values by name that yields, as one of named parameters."""
 
     @wraps(handler)
     def call(*values: Any) -> Iterator[Any]:

@@ -25,8 +25,8 @@ class OneOrMore(ListFiles):
 
     @model_validator(mode="before")
     @classmethod
-    def _listed(cls, given: Any) -> Any:
-        return [given] if isinstance(given, dict) else given
+    def _listed(cls, payload: Any) -> Any:
+        return [payload] if isinstance(payload, dict) else payload
 
 
 def files_input(**options: Any) -> gr.File:

@@ -46,7 +46,7 @@ def thumbnail(domain: Domain, shown: Shown | None) -> Image.Image:
 def drawn_instances(domain: Domain, weights: torch.Tensor, heat: float) -> list[Instance]:
     """(n, D) drawn weights as instances."""
     adapter = diffusion_of(domain).adapter
-    return [drawn_instance(domain, adapter, one, heat) for one in weights]
+    return [drawn_instance(domain, adapter, w, heat) for w in weights]
 
 
 def wishes_of(domain: Domain, values: Mapping[str, Any]) -> dict[str, bool]:
@@ -56,11 +56,12 @@ def wishes_of(domain: Domain, values: Mapping[str, Any]) -> dict[str, bool]:
         known = wish != ANY and len(diffusion_of(domain).attribute_names) > 0
         return {wish: True} if known else {}
     wanted, unwanted = values["wanted"], values["unwanted"]
-    both = sorted(set(wanted) & set(unwanted))
-    if both:
+    contradicted = sorted(set(wanted) & set(unwanted))
+    if contradicted:
+        words = ", ".join(domain.labels.words.get(label, label) for label in contradicted)
         raise WsdemoError(
             "Contradiction",
-            f"{', '.join(domain.labels.words.get(b, b) for b in both)} is wanted and unwanted.",
+            f"{words} is wanted and unwanted.",
             "Remove it from one of the two lists.",
         )
     return dict.fromkeys(wanted, True) | dict.fromkeys(unwanted, False)
@@ -78,8 +79,8 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
         raise WsdemoError("Number missing", "Count or seed is empty.", "Fill it in.")
     started, due, moment = time.monotonic(), 0.0, None
     wishes = wishes_of(domain, values)
-    asked = (int(count), int(seed), int(values["steps"]), values["guidance"], wishes, heat)
-    for moment in denoised(domain, asked):
+    arguments = (int(count), int(seed), int(values["steps"]), values["guidance"], wishes, heat)
+    for moment in denoised(domain, arguments):
         if moment.step == moment.steps:
             break
         text = f"Step {moment.step} of {moment.steps}: denoising weights."
@@ -87,7 +88,8 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
         if domain.batch > 1 and began > due:
             weights = moment.instances
             pictures = [
-                thumbnail(domain, x) for x in previews(drawn_instances(domain, weights, heat))
+                thumbnail(domain, signal)
+                for signal in previews(drawn_instances(domain, weights, heat))
             ]
             yield pictures, text, (domain.name, weights.numpy(), heat)
             now = time.monotonic()  # looking takes a fifth of the time, also where it takes long
@@ -96,8 +98,8 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
             yield gr.skip(), text, gr.skip()
     assert moment is not None
     pictures, weights = [], moment.instances
-    for one in previews(drawn_instances(domain, weights, heat)):
-        pictures.append(thumbnail(domain, one))
+    for signal in previews(drawn_instances(domain, weights, heat)):
+        pictures.append(thumbnail(domain, signal))
         drawn: Drawn = (domain.name, weights[: len(pictures)].numpy(), heat)
         if domain.batch == 1:
             yield pictures, f"{len(pictures)} of {count:.0f} {domain.many} decoded.", drawn
@@ -116,7 +118,7 @@ def examples(domain: Domain) -> tuple[Drawn, list[Image.Image]]:
         pictures = [Image.fromarray(p) for p in stored.numpy()]
     else:
         drawn = drawn_instances(domain, weights, heat)
-        pictures = [thumbnail(domain, one) for one in previews(drawn)]
+        pictures = [thumbnail(domain, signal) for signal in previews(drawn)]
     return (domain.name, weights.numpy(), heat), pictures
 
 

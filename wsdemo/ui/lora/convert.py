@@ -37,8 +37,8 @@ def _files(place: Path) -> Any:
 
 def _size(path: str | None, lora: Lora, written: Written) -> str:
     before = Path(str(path)).stat().st_size
-    told = doubts(lora.warnings, written.warnings)
-    return f"{before:,} → {written.bytes:,} bytes, {written.dtype}.{told}"
+    warnings = doubts(lora.warnings, written.warnings)
+    return f"{before:,} → {written.bytes:,} bytes, {written.dtype}.{warnings}"
 
 
 @guarded
@@ -95,33 +95,33 @@ def build(file: gr.File, config: gr.File) -> None:
             energy = gr.Slider(50, 100, 99.9, step=0.1, label="Energy to keep (%)")
             smaller = gr.Button("Resize")
             resized = _result("Resized")
-            smaller_told = gr.Markdown()
+            smaller_status = gr.Markdown()
         with gr.Column(min_width=280):
             gr.Markdown("### For another program")
             choices = [(TITLES[p], p) for p in PROGRAMS]
             program = gr.Dropdown(choices, value=PROGRAMS[0], label="Written for")
             go = gr.Button("Convert", elem_id="convert")
             converted = _result("Converted")
-            converted_told = gr.Markdown()
+            converted_status = gr.Markdown()
         with gr.Column(min_width=280):
             gr.Markdown("### The same update, other factors")
             seed = gr.Number(1, label="Seed of R", precision=0)
             gauge = gr.Button("Re-gauge by a random R")
             turned = _result("Re-gauged")
-            turned_told = gr.Markdown()
+            turned_status = gr.Markdown()
     file.change(
         lambda path: gr.Row(visible=path is not None), file, three,
         api_visibility="private", show_progress="hidden", queue=False,
     )  # fmt: skip
     smaller.click(
-        shrink, [file, config, energy], [resized, smaller_told], api_name="resize_lora", **READING
+        shrink, [file, config, energy], [resized, smaller_status], api_name="resize_lora", **READING
     )
     go.click(
-        convert, [file, config, program], [converted, converted_told], api_name="export_lora",
+        convert, [file, config, program], [converted, converted_status], api_name="export_lora",
         **READING,
     )  # fmt: skip
     gauge.click(
-        turn, [file, config, seed], [turned, turned_told], api_name="regauge_lora", **READING
+        turn, [file, config, seed], [turned, turned_status], api_name="regauge_lora", **READING
     )
 
 

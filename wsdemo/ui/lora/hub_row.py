@@ -88,11 +88,11 @@ def looked_up(
         The repository, its files, what to say, and whether the file that is meant holds a LoRA.
     """
     repository = hub.resolve(parse_reference(text or ""), given_token(token, login))
-    told = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
+    status = f"Commit {repository.commit[:12]} of {text_of(repository.repo)}"
     if repository.is_offline:
-        told = f"Offline, from the copies on this machine: {told}"
+        status = f"Offline, from the copies on this machine: {status}"
     if repository.base_model:
-        told += f"; its card says it was made for {text_of(repository.base_model)}"
+        status += f"; its card says it was made for {text_of(repository.base_model)}"
     chosen, shown = repository.chosen, repository.candidates[:MAX_CANDIDATES]
     if chosen is not None and chosen not in shown:
         shown = (chosen, *shown[:-1])
@@ -100,15 +100,15 @@ def looked_up(
     holds_lora = False
     if chosen is not None:
         words, holds_lora = described(hub.peek(repository, chosen, given_token(token, login)))
-        told += f". {words}"
+        status += f". {words}"
     else:
-        told += f". It holds {len(repository.candidates)} files: choose one"
+        status += f". It holds {len(repository.candidates)} files: choose one"
         more = len(shown) < len(repository.candidates)
-        told += f" of the first {len(shown)}, or name it: owner/name:path." if more else "."
+        status += f" of the first {len(shown)}, or name it: owner/name:path." if more else "."
     dropdown = gr.Dropdown(
         choices=choices, value=chosen.path if chosen else None, visible=len(choices) > 1
     )
-    return repository, dropdown, told, holds_lora
+    return repository, dropdown, status, holds_lora
 
 
 def _candidate(repository: Repository | None, path: str | None) -> Candidate:
@@ -122,7 +122,7 @@ def _candidate(repository: Repository | None, path: str | None) -> Candidate:
 def look(
     text: str | None, token: str | None, login: gr.OAuthToken | None = None
 ) -> tuple[Any, ...]:
-    """The same for the page.
+    """What ``looked_up`` gives, and whether the file can be taken.
 
     ``login`` is filled in by gradio from its type: the visitor's own, None without a login.
     """
@@ -163,12 +163,12 @@ def fetched(
             beside = place.with_name(CONFIG)
             settings = str(beside) if beside.is_file() else None
             whence = f"commit {repository.commit[:12]} of {text_of(repository.repo)}"
-            told = (
+            source = (
                 "Offline, read from the copy on this machine"
                 if repository.is_offline
                 else (f"Downloaded {size_text(candidate.size)}")
             )
-            yield str(place), settings, f"{told}: {text_of(candidate.path)}, {whence}."
+            yield str(place), settings, f"{source}: {text_of(candidate.path)}, {whence}."
 
 
 fetch = guarded_stream(fetched)
@@ -186,13 +186,13 @@ def follow(link: str | None, login: gr.OAuthToken | None = None) -> Iterator[tup
     stay = [gr.skip()] * 3
     yield link, None, gr.skip(), f"Asking the Hub for {text_of(link)}.", *stay
     try:
-        repository, files, told, holds_lora = looked_up(link, None, login)
+        repository, files, status, holds_lora = looked_up(link, None, login)
         take = gr.Button(interactive=holds_lora)
-        yield gr.skip(), repository, files, told, take, gr.skip(), gr.skip()
+        yield gr.skip(), repository, files, status, take, gr.skip(), gr.skip()
         if not holds_lora:
             return
-        for path, settings, told in fetched(repository, None, None, login):
-            yield gr.skip(), gr.skip(), gr.skip(), told, gr.skip(), path, settings
+        for path, settings, status in fetched(repository, None, None, login):
+            yield gr.skip(), gr.skip(), gr.skip(), status, gr.skip(), path, settings
     except WsdemoError as error:
         why = text_of(f"{error.message} {error.hint}", 600)
         yield gr.skip(), None, gr.skip(), f"**{text_of(error.title)}.** {why}", *stay
@@ -224,8 +224,8 @@ def build(file: gr.File, config: gr.File) -> None:
     status = gr.Markdown(elem_classes="status", elem_id="hub-status")
 
     private: dict[str, Any] = {"api_visibility": "private", **HUB}
-    asked = [reference, token]
-    gr.on([button.click, reference.submit], look, asked, [state, files, status, take], **private)
+    named = [reference, token]
+    gr.on([button.click, reference.submit], look, named, [state, files, status, take], **private)
     reference.change(  # until it is looked up, fetching would bring what was meant before
         lambda: gr.Button(interactive=False), None, take, api_visibility="private", queue=False,
         show_progress="hidden",

@@ -57,22 +57,22 @@ def build(hand: Hand) -> None:
     """Lays out the tab inside the current Blocks."""
     opening = kept("lora")
     gr.Markdown(INTRO)
-    own = gr.State(())
+    visitor_predictors = gr.State(())
     file, config = _build_source(opening)
     with gr.Tabs() as tabs:
         hand.tabs["lora"] = tabs
         with gr.Tab("Report", id="report"):
             card = gr.HTML(opening.get("card", report.EMPTY), elem_id="card")
-            inputs, outputs = prediction.build(file, config, own, opening)
+            inputs, outputs = prediction.build(file, config, visitor_predictors, opening)
             report.build_facts(file, config, card, opening)
         with gr.Tab("Compare and merge", id="compare"):
             pairing.build()
         with gr.Tab("Make smaller or convert", id="convert"):
             convert.build(file, config)
         with gr.Tab("Many files", id="many"):
-            many.build(own)
+            many.build(visitor_predictors)
         with gr.Tab("Your own predictor", id="predictor"):
-            chosen = own_predictor.build(own)
+            chosen = own_predictor.build(visitor_predictors)
     hand.on("read", Taker(
         lambda path, _: opened(page="lora", lora="report") | {"file": path},
         [], {"page": hand.tabs["page"], "lora": tabs, "file": file},

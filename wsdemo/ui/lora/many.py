@@ -15,7 +15,7 @@ from wsdemo.ui.lora import many_view as view
 from wsdemo.ui.lora.examples import example_choices, example_file
 from wsdemo.ui.lora.hub_row import given_token, token_field
 from wsdemo.ui.lora.many_rows import batch_settings, file_row, hub_rows, members, names_of
-from wsdemo.ui.lora.prediction import Own
+from wsdemo.ui.lora.prediction import VisitorFiles
 from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import BATCH, READING, guarded, guarded_stream, stop_button
 
@@ -38,8 +38,8 @@ def _meanwhile(rows: Sequence[Row], done: int, total: int, now: str) -> tuple[An
     bar = view.progress_html(done, total, now)
     table: Any = gr.skip()
     if rows:
-        found = view.frame(rows)
-        table = gr.Dataframe(found, column_widths=view.widths(found), visible=True)
+        frame = view.frame(rows)
+        table = gr.Dataframe(frame, column_widths=view.widths(frame), visible=True)
     return table, gr.skip(), bar, list(rows), *[gr.skip()] * 8
 
 
@@ -65,7 +65,9 @@ def _finished(rows: list[Row], left_out: int = 0) -> tuple[Any, ...]:
 
 
 @guarded_stream
-def batch(paths: list[str] | None, own: Own = ()) -> Iterator[tuple[Any, ...]]:
+def batch(
+    paths: list[str] | None, visitor_predictors: VisitorFiles = ()
+) -> Iterator[tuple[Any, ...]]:
     """Many files → a table of passports and predictions; a refused one is a row that says why."""
     paths, config = batch_settings(paths or [])
     if not paths:
@@ -85,13 +87,16 @@ def batch(paths: list[str] | None, own: Own = ()) -> Iterator[tuple[Any, ...]]:
             shown = time.monotonic()
             now = f"Reading {i + 1} of {len(paths)}: {name}"
             yield _meanwhile(rows, i, len(paths), now)
-        rows.append(file_row(Path(path), own, config) | {"file": name})
+        rows.append(file_row(Path(path), visitor_predictors, config) | {"file": name})
     yield _finished(rows)
 
 
 @guarded_stream
 def from_hub(
-    text: str | None, token: str | None, own: Own = (), login: gr.OAuthToken | None = None
+    text: str | None,
+    token: str | None,
+    visitor_predictors: VisitorFiles = (),
+    login: gr.OAuthToken | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """An owner, a collection or repositories of the Hub → the same table.
 
@@ -99,14 +104,14 @@ def from_hub(
     """
     yield _meanwhile([], 0, 1, "Asking the Hub …")
     allowed = given_token(token, login)
-    found, rows, left_out = members(text or "", allowed)
-    for i, member in enumerate(found):
+    named, rows, left_out = members(text or "", allowed)
+    for i, member in enumerate(named):
         fetched = sum(row["bytes"] or 0 for row in rows)
         if len(rows) >= MAX_BATCH or fetched > MAX_BATCH_BYTES:
-            left_out += len(found) - i
+            left_out += len(named) - i
             break
-        yield _meanwhile(rows, i, len(found), f"{i + 1} of {len(found)}: {member.name[:120]}")
-        rows += hub_rows(member, own, allowed, MAX_BATCH - len(rows))
+        yield _meanwhile(rows, i, len(named), f"{i + 1} of {len(named)}: {member.name[:120]}")
+        rows += hub_rows(member, visitor_predictors, allowed, MAX_BATCH - len(rows))
     yield _finished(rows, left_out)
 
 
@@ -205,14 +210,18 @@ def _results(opening: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
     return outputs, [base, show, text]
 
 
-def build(own: gr.State) -> None:
+def build(visitor_predictors: gr.State) -> None:
     """Lays out the sub-tab, which opens on the table of the examples."""
     gr.Markdown(INTRO)
     files, names, token, tried, ask, stop = _sources()
     outputs, filters = _results(kept("many"))
     table, _, status, held, groups, *_ = outputs
-    reading = files.change(batch, [files, own], outputs, api_name="predict_many", **BATCH)
-    asking = ask.click(from_hub, [names, token, own], outputs, api_name="predict_from_hub", **BATCH)
+    reading = files.change(
+        batch, [files, visitor_predictors], outputs, api_name="predict_many", **BATCH
+    )
+    asking = ask.click(
+        from_hub, [names, token, visitor_predictors], outputs, api_name="predict_from_hub", **BATCH
+    )
     tried.click(examples, None, files, api_visibility="private", **READING)
     for run in (reading, asking):
         stopped = stop_button(stop, run, status)

@@ -10,7 +10,7 @@ from wsdemo.library.members import Member, named_member, rows_of
 from wsdemo.library.row import Row, empty_row, error_text, facts_of, row_of
 from wsdemo.limits import MAX_BATCH
 from wsdemo.lora.reading import Reading, read
-from wsdemo.ui.lora.prediction import Own, predictors_of
+from wsdemo.ui.lora.prediction import VisitorFiles, predictors_of
 from wsdemo.ui.lora.readings import settings
 
 HEEDS_CONFIG = {"PEFT", "AdaLoRA", "MLX"}
@@ -43,15 +43,17 @@ def _read(path: Path, config: dict[str, Any] | None) -> Reading:
     return read(path, config)  # it holds the scale
 
 
-def file_row(path: Path, own: Own = (), config: dict[str, Any] | None = None) -> Row:
+def file_row(
+    path: Path, visitor_predictors: VisitorFiles = (), config: dict[str, Any] | None = None
+) -> Row:
     """A dropped file as a row; what is wrong with it stands in the row.
 
     Args:
         path: The file.
-        own: The visitor's own predictors.
+        visitor_predictors: The files of the visitor's own predictors.
         config: PEFT's adapter_config.json, which files of other programs do not heed.
     """
-    predictors = predictors_of(own)
+    predictors = predictors_of(visitor_predictors)
     if config is None:
         return row_of(path, path.name[:100], predictors)
     row = row_of(path, path.name[:100], predictors)
@@ -65,13 +67,13 @@ def file_row(path: Path, own: Own = (), config: dict[str, Any] | None = None) ->
 
 def names_of(paths: Sequence[str]) -> list[str]:
     """Their names without folders; those that are there twice, numbered."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for path in paths:
         name, number = Path(path).name[:100], 2
-        while (name if number == 2 else f"{name} ({number - 1})") in found:
+        while (name if number == 2 else f"{name} ({number - 1})") in names:
             number += 1
-        found[name if number == 2 else f"{name} ({number - 1})"] = None
-    return list(found)
+        names[name if number == 2 else f"{name} ({number - 1})"] = None
+    return list(names)
 
 
 def members(text: str, token: str | None) -> tuple[list[Member], list[Row], int]:
@@ -89,7 +91,7 @@ def members(text: str, token: str | None) -> tuple[list[Member], list[Row], int]
         raise WsdemoError(
             "Nothing named", "There is no name to look up.", "Give an owner, or owner/name."
         )
-    found: dict[str, Member] = {}
+    by_name: dict[str, Member] = {}
     refused, left_out = [], 0
     for name in names[:MAX_BATCH]:
         try:
@@ -100,11 +102,13 @@ def members(text: str, token: str | None) -> tuple[list[Member], list[Row], int]
         left_out += named.left_out
         for reference in named.references:
             member = named_member(reference)
-            found[member.name] = member
-    left_out += max(0, len(found) - MAX_BATCH) + max(0, len(names) - MAX_BATCH)
-    return list(found.values())[:MAX_BATCH], refused, left_out
+            by_name[member.name] = member
+    left_out += max(0, len(by_name) - MAX_BATCH) + max(0, len(names) - MAX_BATCH)
+    return list(by_name.values())[:MAX_BATCH], refused, left_out
 
 
-def hub_rows(member: Member, own: Own, token: str | None, most: int) -> Iterator[Row]:
+def hub_rows(
+    member: Member, visitor_predictors: VisitorFiles, token: str | None, most: int
+) -> Iterator[Row]:
     """The files of a repository as rows, at most some."""
-    yield from rows_of(member, {}, predictors_of(own), token, most)
+    yield from rows_of(member, {}, predictors_of(visitor_predictors), token, most)

@@ -48,25 +48,25 @@ def first_sentence(text: str) -> str:
 
 def group_names(groups: Sequence[Group]) -> dict[str, str]:
     """File → the groups that it is in, by number and kind."""
-    told: dict[str, list[str]] = {}
+    by_file: dict[str, list[str]] = {}
     for number, group in enumerate(groups, 1):
         for file in group.files:
-            told.setdefault(file, []).append(f"{number}: {group.kind}")
-    return {file: "; ".join(texts) for file, texts in told.items()}
+            by_file.setdefault(file, []).append(f"{number}: {group.kind}")
+    return {file: "; ".join(texts) for file, texts in by_file.items()}
 
 
 def cells(row: Row, group: str = "") -> dict[str, Any]:
     """A row as the table shows it: its passport, then predictions, or why there are none."""
-    told: dict[str, Any] = {"file": row["file"]} | dict.fromkeys(PASSPORT, "")
+    by_column: dict[str, Any] = {"file": row["file"]} | dict.fromkeys(PASSPORT, "")
     if row["error"]:
         title, _, why = str(row["error"]).partition(": ")
         reason = f"{title}: {first_sentence(why)}"
-        return told | {"family": NOT_READ, "group": group, "reason": reason}
+        return by_column | {"family": NOT_READ, "group": group, "reason": reason}
     ranks = json.loads(row["ranks"])
     # Of an unknown family the list of known ones is left out; else the last sentence says what
     # the visitor can do.
     reason = str(row["reason"] or "")
-    told |= {
+    by_column |= {
         "family": row["family"],
         "base": str(row["base"])[:80],
         "modules": row["modules"],
@@ -79,20 +79,20 @@ def cells(row: Row, group: str = "") -> dict[str, Any]:
     }
     for name, value in (row["predictions"] or {}).items():
         label = shown(name)
-        told[f"predicted {label}" if label in told else label] = round(value, 4)
-    return told
+        by_column[f"predicted {label}" if label in by_column else label] = round(value, 4)
+    return by_column
 
 
 def frame(rows: Sequence[Row], groups: Sequence[Group] = ()) -> pd.DataFrame:
     """The table of all rows."""
     names = group_names(groups)
-    found = [cells(row, names.get(str(row["file"]), "")) for row in rows]
-    columns = ["file", *PASSPORT] if not found else None
-    return pd.DataFrame(found, columns=columns).astype(object).fillna("")
+    table = [cells(row, names.get(str(row["file"]), "")) for row in rows]
+    columns = ["file", *PASSPORT] if not table else None
+    return pd.DataFrame(table, columns=columns).astype(object).fillna("")
 
 
 def widths(table: pd.DataFrame) -> list[str]:
-    """Of its columns."""
+    """The widths of a table's columns, as CSS has them."""
     return [*WIDTHS, *["140px"] * (len(table.columns) - len(WIDTHS))]
 
 
@@ -128,12 +128,12 @@ def bases(rows: Sequence[Row]) -> list[str]:
 
 def progress_html(done: int, total: int, now: str = "") -> str:
     """A bar and a sentence; the sentence alone when all is done."""
-    told = html.escape(now)
+    sentence = html.escape(now)
     if done >= total:
-        return f"<p role='status'>{told}</p>"
+        return f"<p role='status'>{sentence}</p>"
     return (
         f"<progress class='wd-progress' max='{total}' value='{done}' aria-label='Files read'>"
-        f"</progress><p role='status'>{told}</p>"
+        f"</progress><p role='status'>{sentence}</p>"
     )
 
 
@@ -160,8 +160,8 @@ def groups_html(rows: Sequence[Row], groups: Sequence[Group]) -> str:
         if group.factors:
             names[1:] = [f"{n} (× {f:.3g})" for n, f in zip(names[1:], group.factors, strict=True)]
         listed = "".join(f"<li>{name}</li>" for name in names)
-        said = SENTENCES.get(group.kind, group.kind)
-        items.append(f"<li value='{number}'>{said}<ul>{listed}</ul></li>")
+        sentence = SENTENCES.get(group.kind, group.kind)
+        items.append(f"<li value='{number}'>{sentence}<ul>{listed}</ul></li>")
     text = f"<ol>{''.join(items)}</ol>" if items else ""
     if pairs:
         listed = "".join(
@@ -235,12 +235,12 @@ def _line(a: tuple[float, float], b: tuple[float, float]) -> str:
 
 def _dot(place: tuple[float, float], row: Row, colours: Mapping[str, str], group: str) -> str:
     base = row["base"] or "no base named"
-    told = f"{row['file']}: {base}, rank {row['rank']}, ‖ΔW‖ {row['norm']:.3g}"
-    told = html.escape(told + (f"; {group}" if group else ""), quote=True)
+    label = f"{row['file']}: {base}, rank {row['rank']}, ‖ΔW‖ {row['norm']:.3g}"
+    label = html.escape(label + (f"; {group}" if group else ""), quote=True)
     fill = colours.get(str(row["base"])[:80], COLOURS[-1])
     return (
         f"<circle cx='{place[0]:.1f}' cy='{place[1]:.1f}' r='{RADIUS}' fill='{fill}' stroke='white'"
-        f" tabindex='0' role='img' aria-label='{told}'><title>{told}</title></circle>"
+        f" tabindex='0' role='img' aria-label='{label}'><title>{label}</title></circle>"
     )
 
 
@@ -263,8 +263,8 @@ def downloads(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[str, str, s
     """CSV of the table, JSON of all that is known, Parquet as ``library build`` writes it."""
     table = frame(rows, groups)
     facts = [{name: row[name] for name in COLUMNS if name not in UNSHOWN} for row in rows]
-    told = [{"kind": g.kind, "files": g.files, "factors": g.factors} for g in groups]
-    text = json.dumps({"loras": facts, "groups": told}, indent=1)
+    group_facts = [{"kind": g.kind, "files": g.files, "factors": g.factors} for g in groups]
+    text = json.dumps({"loras": facts, "groups": group_facts}, indent=1)
     return (
         download_file(table.to_csv(index=False).encode(), "loras.csv"),
         download_file(text.encode(), "loras.json"),

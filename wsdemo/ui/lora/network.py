@@ -56,11 +56,11 @@ def _cell(module: ModuleGeometry | None, largest: float) -> str:
     share = module.frobenius / largest
     ink = "#ffffff" if share > 0.67 else "#000000"  # where both have a contrast of 4.5
     shade = ", ".join(str(round(255 + (c - 255) * share)) for c in INK)
-    told = (
+    facts = (
         f"{module.name[:160]}: ‖ΔW‖ {module.frobenius:.4g}, rank {module.rank}, largest σ"
         f" {module.spectral:.4g}, effective rank {module.effective_rank:.3g}"
     )
     return (
-        f"<td title='{html.escape(told, quote=True)}' style='background: rgb({shade});"
+        f"<td title='{html.escape(facts, quote=True)}' style='background: rgb({shade});"
         f" color: {ink}'>{module.frobenius:.2g}</td>"
     )

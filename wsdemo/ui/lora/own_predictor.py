@@ -5,7 +5,7 @@ import gradio as gr
 from wsdemo.errors import WsdemoError
 from wsdemo.lol.predictor.shipped import hub_predictor, shipped_predictors
 from wsdemo.ui.lora.hub_row import given_token, token_field
-from wsdemo.ui.lora.prediction import Own, labels_of, own_predictor
+from wsdemo.ui.lora.prediction import VisitorFiles, labels_of, own_predictor
 from wsdemo.ui.shared.events import HUB, guarded
 from wsdemo.ui.shared.text import text_of
 
@@ -17,7 +17,7 @@ numbers need about 60 LoRAs. Given here, it is asked before the shipped ones."""
 @guarded
 def use_predictor(
     text: str | None, path: str | None, token: str | None, login: gr.OAuthToken | None = None
-) -> tuple[Own, str]:
+) -> tuple[VisitorFiles, str]:
     """A predictor from a dropped file or the Hub → the visitor's own file, and what it knows.
 
     ``login`` is filled in by gradio from its type, as in hub_row.
@@ -34,12 +34,16 @@ def use_predictor(
         file = str(hub_predictor((text or "").strip(), given_token(token, login)))
     predictor = own_predictor(file)
     labels = ", ".join(title for title, _ in labels_of(predictor))
-    told = f"Asked first from now on: {text_of(predictor.title)}, which predicts {labels}"
-    return (file,), f"{text_of(told, 600)}."
+    answer = f"Asked first from now on: {text_of(predictor.title)}, which predicts {labels}"
+    return (file,), f"{text_of(answer, 600)}."
 
 
-def build(own: gr.State) -> gr.events.Dependency:
-    """Lays out the sub-tab; what is chosen goes to ``own``. Returns the event of choosing."""
+def build(visitor_predictors: gr.State) -> gr.events.Dependency:
+    """Lays out the sub-tab, whose choice goes to ``visitor_predictors``.
+
+    Returns:
+        The event of choosing.
+    """
     gr.Markdown(INTRO)
     gr.Markdown("Shipped: " + "; ".join(p.title for p in shipped_predictors()) + ".")
     with gr.Row():
@@ -54,6 +58,6 @@ def build(own: gr.State) -> gr.events.Dependency:
     use = gr.Button("Use it", elem_id="predictor-use")
     using = gr.Markdown(elem_id="predictor-status")
     return gr.on(
-        [use.click, reference.submit], use_predictor, [reference, dropped, token], [own, using],
-        api_visibility="private", **HUB,
+        [use.click, reference.submit], use_predictor, [reference, dropped, token],
+        [visitor_predictors, using], api_visibility="private", **HUB,
     )  # fmt: skip

@@ -74,8 +74,8 @@ def build() -> None:
         second = gr.File(label="Second", file_types=[".safetensors"], height=170)
     with gr.Row(visible=False) as actions:  # once both are there
         against = gr.Button("Compare")
-        one = gr.Slider(-2, 2, 1, step=0.05, label="First times")
-        other = gr.Slider(-2, 2, 1, step=0.05, label="Second times")
+        first_weight = gr.Slider(-2, 2, 1, step=0.05, label="First times")
+        second_weight = gr.Slider(-2, 2, 1, step=0.05, label="Second times")
         style = gr.Radio([("kohya", "kohya"), ("PEFT", "peft")], value="kohya", label="Written for")
         together = gr.Button("Merge", elem_id="merge")
     merged = gr.File(label="Merged", interactive=False, visible=False, file_count="multiple")
@@ -93,7 +93,7 @@ def build() -> None:
             api_visibility="private", show_progress="hidden", queue=False,
         )  # fmt: skip
     together.click(
-        combine, [first, second, one, other, style], [merged, verdict], api_name="merge_loras",
-        **READING,
+        combine, [first, second, first_weight, second_weight, style], [merged, verdict],
+        api_name="merge_loras", **READING,
     )  # fmt: skip
     against.click(both, [first, second], [verdict, angles], api_name="compare_loras", **READING)

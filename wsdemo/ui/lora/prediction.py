@@ -20,7 +20,7 @@ from wsdemo.ui.lora.readings import reading_of
 from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import READING, guarded
 
-Own = tuple[str, ...] | None
+VisitorFiles = tuple[str, ...] | None
 """Files of a visitor's own predictors, asked before the shipped ones. Not the predictors: of all
 visitors together only KEPT_PREDICTORS are held in memory."""
 
@@ -35,18 +35,18 @@ def own_predictor(path: str) -> Predictor:
     return load_predictor(Path(path))
 
 
-def predictors_of(own: Own) -> tuple[Predictor, ...]:
+def predictors_of(visitor_predictors: VisitorFiles) -> tuple[Predictor, ...]:
     """All predictors that are asked, in their order."""
-    return (*(own_predictor(path) for path in own or ()), *shipped_predictors())
+    return (*(own_predictor(path) for path in visitor_predictors or ()), *shipped_predictors())
 
 
-def grounds_of(reading: Reading, own: Own) -> Grounds:
+def grounds_of(reading: Reading, visitor_predictors: VisitorFiles) -> Grounds:
     """What the answer for a LoRA is made of.
 
     Raises:
         WsdemoError: There is none; the message says why.
     """
-    answer, grounds = ask(reading, predictors_of(own))
+    answer, grounds = ask(reading, predictors_of(visitor_predictors))
     if grounds is None:
         raise WsdemoError("No prediction", answer.reason, "See the report above.")
     return grounds
@@ -63,10 +63,10 @@ def _nothing() -> tuple[Any, ...]:
     return "", gr.Dropdown(visible=False), "", "", gr.Row(visible=False), "", ""
 
 
-def predict_reading(reading: Reading, own: Own = ()) -> tuple[Any, ...]:
+def predict_reading(reading: Reading, visitor_predictors: VisitorFiles = ()) -> tuple[Any, ...]:
     """Answer, true labels, choice of labels, evidence, doses, visibility of the rest, model-index,
     and no gauge exhibit yet."""
-    answer, grounds = ask(reading, predictors_of(own))
+    answer, grounds = ask(reading, predictors_of(visitor_predictors))
     text = prediction_html.predictions_html(answer)
     if grounds is None:
         return text, *_nothing()
@@ -86,20 +86,24 @@ def predict_reading(reading: Reading, own: Own = ()) -> tuple[Any, ...]:
 
 
 @guarded
-def predict(path: str | None, config: str | None = None, own: Own = ()) -> tuple[Any, ...]:
+def predict(
+    path: str | None, config: str | None = None, visitor_predictors: VisitorFiles = ()
+) -> tuple[Any, ...]:
     """All that the section shows of a dropped file."""
     if path is None:
         return "", *_nothing()
-    return predict_reading(reading_of(path, config), own)
+    return predict_reading(reading_of(path, config), visitor_predictors)
 
 
 @guarded
-def explain(path: str | None, config: str | None, own: Own, label: str | None) -> tuple[str, str]:
+def explain(
+    path: str | None, config: str | None, visitor_predictors: VisitorFiles, label: str | None
+) -> tuple[str, str]:
     """Evidence and dose curves of another label."""
     path = path or opening_file()
     if path is None or not label:
         return "", ""
-    grounds = grounds_of(reading_of(path, config), own)
+    grounds = grounds_of(reading_of(path, config), visitor_predictors)
     return (
         prediction_html.evidence_html(grounds, label),
         prediction_html.doses_html(grounds, label),
@@ -107,9 +111,11 @@ def explain(path: str | None, config: str | None, own: Own, label: str | None) -
 
 
 @guarded
-def turn(path: str | None, config: str | None, own: Own, seed: float | None) -> str:
+def turn(
+    path: str | None, config: str | None, visitor_predictors: VisitorFiles, seed: float | None
+) -> str:
     """The prediction for the same update from other factors."""
-    grounds = grounds_of(reading_of(path or opening_file(), config), own)
+    grounds = grounds_of(reading_of(path or opening_file(), config), visitor_predictors)
     return prediction_html.gauge_html(grounds, int(seed or 0))
 
 
@@ -120,7 +126,7 @@ def opening_file() -> str | None:
 
 
 def build(
-    file: gr.File, config: gr.File, own: gr.State, opening: Mapping[str, Any]
+    file: gr.File, config: gr.File, visitor_predictors: gr.State, opening: Mapping[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """Lays out the section, with what was recorded for the opening, and wires it to the dropped
     file.
@@ -152,7 +158,7 @@ def build(
                     interactive=False,
                 )  # fmt: skip
     outputs = [verdict, true, label, evidence, doses, more, card, exhibit]
-    inputs = [file, config, own]
+    inputs = [file, config, visitor_predictors]
     private: dict[str, Any] = {"api_visibility": "private", **READING}
     file.change(predict, inputs, outputs, api_name="predict_lora", **READING)
     config.change(predict, inputs, outputs, **private)

@@ -76,18 +76,20 @@ def _row(p: Prediction, baseline: Prediction | None, has_baseline: bool) -> str:
 
 def _legend(answer: Answer) -> str:
     """What the columns hold, as far as this answer needs it."""
-    said = [MEANINGS.get(answer.predictor, "")]
+    sentences = [MEANINGS.get(answer.predictor, "")]
     if any(p.probability is None for p in answer.predictions):
-        said.append(
+        sentences.append(
             "The bar of a value is its 90 % interval within the training labels: their mean in the"
             f" middle, {USUAL:g} standard deviations to either end, the mark is the prediction."
         )
     tasks = {p.task for p in answer.predictions} - {p.task for p in answer.baseline}
     if answer.baseline and tasks:
         kept = ", ".join(dict.fromkeys(p.task for p in answer.baseline))
-        said.append(f"The MLP of raw factors was kept for comparison on one task alone: {kept}.")
-    said += [f"Not answered: {shown(t)}; {why}." for t, why in answer.not_answered.items()]
-    return "".join(f"<p>{html.escape(text)}</p>" for text in said if text)
+        sentences.append(
+            f"The MLP of raw factors was kept for comparison on one task alone: {kept}."
+        )
+    sentences += [f"Not answered: {shown(t)}; {why}." for t, why in answer.not_answered.items()]
+    return "".join(f"<p>{html.escape(text)}</p>" for text in sentences if text)
 
 
 def predictions_html(answer: Answer) -> str:

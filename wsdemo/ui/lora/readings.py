@@ -55,7 +55,7 @@ class Readings:
             self._held.popitem(last=False)
 
     def clear(self) -> None:
-        """Forgets them all."""
+        """Forgets all readings."""
         with self._lock:
             self._held.clear()
 

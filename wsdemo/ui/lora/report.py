@@ -62,18 +62,18 @@ def card_html(reading: Reading) -> str:
 
 def loads_text(loads: Mapping[str, Mapping[str, Any]]) -> str:
     """Where it loads, at which strength, and where it does not."""
-    told = []
+    programs = []
     for program, facts in loads.items():
         name = TITLES.get(program, program)
         if not facts["ok"]:
-            told.append(
+            programs.append(
                 f"{name} no ({facts['lost']:,} keys lost)" if facts["lost"] else f"{name} no"
             )
         elif abs(facts["strength"] - 1) > 1e-3:
-            told.append(f"{name} at {facts['strength']:.3g} times its strength")
+            programs.append(f"{name} at {facts['strength']:.3g} times its strength")
         else:
-            told.append(f"{name} yes")
-    return ", ".join(told)
+            programs.append(f"{name} yes")
+    return ", ".join(programs)
 
 
 def strength_text(facts: Mapping[str, Any]) -> str:

@@ -46,9 +46,9 @@ def _packed(value: Any, folder: Path, name: str) -> Any:
         path.write_bytes(content)
         return {"$file": f"{name}/{value.name}"}
     if isinstance(value, Mapping):
-        return {key: _packed(one, folder, f"{name}-{key}") for key, one in value.items()}
+        return {key: _packed(part, folder, f"{name}-{key}") for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_packed(one, folder, f"{name}-{i}") for i, one in enumerate(value)]
+        return [_packed(part, folder, f"{name}-{i}") for i, part in enumerate(value)]
     return value
 
 
@@ -72,9 +72,9 @@ def _unpacked(value: Any, folder: Path) -> Any:
                 return str(folder / value[mark])
         if "$table" in value:
             return pd.DataFrame(value["$table"]["data"], columns=value["$table"]["columns"])
-        return {key: _unpacked(one, folder) for key, one in value.items()}
+        return {key: _unpacked(part, folder) for key, part in value.items()}
     if isinstance(value, list):
-        return [_unpacked(one, folder) for one in value]
+        return [_unpacked(part, folder) for part in value]
     return value
 
 

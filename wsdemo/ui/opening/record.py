@@ -45,7 +45,7 @@ def record_sample(part: str) -> dict[str, Any]:
     if domain.turntable is not None:
         words += f"\n\nIn less detail here, so that it opens fast: select a {domain.one}."
         instances = sample_tab.drawn_instances(domain, torch.from_numpy(weights), heat)
-        pictures = [sample_tab.thumbnail(domain, one) for one in previews(instances)]
+        pictures = [sample_tab.thumbnail(domain, signal) for signal in previews(instances)]
     return {
         "tiles": pictures, "index": index, "shown": _path(shown), "around": around,
         "nearest": near,
@@ -114,7 +114,7 @@ def record_variations() -> dict[str, Any]:
 
 def record_edit(part: str) -> dict[str, Any]:
     """A held-out instance, edited as the tab's controls stand."""
-    (drawn,) = [one for one in editable_maps() if one.name == part]
+    (drawn,) = [m for m in editable_maps() if m.name == part]
     first = edit_tab.first_choices(drawn)
     before, after, words, file = edit_tab.edit([drawn], None, *first)
     return {"before": before, "after": after, "words": words, "file": Path(file)}

@@ -57,7 +57,7 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def guarded_stream(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """The same for handlers that yield."""
+    """Shows errors as ``guarded`` does, of a handler that yields."""
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Iterator[Any]:

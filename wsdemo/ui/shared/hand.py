@@ -128,8 +128,8 @@ def _taking(taker: Taker) -> Callable[..., list[Any]]:
                 "Nothing in hand", "There is nothing here yet that could be taken along.",
                 "Draw, fit or choose one first.",
             )  # fmt: skip
-        given = taker.take(path, trail, *values)
-        return [given.get(name, gr.skip()) for name in taker.outputs]
+        updates = taker.take(path, trail, *values)
+        return [updates.get(name, gr.skip()) for name in taker.outputs]
 
     return take
 
