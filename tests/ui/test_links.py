@@ -64,8 +64,13 @@ def test_a_link_that_says_what_cannot_be_is_refused_with_what_can(name, text):
 
 def test_following_no_link_does_nothing_and_a_bad_one_says_why():
     assert list(hub_row.follow(None)) == [tuple([gr.skip()] * 7)]
-    assert list(links._if_asked(lambda *_: iter(["drawn"]), 2)(None, 7)) == [(gr.skip(),) * 2]
-    assert list(links._if_asked(lambda *_: iter(["drawn"]), 2)({"seed": "7"}, 7)) == ["drawn"]
+    def draw(seed):
+        yield seed, "drawn"
+
+    assert list(links._if_asked(draw, 2)(None, 7)) == [(gr.skip(),) * 2]
+    assert list(links._if_asked(draw, 2)({"seed": "7"}, 7)) == [(7, "drawn")]
+    assert links._if_asked(lambda _: "large", 1)(None, 7) == gr.skip()
+    assert links._if_asked(lambda _: "large", 1)({"seed": "7"}, 7) == "large"
     *_, last = hub_row.follow("not a reference")
     assert last[3].startswith("**")
     assert last[5] == gr.skip()

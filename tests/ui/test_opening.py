@@ -64,7 +64,7 @@ def test_what_is_in_hand_at_first_are_weights_that_open():
         assert open_instance(Path(kept(part)["file"])).weights.numel() > 1000
 
 
-@pytest.mark.parametrize("part", ["lora", "symmetry", "edit-faces"])
+@pytest.mark.parametrize("part", ["lora", "many", "symmetry", "edit-faces"])
 def test_what_is_shown_is_what_the_handlers_answer_now(part):
     """If this fails, what a tab answers has changed: python -m wsdemo.ui.opening.record."""
     found, now = kept(part), record.PARTS[part]()

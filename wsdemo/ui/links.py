@@ -137,28 +137,30 @@ def wire(page: gr.Blocks) -> None:
 
 
 def _draw_if(state: gr.State, event: Callable[..., Any], fn: Any, page: gr.Blocks) -> None:
-    """Lets an event do, for a link, what a handler of the page does, and what follows that one.
-
-    What is on screen stays for whoever came without a link.
-    """
-    kept = tuple([gr.skip()] * len(fn.outputs)) if len(fn.outputs) != 1 else gr.skip()
-
-    def stream(query: Any, *values: Any) -> Iterator[Any]:
-        if query:
-            yield from fn.fn(*values)
-        else:
-            yield kept
-
-    def call(query: Any, *values: Any) -> Any:
-        return fn.fn(*values) if query else kept
-
+    """Lets an event do, for a link, what a handler of the page does, and what follows that one."""
     run = event(
-        stream if inspect.isgeneratorfunction(fn.fn) else call, [state, *fn.inputs], fn.outputs,
+        _if_asked(fn.fn, len(fn.outputs)), [state, *fn.inputs], fn.outputs,
         api_visibility="private", show_progress=fn.show_progress,
         concurrency_id=fn.concurrency_id, concurrency_limit=fn.concurrency_limit,
     )  # fmt: skip
     for after in [one for one in page.fns.values() if one.trigger_after == fn._id and one.fn]:
         _draw_if(state, run.success, after, page)
+
+
+def _if_asked(handler: Callable[..., Any], outputs: int) -> Callable[..., Any]:
+    """A handler or stream that answers only for a link: what is on screen stays else."""
+    kept = gr.skip() if outputs == 1 else tuple([gr.skip()] * outputs)
+
+    def stream(query: Any, *values: Any) -> Iterator[Any]:
+        if query:
+            yield from handler(*values)
+        else:
+            yield kept
+
+    def call(query: Any, *values: Any) -> Any:
+        return handler(*values) if query else kept
+
+    return stream if inspect.isgeneratorfunction(handler) else call
 
 
 def _controls(fn: Any) -> dict[str, Any]:

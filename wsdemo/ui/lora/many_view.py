@@ -248,7 +248,8 @@ def summary(rows: Sequence[Row], groups: Sequence[Group], left_out: int = 0) -> 
     """What was read, in a sentence."""
     read = [row for row in rows if not row["error"]]
     answered = sum(1 for row in read if row["predictor"] and not row["reason"])
-    text = f"{len(read)} of {len(rows)} read, {answered} predicted; the reason says why not."
+    text = f"{len(read)} of {len(rows)} read, {answered} predicted"
+    text += "; the reason says why not." if answered < len(rows) else "."
     if groups:
         text += f" {len(groups)} groups hold the same."
     if left_out:
