@@ -99,10 +99,7 @@ def test_the_last_fit_on_the_map_brings_its_controls_along_and_ends_a_walk(page,
     page.locator("#map-share input[type=range]").focus()
     page.keyboard.press("ArrowRight")
     page.get_by_text("At 52% of the way").wait_for(timeout=90_000)
-    page.get_by_role("button", name="How well the groups come apart").click()
-    page.locator("#map-measure").click()
-    page.locator("#map-figures", has_text="Male: k-means ARI").wait_for(timeout=180_000)
-    page.get_by_text("shapes", exact=True).first.click()
+    page.locator("#map-set input[value='shapes']").click()
     page.locator("#map-table th", has_text="category").first.wait_for(timeout=90_000)
     assert page.locator("#map-begins").inner_text() == ""
     assert page.locator("#map-mixed img").count() == 0

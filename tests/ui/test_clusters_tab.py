@@ -42,13 +42,27 @@ def test_a_dropped_instance_stays_on_the_map_when_a_control_changes(face):
 
 def test_the_table_has_the_points_that_are_drawn_where_they_are_drawn():
     faces = weight_map("faces")
-    found = points.table("faces", "lora", "PCA", "Smiling")
+    found = points.listed("faces", "lora", "PCA", "Smiling")
     covered = faces.covered("lora").nonzero().flatten().tolist()
     assert found["point"].tolist() == covered
     assert found["x"].iloc[7] == round(float(faces.positions["lora"]["PCA"][covered[7], 0]), 3)
     smiles = faces.labels[covered, faces.label_names.index("Smiling")].tolist()
     assert found["Smiling"].tolist() == ["yes" if s else "no" for s in smiles]
-    assert "category" in points.table("shapes", OWN, "t-SNE", "Male")
+    assert "category" in points.listed("shapes", OWN, "t-SNE", "Male")
+
+
+def test_the_table_shows_the_first_of_the_points_that_are_looked_for():
+    what = ("shapes", OWN, "t-SNE", "Male")
+    whole, chairs = points.listed(*what), points.table(*what, True, " Chair ")
+    assert chairs.value["data"]
+    assert all("chair" in f"{row[1]} {row[2]}".lower() for row in chairs.value["data"])
+    count = int(
+        ((whole["category"] == "chair") | whole["name"].str.contains("chair", case=False)).sum()
+    )
+    assert chairs.label == f"{min(points.ROWS, count)} of {count:,} points"
+    assert len(points.table(*what, True, "").value["data"]) == points.ROWS
+    assert points.table(*what, True, "no such").label == "0 of 0 points"
+    assert not points.table(*what, False, "").value["data"]
 
 
 def test_a_step_without_surface_leaves_a_gap_in_the_curve(monkeypatch):

@@ -64,6 +64,7 @@ def test_a_link_that_says_what_cannot_be_is_refused_with_what_can(name, text):
 
 def test_following_no_link_does_nothing_and_a_bad_one_says_why():
     assert list(hub_row.follow(None)) == [tuple([gr.skip()] * 7)]
+
     def draw(seed):
         yield seed, "drawn"
 

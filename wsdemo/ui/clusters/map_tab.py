@@ -148,13 +148,18 @@ def _bring(parts: Parts, domain: Domain) -> None:
 def _table(parts: Parts) -> None:
     """How well the points fall into groups, and the points as rows.
 
-    There are rows only while one looks at them: thousands make every event of the page slow.
+    There are rows only while one looks at them, and not all at once: many make every event of the
+    page slow.
     """
     with gr.Accordion("How well the groups come apart", open=False):
         parts["count"] = gr.Button("Measure the clusters", elem_id="map-measure")
         parts["figures"] = gr.Markdown(elem_id="map-figures")
     parts["is_open"] = gr.State(False)
     with gr.Accordion("The map as a table", open=False) as parts["as_table"]:
+        parts["containing"] = gr.Textbox(
+            label="Only points in whose name, label or split this is", max_length=100,
+            elem_id="map-containing",
+        )  # fmt: skip
         parts["rows"] = gr.Dataframe(
             interactive=False, max_height=360, label="Points", elem_id="map-table"
         )
@@ -168,7 +173,7 @@ def _of(parts: Parts, *names: str) -> list[Any]:
 
 
 DRAWN = ("name", "representation", "kind", "colour")
-LISTED = (*DRAWN, "is_open")
+LISTED = (*DRAWN, "is_open", "containing")
 SHOWN = (*DRAWN, "pictures", "chosen", "yours")
 """What the map is drawn from."""
 
@@ -232,6 +237,9 @@ def _wire_controls(parts: Parts) -> None:
         event(partial(bool, is_open), None, parts["is_open"], **QUIET).then(
             table, _of(parts, *LISTED), parts["rows"], **QUIET
         )
+    parts["containing"].input(
+        table, _of(parts, *LISTED), parts["rows"], trigger_mode="always_last", **QUIET
+    )
     parts["count"].click(
         map_changes.measure, _of(parts, "name", "representation", "colour"), parts["figures"],
         **PRIVATE, **COMPUTE,

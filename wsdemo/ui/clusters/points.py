@@ -13,6 +13,9 @@ from wsdemo.ui.clusters.map_walk import NEAR, SIDE, Chosen, instance_of
 from wsdemo.ui.shared.events import download_file, guarded
 from wsdemo.ui.shared.text import text_of
 
+ROWS = 100
+"""Of the table that are shown at once: thousands make every event of the page take seconds."""
+
 
 def representations(name: str) -> list[str]:
     """What a map can show."""
@@ -70,11 +73,8 @@ def caption(drawn: WeightMap, index: int) -> str:
     return drawn.names[index].removesuffix(".jpg")
 
 
-def table(name: str, representation: str, kind: str, colour: str, is_open: bool = True) -> Any:
-    """The twin of the map for those who cannot see it: the points drawn, where, and of what; empty
-    unless it is open."""
-    if not is_open:
-        return None
+def listed(name: str, representation: str, kind: str, colour: str) -> pd.DataFrame:
+    """The points of a map that are drawn, where, and of what."""
     drawn = weight_map(name)
     spots = drawn.positions[representation][kind]
     labels, colour = drawn.domain.labels, map_view.colour_of(drawn, colour)
@@ -89,3 +89,20 @@ def table(name: str, representation: str, kind: str, colour: str, is_open: bool 
     ]  # fmt: skip
     what = colour.replace("_", " ") if has_each else labels.one
     return pd.DataFrame(rows, columns=["point", "name", what, "split", "x", "y"])
+
+
+def table(
+    name: str, representation: str, kind: str, colour: str, is_open: bool, containing: str
+) -> Any:
+    """The twin of the map for those who cannot see it: the first of the points in one of whose
+    words a text is; empty unless it is open."""
+    if not is_open:
+        return gr.Dataframe(None)
+    points, text = listed(name, representation, kind, colour), containing.strip()
+    if text:
+        words = points[["name", points.columns[2], "split"]]
+        points = points[
+            words.apply(lambda c: c.str.contains(text, case=False, regex=False)).any(axis=1)
+        ]
+    label = f"{min(ROWS, len(points))} of {len(points):,} points"
+    return gr.Dataframe(points.head(ROWS), label=label)
