@@ -32,13 +32,19 @@ def address(loopback):
 
 
 @pytest.fixture(scope="package")
-def browser():
+def drivers():
+    """What launches browsers; a process can have one."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield instance
-        instance.close()
+        yield playwright
+
+
+@pytest.fixture(scope="package")
+def browser(drivers):
+    instance = drivers.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield instance
+    instance.close()
 
 
 @pytest.fixture

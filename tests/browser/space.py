@@ -1,18 +1,27 @@
 """A Hugging Face Space on this machine: https in front of the app, and the variables it gets."""
 
 import asyncio
+import base64
+import hashlib
 import re
 import ssl
 import threading
 
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_pem_x509_certificate
 
 
 def certificate(folder):
-    """A certificate for 127.0.0.1 whose authority no browser knows, as a file with its key."""
+    """A certificate for 127.0.0.1 whose authority no browser knows: a file with its key, and what
+    tells a browser to take it for good. One that it only overlooks lets it cache nothing."""
     path = folder / "edge.pem"
-    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
-    return path
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(path)
+    key = load_pem_x509_certificate(issued.cert_chain_pems[0].bytes()).public_key()
+    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    known = base64.b64encode(digest.digest()).decode()
+    return path, f"--ignore-certificate-errors-spki-list={known}"
 
 
 class Edge:
@@ -20,13 +29,15 @@ class Edge:
 
     Attributes:
         host: host:port, a Space's SPACE_HOST.
+        flag: Chromium's, by which it takes the certificate for good.
         sent: All that went to browsers, as it was before encryption.
     """
 
     def __init__(self, folder, port):
         self.port, self.sent, self.loop = port, bytearray(), asyncio.new_event_loop()
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate(folder))
+        path, self.flag = certificate(folder)
+        self.context.load_cert_chain(path)
         started = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self.thread.start()

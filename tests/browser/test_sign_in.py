@@ -16,7 +16,7 @@ import sys
 import pytest
 from safetensors.torch import save
 
-from benchmarks.browsing import ROOT, wait_for_app
+from benchmarks.browsing import CHROMIUM, FLAGS, ROOT, wait_for_app
 from tests.browser.visitor import NEEDS_CHROMIUM
 from tests.hub.loopback import Hub
 from tests.lora.files import families
@@ -72,11 +72,17 @@ def space(tmp_path_factory):
     own.close()
 
 
+@pytest.fixture(scope="module")
+def browser(drivers, space):
+    """One of its own, which takes the Space's certificate for good."""
+    flags = [*FLAGS, space.edge.flag]
+    instance = drivers.chromium.launch(executable_path=CHROMIUM, args=flags)
+    yield instance
+    instance.close()
+
+
 def visitor(browser, space):
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 1000}, ignore_https_errors=True
-    )
-    page = context.new_page()
+    page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     page.goto(space.address)
     open_tab(page)
     return page
@@ -156,10 +162,7 @@ def test_a_signed_in_visitor_reads_a_gated_lora_and_nobody_else_does(browser, sp
 
 
 def test_who_signs_in_comes_back_to_the_lora_that_was_asked_for(browser, space):
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 1000}, ignore_https_errors=True
-    )
-    page = context.new_page()
+    page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     page.goto(space.address + "?lora=acme/one")  # as its card would link to it
     refusal = page.locator("#hub-status").get_by_text("Access must be granted first")
     refusal.wait_for(timeout=60_000)
@@ -168,4 +171,3 @@ def test_who_signs_in_comes_back_to_the_lora_that_was_asked_for(browser, space):
     page.get_by_role("link", name="Authorize").click()
     page.locator("#passport").get_by_text("acme/one").first.wait_for(timeout=60_000)
     assert page.url == space.address + "?lora=acme/one"
-    context.close()
