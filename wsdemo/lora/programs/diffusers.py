@@ -1,6 +1,7 @@
 """diffusers: by what its own loaders were seen to read (``bases/readers.py``)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from wsdemo.lora.bases.readers import Rule, encoder_rules, rules, version
 from wsdemo.lora.bases.recognise import encoder_of
@@ -113,6 +114,7 @@ def _partial(base: Base, present: set[str]) -> str:
     return next((n for n in base.shapes if _block(n) in blocks and n not in present), "")
 
 
+@lru_cache(maxsize=1 << 16)
 def _block(name: str) -> str:
     parts = name.split(".")
     at = next((i for i, part in enumerate(parts) if part.isdigit()), 0)

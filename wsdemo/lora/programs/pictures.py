@@ -1,5 +1,7 @@
 """ComfyUI and kohya's programs: by the tables' spellings of a base."""
 
+from functools import lru_cache
+
 from wsdemo.lora.bases.recognise import encoder_of
 from wsdemo.lora.bases.spelled import spelled
 from wsdemo.lora.bases.tables import Base, all_tables
@@ -35,11 +37,15 @@ def _by_name(module: LoraModule, base: Base, program: str) -> bool:
     prefix = name.prefix
     if module.keys and module.keys[0].startswith(WRAPPED):
         prefix = WRAPPED + prefix
+    known = _spellings(base, program)
+    return any((prefix, naming) in known for naming in entry.namings)
+
+
+@lru_cache(maxsize=256)
+def _spellings(base: Base, program: str) -> frozenset[tuple[str, str]]:
+    """(prefix, naming) of the spellings that a program reads."""
     programs = ("kohya", "musubi") if program == "kohya" else (program,)
-    return any(
-        s.program in programs and s.prefix == prefix and s.naming in entry.namings
-        for s in base.spellings
-    )
+    return frozenset((s.prefix, s.naming) for s in base.spellings if s.program in programs)
 
 
 def _encoder_by_name(module: LoraModule, base: Base, program: str) -> bool:
