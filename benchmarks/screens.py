@@ -117,8 +117,9 @@ STATES: dict[str, Callable[[Page], None]] = {
 """What a visitor does to get there, from a fresh page."""
 
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# A label of one pixel is for screen readers alone.
 CUT = """() => [...document.querySelectorAll('button, label span, [data-testid=block-info]')]
-  .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0
+  .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1
     && getComputedStyle(e).overflow !== 'visible').map(e => e.textContent.trim().slice(0, 60))"""
 
 

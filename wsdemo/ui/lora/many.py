@@ -38,7 +38,7 @@ def _meanwhile(rows: Sequence[Row], done: int, total: int, now: str) -> tuple[An
     bar = view.progress_html(done, total, now)
     table: Any = gr.skip()
     if rows:
-        frame = view.frame(rows)
+        frame = view.narrow(view.frame(rows))
         table = gr.Dataframe(frame, column_widths=view.widths(frame), visible=True)
     return table, gr.skip(), bar, list(rows), *[gr.skip()] * 8
 
@@ -46,12 +46,14 @@ def _meanwhile(rows: Sequence[Row], done: int, total: int, now: str) -> tuple[An
 def _finished(rows: list[Row], left_out: int = 0) -> tuple[Any, ...]:
     """All rows, what holds the same, the map, and the files."""
     groups = groups_of(rows)
-    table = view.frame(rows, groups)
+    whole = view.frame(rows, groups)
+    table, summary = view.narrow(whole), view.summary(rows, groups, left_out)
+    summary += view.columns_left_out(whole)
     csv, facts, parquet = view.downloads(rows, groups)
     return (
         gr.Dataframe(table, column_widths=view.widths(table), visible=True),
         gr.DownloadButton(value=csv),
-        view.progress_html(1, 1, view.summary(rows, groups, left_out)) + view.refused_html(rows),
+        view.progress_html(1, 1, summary) + view.refused_html(rows),
         rows,
         groups,
         gr.Column(visible=True),
@@ -129,7 +131,8 @@ def record() -> dict[str, Any]:
     """What the sub-tab opens on: the table of the examples, without their sketches."""
     *_, last = batch(examples())
     _, _, _, rows, groups, _, _, same, drawn, *_ = last
-    status = view.progress_html(1, 1, f"The examples that ship: {view.summary(rows, groups)}")
+    told = view.summary(rows, groups) + view.columns_left_out(view.frame(rows, groups))
+    status = view.progress_html(1, 1, f"The examples that ship: {told}")
     csv, facts, parquet = map(Path, view.downloads(rows, groups))
     return {
         "status": status, "same": same, "map": drawn,
@@ -142,7 +145,7 @@ def record() -> dict[str, Any]:
 @guarded
 def filtered(rows: list[Row], groups: list[Any], base: str, show: str, text: str) -> Any:
     """The rows that the filters let through."""
-    table = view.kept(view.frame(rows, groups), base, show, text or "")
+    table = view.kept(view.narrow(view.frame(rows, groups)), base, show, text or "")
     return gr.Dataframe(table, column_widths=view.widths(table))
 
 
@@ -186,7 +189,7 @@ def _results(opening: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
                            elem_id="many-show", min_width=150)  # fmt: skip
         text = gr.Textbox(label="Containing", max_length=200, elem_id="many-text",
                           min_width=150)  # fmt: skip
-    table = view.frame(rows, groups)
+    table = view.narrow(view.frame(rows, groups))
     shown = gr.Dataframe(
         table,
         column_widths=view.widths(table),
@@ -204,9 +207,9 @@ def _results(opening: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
                                   elem_id=f"many-{name.lower()}")
                 for name in ("CSV", "JSON", "Parquet")
             )  # fmt: skip
-        gr.Markdown("### What holds the same")
+        gr.Markdown("## What holds the same")
         same = gr.HTML(opening.get("same", ""), elem_id="many-groups")
-        gr.Markdown("### What they do to the network")
+        gr.Markdown("## What they do to the network")
         drawn = gr.HTML(opening.get("map", ""), elem_id="many-map")
     outputs = [shown, csv, status, held, grouped, results, below, same, drawn, base, facts, parquet]
     return outputs, [base, show, text]

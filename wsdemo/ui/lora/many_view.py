@@ -33,6 +33,8 @@ SENTENCES = {
 COLOURS = ("#6366f1", "#b45309", "#047857", "#e11d48", "#0284c7", "#a855f7", "#4d7c0f", "#64748b")
 """Of the bases on the map, the commonest first; each is 3 to 1 and more on white and on slate."""
 MOST_ALIKE = 20
+MOST_PREDICTED = 6
+"""Columns: a face has 40 attributes, and nobody reads a table of 80 columns."""
 SHOWN_REFUSED = 5
 RADIUS = 9
 """Of a dot, of a map 600 wide."""
@@ -89,6 +91,20 @@ def frame(rows: Sequence[Row], groups: Sequence[Group] = ()) -> pd.DataFrame:
     table = [cells(row, names.get(str(row["file"]), "")) for row in rows]
     columns = ["file", *PASSPORT] if not table else None
     return pd.DataFrame(table, columns=columns).astype(object).fillna("")
+
+
+def narrow(table: pd.DataFrame) -> pd.DataFrame:
+    """The same with the MOST_PREDICTED columns of predictions that most rows have."""
+    first = 1 + len(PASSPORT)
+    predicted = list(table.columns[first:])
+    often = sorted(predicted, key=lambda name: -int((table[name] != "").sum()))[:MOST_PREDICTED]
+    return table[[*table.columns[:first], *(name for name in predicted if name in often)]]
+
+
+def columns_left_out(table: pd.DataFrame) -> str:
+    """What ``narrow`` leaves to the files, in a sentence; nothing if that is nothing."""
+    count = len(table.columns) - len(narrow(table).columns)
+    return f" {count} more predicted labels are in the files below." if count else ""
 
 
 def widths(table: pd.DataFrame) -> list[str]:

@@ -50,13 +50,27 @@ JS = """() => {
     });
     document.querySelectorAll("canvas[tabindex='1']").forEach(
       (c) => c.setAttribute("tabindex", "0"));
-    document.querySelectorAll(".virtual-table-viewport:not([tabindex])").forEach(
-      (t) => t.setAttribute("tabindex", "0"));
+    document.querySelectorAll(".virtual-table-viewport:not([tabindex])").forEach((t) => {
+      t.setAttribute("tabindex", "0");
+      const grid = t.closest("[role=grid]");  // what has focus is it, not what is around it
+      if (!grid) return;
+      for (const { name, value } of [...grid.attributes]) {
+        if (name !== "role" && !name.startsWith("aria-")) continue;
+        t.setAttribute(name, value);
+        grid.removeAttribute(name);
+      }
+    });
+  };
+  let isDue = false;
+  const soon = () => {  // once a frame: a page that is built changes a thousand times
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => { isDue = false; name(); });
   };
   name();
   const canvas = document.createElement("canvas");
   if (!canvas.getContext("webgl2") && !canvas.getContext("webgl"))
     document.body.classList.add("wd-no-webgl");
-  new MutationObserver(name).observe(document.body,
+  new MutationObserver(soon).observe(document.body,
     { childList: true, subtree: true, attributes: true, attributeFilter: ["tabindex"] });
 }"""
