@@ -26,8 +26,13 @@ from wsdemo.train.population import fits_folder, load_fits
 
 EACH = 10
 """LoRAs a family."""
-RECIPE = ("rank", "learning_rate", "steps", "size")
-"""How a LoRA was made, which is no label of it."""
+RECIPE = (
+    "rank", "learning_rate", "steps", "size", "examples", "first_layer", "alpha", "batch",
+    "dropout", "rank_stabilised", "weight_decay", "seconds",
+)  # fmt: skip
+"""How a LoRA was made, and what no predictor answers."""
+LARGEST = 1_500_000
+"""Bytes of a LoRA of a language model: larger ones would fill the checkpoint."""
 SHOWN = 3
 """Of them, those that the page offers."""
 
@@ -82,9 +87,10 @@ def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     return examples
 
 
-def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+def languages(args: Any, family: str) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     """LoRAs of SmolLM2, of the test split; their configuration goes into the metadata."""
-    paths = sorted((args.runs / "smollm-loras" / "test").glob("*/adapter_model.safetensors"))
+    paths = sorted((args.runs / f"{family}-loras" / "test").glob("*/adapter_model.safetensors"))
+    paths = [path for path in paths if path.stat().st_size <= LARGEST]
     examples = []
     for path in random.Random(0).sample(paths, min(EACH, len(paths))):
         config = json.loads(path.with_name("adapter_config.json").read_text())
@@ -96,7 +102,7 @@ def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
             "name": path.parent.name,
         }
         kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in RECIPE}
-        examples.append((load_file(path), entry(path.parent.name, "smollm", kept, metadata)))
+        examples.append((load_file(path), entry(path.parent.name, family, kept, metadata)))
     return examples
 
 
@@ -111,7 +117,8 @@ def main(arguments: list[str] | None = None) -> None:
         ("fitted face", lambda a: fields(a, "face-fields", AdapterConfig("mlora-asym", 8, 0))),
         ("face as LoRA", lambda a: fields(a, "face-fields-lora", AdapterConfig("lora", 4, 0))),
         ("face generator LoRA", generators),
-        ("SmolLM2 LoRA", languages),
+        ("SmolLM2 LoRA", lambda a: languages(a, "smollm")),
+        ("SmolLM2 LoRA as published", lambda a: languages(a, "smollm2")),
     )
     for family, source in sources:
         for i, (lora, about) in enumerate(source(args)):
