@@ -1,5 +1,7 @@
 """Screenshots of every state of every tab: ``python -m benchmarks.screens --out DIR``.
 
+``--readme`` takes those that the README shows instead: docs/images/.
+
 A picture a tab, state, width and theme, of the whole page; and screens.json: what axe says against
 each, whether the page is wider than the screen, and which labels are cut. Needs Debian's chromium.
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.browsing import CHROMIUM, FLAGS, ROOT, served
@@ -116,6 +119,11 @@ STATES: dict[str, Callable[[Page], None]] = {
 }
 """What a visitor does to get there, from a fresh page."""
 
+README = {"sample": "sample-faces", "fit": "fit-photo", "clusters": "clusters-map",
+          "lora": "lora-report"}  # fmt: skip
+"""Picture → state; the upper part is shown."""
+README_SIZE = (1000, 844)
+
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # A label of one pixel is for screen readers alone.
 CUT = """() => [...document.querySelectorAll('button, label span, [data-testid=block-info]')]
@@ -157,9 +165,21 @@ def shots(args: argparse.Namespace) -> Iterator[tuple[str, int, str, float]]:
             yield state, 1280, args.themes[0], LARGE
 
 
+def for_the_readme(browser: Browser, address: str, folder: Path) -> None:
+    """Writes the README's pictures."""
+    width, height = README_SIZE
+    for name, state in README.items():
+        path = folder / f"{name}.png"
+        screen(browser, address, state, 1280, "light", 1.0, path)
+        picture = Image.open(path).convert("RGB")
+        picture = picture.crop((0, 0, 1280, 1280 * height // width))
+        picture.resize(README_SIZE, Image.Resampling.LANCZOS).save(path, optimize=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/images")
+    parser.add_argument("--readme", action="store_true")
     parser.add_argument("--states", nargs="*", choices=list(STATES))
     parser.add_argument("--widths", nargs="*", type=int, default=WIDTHS)
     parser.add_argument("--themes", nargs="*", choices=THEMES, default=THEMES)
@@ -169,6 +189,9 @@ def main(arguments: list[str] | None = None) -> None:
     faults = {}
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        if args.readme:
+            for_the_readme(browser, address, args.out)
+            return
         for state, width, theme, scale in shots(args):
             name = f"{state}-{width}-{theme}{'' if scale == 1 else '-large'}"
             path = args.out / f"{name}.png"
