@@ -3,19 +3,21 @@
     python -m benchmarks.faces_generation --data celeba.zip
 
 Samples against CelebA's test range in FaceAttr-64 features (ours). Rows, of both generations: the
-shipped model, and its Gaussian prior alone (the network silenced), each the mean of ``--seeds``
-runs; the fits of training faces, or the points of the manifold that the encoder proposes for
-validation faces, which is the best that the weights allow; and other real faces (validation), the
-floor.
+shipped model; its mixture of Gaussians alone (the learnt layers silenced), where it has one; and
+its Gaussian prior alone, each the mean of ``--seeds`` runs. The fits of training faces, or the
+points of the manifold that the encoder proposes for validation faces, which is the best that the
+weights allow; and other real faces (validation), the floor. ``--only`` measures one generation anew
+and keeps the other rows.
 """
 
+import copy
 import statistics
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.common import Silent, benchmark_parser, start, store_result
+from benchmarks.common import Silent, benchmark_parser, load_result, start, store_result
 from wsdemo.analysis.features import face_features
 from wsdemo.analysis.generation import (
     coverage,
@@ -28,12 +30,28 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.domains.faces import FACES, FACES_MANIFOLD, render_faces
 from wsdemo.domains.models import diffusion_of, encoder_of
 from wsdemo.fields.signal import image_to_signal
+from wsdemo.generate.coordinates import CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.train.faces.data import load_faces
 
 NAME = "faces-generation"
-SILENT = {"diffusion": "gaussian", "manifold": "manifold_gaussian"}
-"""Of a row, that of its prior alone."""
+
+
+def silenced(model: WeightDiffusion) -> WeightDiffusion:
+    """The same whose network adds nothing to its Gaussian prior."""
+    other = copy.copy(model)
+    other.network = Silent(model.network)  # type: ignore[assignment]
+    return other
+
+
+def unlearnt(model: WeightDiffusion) -> WeightDiffusion:
+    """The same whose network says what its mixture of Gaussians knows, and nothing else."""
+    other = copy.copy(model)
+    other.network = copy.deepcopy(model.network)
+    assert isinstance(other.network, CoordinateNetwork)
+    nn.init.zeros_(other.network.write.weight)
+    nn.init.zeros_(other.network.write.bias)
+    return other
 
 
 def draw(model: WeightDiffusion, count: int, steps: int, seed: int) -> Tensor:
@@ -72,6 +90,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=["first", "second"])
     args = parser.parse_args()
     start(args)
     reference = face_features(load_faces(args.data, "test").images)
@@ -85,20 +104,22 @@ def main() -> None:
             [compare(draw(model, args.count, args.steps, s), reference, train) for s in seeds]
         )
 
-    rows = {}
-    for domain, name in ((FACES, "diffusion"), (FACES_MANIFOLD, "manifold")):
-        model = diffusion_of(domain)
-        rows[name] = drawn(model)
-        network, model.network = model.network, Silent(model.network)  # type: ignore[assignment]
-        rows[SILENT[name]] = drawn(model)
-        model.network = network
-        print(rows, flush=True)
-    weights = load_checkpoint(DIRECTORY / "faces-weights.safetensors")[0]["instances"].float()
-    rows["fits"] = compare(render_faces(weights, diffusion_of(FACES).adapter), reference, train)
-    adapter = diffusion_of(FACES_MANIFOLD).adapter
-    points = encoder_of(FACES_MANIFOLD)(adapter, image_to_signal(held_out))
-    shown = torch.cat([render_faces(part, adapter) for part in points.split(50)])
-    rows["points"] = compare(shown, reference, train)
+    rows: dict[str, Any] = load_result(NAME)["values"]["rows"] if args.only else {}
+    if args.only != "second":
+        model = diffusion_of(FACES)
+        rows["diffusion"] = drawn(model)
+        rows["gaussian"] = drawn(silenced(model))
+        weights = load_checkpoint(DIRECTORY / "faces-weights.safetensors")[0]["instances"].float()
+        rows["fits"] = compare(render_faces(weights, model.adapter), reference, train)
+    if args.only != "first":
+        model = diffusion_of(FACES_MANIFOLD)
+        rows["manifold"] = drawn(model)
+        print(rows["manifold"], flush=True)
+        rows["manifold_mixture"] = drawn(unlearnt(model))
+        rows["manifold_gaussian"] = drawn(silenced(model))
+        points = encoder_of(FACES_MANIFOLD)(model.adapter, image_to_signal(held_out))
+        shown = torch.cat([render_faces(part, model.adapter) for part in points.split(50)])
+        rows["points"] = compare(shown, reference, train)
     rows["real"] = compare(held_out, reference, train)
     print(rows, flush=True)
     command = f"python -m benchmarks.faces_generation --data celeba.zip --seeds {args.seeds}"

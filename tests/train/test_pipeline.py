@@ -93,6 +93,14 @@ def keys(values, above=""):
     return found
 
 
+def test_in_the_toy_what_is_given_data_makes_its_own(toy):
+    """toy.txt holds no faces: a recipe that is not told --toy would try to read it."""
+    for name, one in resolved(toy).items():
+        commands = one.cmd if isinstance(one.cmd, list) else [one.cmd]
+        for command in commands:
+            assert "toy.txt" not in command or "--toy" in command, f"{name}: {command}"
+
+
 def test_the_toy_has_the_same_parameters():
     real, made_up = (
         yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "params-toy.yaml")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from wsdemo.generate.mixture import Mixture
 from wsdemo.generate.transformer import time_embedding
 
 
@@ -24,6 +25,10 @@ class CoordinateConfig:
     """Width of the residual stream."""
     depth: int = 3
     """Residual blocks."""
+    components: int = 0
+    """Gaussians of the mixture that it is added to (mixture.py); 0: none."""
+    mixed: int = 0
+    """Leading coordinates that the mixture describes."""
 
     @property
     def summary(self) -> int:
@@ -35,6 +40,9 @@ class CoordinateNetwork(nn.Module):
     """F(y_t, t, attributes): (n, K) whitened coordinates → the residual noise along them.
 
     h ← h + W₂ φ(W₁ (LN(h) · (1 + s(c)) + b(c))), with c the embedded time and condition.
+
+    Attributes:
+        mixture: What is known in closed form beyond the Gaussian prior, and not to be learnt.
     """
 
     def __init__(self, config: CoordinateConfig) -> None:
@@ -55,6 +63,7 @@ class CoordinateNetwork(nn.Module):
         self.write = nn.Linear(width, config.coordinates)
         nn.init.zeros_(self.write.weight)
         nn.init.zeros_(self.write.bias)
+        self.mixture = Mixture(config.components, config.mixed) if config.components else None
 
     def forward(self, y: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
         """(n, K) coordinates of unit variance, (n,) times, (n, a) condition → (n, K)."""
@@ -66,4 +75,4 @@ class CoordinateNetwork(nn.Module):
             scale, shift = modulation(condition).chunk(2, dim=-1)
             h = h + block(norm(h) * (1 + scale) + shift)
         out: Tensor = self.write(h)
-        return out
+        return out if self.mixture is None else out + self.mixture(y, t)

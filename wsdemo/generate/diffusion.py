@@ -217,7 +217,8 @@ def save_diffusion(path: Path, model: WeightDiffusion, meta: Mapping[str, Any]) 
     prior = model.prior
     tensors: dict[str, Tensor] = {}
     for name, value in model.network.state_dict().items():
-        tensors |= pack(f"network.{name}", value)
+        key = f"network.{name}"  # a byte an entry would lose a mixture's small directions
+        tensors |= {key: value.half()} if name.startswith("mixture.") else pack(key, value)
     # Columns in blocks, so that parts can be packed; a byte an entry is as good as two.
     for i, block in enumerate(prior.basis.split(128, dim=1)):
         scale = block.abs().amax(0).clamp(min=1e-12) / 127

@@ -75,11 +75,17 @@ def _read(source: Path) -> Iterator[tuple[str, bytes]]:
     if source.is_dir():
         for path in sorted(p for p in source.rglob("*") if p.is_file()):
             yield path.name, path.read_bytes()
-    else:
-        with zipfile.ZipFile(source) as archive:
-            for name in sorted(archive.namelist()):
-                if not name.endswith("/"):
-                    yield name.rsplit("/", 1)[-1], archive.read(name)
+        return
+    if not zipfile.is_zipfile(source):
+        raise WsdemoError(
+            "No faces found",
+            f"{source} is neither a folder nor a zip.",
+            "Pass --data with CelebA's folder or zip.",
+        )
+    with zipfile.ZipFile(source) as archive:
+        for name in sorted(archive.namelist()):
+            if not name.endswith("/"):
+                yield name.rsplit("/", 1)[-1], archive.read(name)
 
 
 def load_faces(source: Path | None, split: str, size: int = 64) -> Faces:

@@ -82,6 +82,8 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--components", type=int, default=32, help="of the mixture; 0: none")
+    parser.add_argument("--mixed", type=int, default=128, help="coordinates that it describes")
     parser.add_argument("--draw", type=int, default=0, help="fields whose z are kept")
     return parser.parse_args(arguments)
 
@@ -101,8 +103,18 @@ def main(arguments: list[str] | None = None) -> None:
     x_held = offset + unseen.z(torch.arange(len(held_out)), generator) @ matrix
     conditions_held = unseen.conditions.to(device)
 
-    config = CoordinateConfig(len(matrix), len(names), args.width, args.depth)
+    mixed = min(args.mixed, len(matrix)) if args.components else 0
+    config = CoordinateConfig(
+        len(matrix), len(names), args.width, args.depth, args.components, mixed
+    )
     network = CoordinateNetwork(config).to(device)
+    if network.mixture is not None:
+        known = offset + seen.z(torch.arange(count), generator) @ matrix
+        network.mixture.fit(known, prior.variances, args.seed)
+        log(
+            f"mixture: log density {float(network.mixture.log_density(known).mean()):.2f} of these"
+            f" instances, {float(network.mixture.log_density(x_held).mean()):.2f} of others"
+        )
     adapter, learnt = manifold.adapter(), GaussianPrior.of_coordinates(prior.variances)
     model = WeightDiffusion(adapter, learnt, network, names)
     run = Run(args.runs / "faces-manifold-diffusion.pt", args.minutes, args.steps)
