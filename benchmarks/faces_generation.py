@@ -3,11 +3,10 @@
     python -m benchmarks.faces_generation --data celeba.zip
 
 Samples against CelebA's test range in FaceAttr-64 features (ours). Rows, of both generations: the
-shipped model; its mixture of Gaussians alone (the learnt layers silenced), where it has one; and
-its Gaussian prior alone, each the mean of ``--seeds`` runs. The fits of training faces, or the
-points of the manifold that the encoder proposes for validation faces, which is the best that the
-weights allow; and other real faces (validation), the floor. ``--only`` measures one generation anew
-and keeps the other rows.
+shipped model, and its Gaussian prior alone (the network silenced), each the mean of ``--seeds``
+runs; the fits of training faces, or the points of the manifold that the encoder proposes for
+validation faces, which is the best that the weights allow; and other real faces (validation), the
+floor. ``--only`` measures one generation anew and keeps the other rows.
 """
 
 import copy
@@ -15,7 +14,7 @@ import statistics
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.common import Silent, benchmark_parser, load_result, start, store_result
 from wsdemo.analysis.features import face_features
@@ -30,7 +29,6 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.domains.faces import FACES, FACES_MANIFOLD, render_faces
 from wsdemo.domains.models import diffusion_of, encoder_of
 from wsdemo.fields.signal import image_to_signal
-from wsdemo.generate.coordinates import CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.train.faces.data import load_faces
 
@@ -41,16 +39,6 @@ def silenced(model: WeightDiffusion) -> WeightDiffusion:
     """The same whose network adds nothing to its Gaussian prior."""
     other = copy.copy(model)
     other.network = Silent(model.network)  # type: ignore[assignment]
-    return other
-
-
-def unlearnt(model: WeightDiffusion) -> WeightDiffusion:
-    """The same whose network says what its mixture of Gaussians knows, and nothing else."""
-    other = copy.copy(model)
-    other.network = copy.deepcopy(model.network)
-    assert isinstance(other.network, CoordinateNetwork)
-    nn.init.zeros_(other.network.write.weight)
-    nn.init.zeros_(other.network.write.bias)
     return other
 
 
@@ -114,8 +102,6 @@ def main() -> None:
     if args.only != "first":
         model = diffusion_of(FACES_MANIFOLD)
         rows["manifold"] = drawn(model)
-        print(rows["manifold"], flush=True)
-        rows["manifold_mixture"] = drawn(unlearnt(model))
         rows["manifold_gaussian"] = drawn(silenced(model))
         points = encoder_of(FACES_MANIFOLD)(model.adapter, image_to_signal(held_out))
         shown = torch.cat([render_faces(part, model.adapter) for part in points.split(50)])

@@ -66,9 +66,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "faces-manifold-diffusion": (
-        "Draws the weights of faces of the second generation: a mixture of 32 Gaussians of 128 of "
-        "the manifold's coordinates in closed form, and a network over all 256 for what that and "
-        "the Gaussian prior leave.",
+        "Draws the weights of faces of the second generation: a network over all 256 coordinates "
+        "of the manifold, its Gaussian prior taken out.",
         "python -m wsdemo.train.faces.manifold_diffusion --data celeba.zip",
         "Trained on the encoder's posteriors of 8,000 training faces and their mirror images, of "
         "which z is drawn anew each time, on one thread beside other work. The loss is the share "

@@ -82,7 +82,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--components", type=int, default=32, help="of the mixture; 0: none")
+    parser.add_argument("--components", type=int, default=0, help="of the mixture; 0: none")
     parser.add_argument("--mixed", type=int, default=128, help="coordinates that it describes")
     parser.add_argument("--draw", type=int, default=0, help="fields whose z are kept")
     return parser.parse_args(arguments)
