@@ -78,3 +78,15 @@ def test_the_card_answers_first_and_the_network_has_a_row_a_block(tmp_path):
     assert network.count("<tr>") == 1 + 3
     rows = [row.partition("</th>")[0] for row in network.split("<th scope='row'>")[1:]]
     assert [row.rsplit(".", 1)[1] for row in rows] == ["0", "1", "10"]
+
+
+def test_a_file_whose_configuration_lies_elsewhere_is_not_said_to_be_lost(tmp_path):
+    """People drop adapter_model.safetensors alone."""
+    tensors = {
+        f"base_model.model.model.layers.{i}.self_attn.q_proj.lora_{x}.weight": torch.ones(shape)
+        for i in range(2) for x, shape in (("A", (4, 64)), ("B", (64, 4)))
+    }  # fmt: skip
+    path = write(tmp_path / "adapter_model.safetensors", tensors, {})
+    card = report.inspect(str(path), None)[0]
+    assert "PEFT, vLLM, llama.cpp with its adapter_config.json" in card
+    assert "PEFT no" not in card

@@ -92,7 +92,7 @@ def languages(args: Any, family: str) -> list[tuple[dict[str, Tensor], dict[str,
     paths = sorted((args.runs / f"{family}-loras" / "test").glob("*/adapter_model.safetensors"))
     paths = [path for path in paths if path.stat().st_size <= LARGEST]
     examples = []
-    for path in random.Random(0).sample(paths, min(EACH, len(paths))):
+    for path in random.Random(0).sample(paths, min(EACH, len(paths)))[:SHOWN]:  # they are large
         config = json.loads(path.with_name("adapter_config.json").read_text())
         labels = json.loads(path.with_name("labels.json").read_text())
         metadata = {

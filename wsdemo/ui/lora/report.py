@@ -11,6 +11,7 @@ import pandas as pd
 from wsdemo.lora.base_model import origin_of
 from wsdemo.lora.geometry import findings
 from wsdemo.lora.passport import module_rows, passport
+from wsdemo.lora.programs.peft import NO_CONFIG
 from wsdemo.lora.reading import Reading
 from wsdemo.ui.lora.convert import TITLES
 from wsdemo.ui.lora.network import network_html
@@ -61,11 +62,13 @@ def card_html(reading: Reading) -> str:
 
 
 def loads_text(loads: Mapping[str, Mapping[str, Any]]) -> str:
-    """Where it loads, at which strength, and where it does not."""
-    programs = []
+    """Where it loads, at which strength, what it needs there, and where it does not."""
+    programs, waiting = [], []
     for program, facts in loads.items():
-        name = TITLES.get(program, program)
-        if not facts["ok"]:
+        name = (TITLES | {"vllm": "vLLM"}).get(program, program)
+        if facts["why"] == NO_CONFIG:
+            waiting.append(name)
+        elif not facts["ok"]:
             programs.append(
                 f"{name} no ({facts['lost']:,} keys lost)" if facts["lost"] else f"{name} no"
             )
@@ -73,7 +76,9 @@ def loads_text(loads: Mapping[str, Mapping[str, Any]]) -> str:
             programs.append(f"{name} at {facts['strength']:.3g} times its strength")
         else:
             programs.append(f"{name} yes")
-    return ", ".join(programs)
+    if waiting:
+        programs.insert(0, f"{', '.join(waiting)} with its adapter_config.json")
+    return "; ".join(programs)
 
 
 def strength_text(facts: Mapping[str, Any]) -> str:
