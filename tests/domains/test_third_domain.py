@@ -321,7 +321,7 @@ def test_the_tab_of_maps_walks_varies_and_takes_a_fit_over(signals, row):
     assert len(varied.value) == map_walk.NEAR
     rows, _ = map_walk.walk_side_by_side("signals", 0, 1)
     assert len(rows) == map_walk.STEPS  # one representation
-    assert "kind" in points.table("signals", OWN, "PCA", "Male")
+    assert "kind" in points.listed("signals", OWN, "PCA", "Male")
 
 
 def test_the_page_gets_its_tabs_and_endpoints(signals):

@@ -1,6 +1,7 @@
 """The LoRA evaluator's own functions, without a browser."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from tests.lora.files import families, rand, write
-from wsdemo.ui.lora import convert, examples, prediction, readings, report
+from wsdemo.lora.geometry import ModuleGeometry
+from wsdemo.ui.lora import convert, examples, network, prediction, readings, report
 
 
 def test_a_dropped_file_gives_its_passport_and_tables_to_download(tmp_path):
@@ -90,3 +92,13 @@ def test_a_file_whose_configuration_lies_elsewhere_is_not_said_to_be_lost(tmp_pa
     card = report.inspect(str(path), None)[0]
     assert "PEFT, vLLM, llama.cpp with its adapter_config.json" in card
     assert "PEFT no" not in card
+
+
+@pytest.mark.parametrize("share", [i / 40 for i in range(41)])
+def test_a_number_on_any_shade_can_be_read(share):
+    module = ModuleGeometry("m", (4, 4), 1, torch.ones(1), share, share, 1.0, 1, 0, 0.0)
+    cell = network._cell(module, 1.0)
+    shade = [int(c) for c in re.search(r"rgb\((\d+), (\d+), (\d+)\)", cell).groups()]
+    ink = 1.0 if "#ffffff" in cell else 0.0
+    bright, dark = sorted((network.luminance(shade), ink), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 4.5

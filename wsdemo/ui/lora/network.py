@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Sequence
 
 from wsdemo.lora.geometry import Geometry, ModuleGeometry, depth_key
 
@@ -50,17 +51,25 @@ def network_html(geometry: Geometry) -> str:
     )
 
 
+def luminance(colour: Sequence[int]) -> float:
+    """Relative luminance of (r, g, b) of 0 to 255, as WCAG 2 has it: 0 black, 1 white."""
+    shares = [c / 255 for c in colour]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
 def _cell(module: ModuleGeometry | None, largest: float) -> str:
     if module is None:
         return "<td class='wd-none'></td>"
     share = module.frobenius / largest
-    ink = "#ffffff" if share > 0.67 else "#000000"  # where both have a contrast of 4.5
-    shade = ", ".join(str(round(255 + (c - 255) * share)) for c in INK)
+    shade = [round(255 + (c - 255) * share) for c in INK]
+    # WCAG: of white and black the one that stands out more has a contrast of 4.58 or better.
+    ink = "#ffffff" if luminance(shade) < 0.179 else "#000000"
     facts = (
         f"{module.name[:160]}: ‖ΔW‖ {module.frobenius:.4g}, rank {module.rank}, largest σ"
         f" {module.spectral:.4g}, effective rank {module.effective_rank:.3g}"
     )
     return (
-        f"<td title='{html.escape(facts, quote=True)}' style='background: rgb({shade});"
-        f" color: {ink}'>{module.frobenius:.2g}</td>"
+        f"<td title='{html.escape(facts, quote=True)}' style='background:"
+        f" rgb({', '.join(map(str, shade))}); color: {ink}'>{module.frobenius:.2g}</td>"
     )
