@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from wsdemo.cli import shell
 from wsdemo.cli.shell import INTERRUPTED, TERMINATED, run_command
 from wsdemo.errors import WsdemoError
 
@@ -71,3 +72,16 @@ def test_a_closed_pipe_is_quiet(verb):
     assert process.wait() in (141, 0, 2)
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
+
+
+def test_people_are_shown_the_beginning_of_long_lists_and_a_line_each_program(capsys):
+    many = [f"key.{i}" for i in range(100)]
+    shell._show({"loads_in": {"peft": {"ok": False, "lost_keys": many}}, "modules": 3}, False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "loads_in:"
+    assert lines[1].startswith("  peft: {'ok': False, 'lost_keys': ['key.0',")
+    assert "100 in all, see --json" in lines[1]
+    assert "key.6" not in lines[1]
+    assert lines[2] == "modules: 3"
+    shell._show({"keys": many}, True)
+    assert json.loads(capsys.readouterr().out) == {"keys": many}

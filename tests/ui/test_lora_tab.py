@@ -92,6 +92,8 @@ def test_a_file_whose_configuration_lies_elsewhere_is_not_said_to_be_lost(tmp_pa
     card = report.inspect(str(path), None)[0]
     assert "PEFT, vLLM, llama.cpp with its adapter_config.json" in card
     assert "PEFT no" not in card
+    kohya = write(tmp_path / "kohya.safetensors", families()["kohya"][0], {})
+    assert "adapter_config.json" not in report.inspect(str(kohya), None)[0]
 
 
 @pytest.mark.parametrize("share", [i / 40 for i in range(41)])

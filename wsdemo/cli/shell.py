@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -59,9 +59,31 @@ def _show(result: Result, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        for key, value in result.items():
-            print(f"{key}: {value}")
+        print("\n".join(_lines(result)))
     sys.stdout.flush()
+
+
+LISTED = 6
+"""Entries of a list that a person is shown; ``--json`` has all."""
+
+
+def _lines(values: Mapping[str, Any], margin: str = "") -> Iterator[str]:
+    """A line a value, those of a table of tables below its name."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
+            yield f"{margin}{key}:"
+            yield from _lines(value, margin + "  ")
+        else:
+            yield f"{margin}{key}: {_short(value)}"
+
+
+def _short(value: Any) -> Any:
+    """A value whose long lists are cut, with how many there are."""
+    if isinstance(value, Mapping):
+        return {key: _short(one) for key, one in value.items()}
+    if isinstance(value, list) and len(value) > LISTED:
+        return [*value[:LISTED], f"… {len(value)} in all, see --json"]
+    return value
 
 
 def _refused(error: WsdemoError, as_json: bool, status: int = REFUSED) -> int:

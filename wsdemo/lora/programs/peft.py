@@ -23,6 +23,7 @@ _ROLES = {
 }  # fmt: skip
 """peft_type → the tensors that a module has there, one of these sets."""
 NO_CONFIG = "it needs adapter_config.json beside the file"
+FOREIGN = "its keys are not PEFT's, and there is no adapter_config.json"
 
 
 def has_config(lora: Lora) -> bool:
@@ -30,10 +31,19 @@ def has_config(lora: Lora) -> bool:
     return "lora_alpha" in lora.config or "alpha" in lora.config or "peft_type" in lora.config
 
 
+def _unconfigured(lora: Lora, version: str) -> Loads:
+    """What becomes of a file without configuration: its own may lie elsewhere, or it has none."""
+    known = [needed for kinds in _ROLES.values() for needed in kinds]
+    is_peft = all(
+        is_wrapped(m) and any(needed <= roles(m) for needed in known) for m in lora.modules
+    )
+    return refused(lora, NO_CONFIG if is_peft else FOREIGN, version)
+
+
 def in_peft(lora: Lora) -> Loads:
     """What ``PeftModel.from_pretrained`` makes of a file with the configuration beside it."""
     if not has_config(lora):
-        return refused(lora, NO_CONFIG, VERSION)
+        return _unconfigured(lora, VERSION)
     settings = Settings(lora.config, lora.metadata)
     kind = settings.peft_type or "LORA"
     if kind not in _ROLES:
@@ -109,7 +119,7 @@ def in_vllm(lora: Lora) -> Loads:
     """vLLM: plain pairs with a configuration."""
     version = "PEFT adapters, as its documentation has them"
     if not has_config(lora):
-        return refused(lora, NO_CONFIG, version)
+        return _unconfigured(lora, version)
     lost = [m for m in lora.modules if not _is_plain(m)]
     return judged(lora, lost, (), lambda m: 1.0, version)
 
@@ -124,7 +134,7 @@ def in_llama_cpp(lora: Lora, base: Base) -> Loads:
     version = "gguf 0.19.0, convert_lora_to_gguf.py"
     is_gguf = "llama.cpp" in lora.family
     if not is_gguf and not has_config(lora):
-        return refused(lora, NO_CONFIG, version)
+        return _unconfigured(lora, version)
     known = {
         numberless(flattened(p.module))
         for pieces in base.namings.get("gguf", {}).values()
