@@ -27,6 +27,9 @@ def test_the_map_opens_points_by_mouse_and_by_keyboard(page):
     page.locator("#map-measure").click()
     page.get_by_text("k-means ARI").wait_for(timeout=180_000)
     page.get_by_role("button", name="The map as a table").click()
+    page.locator("#map-table [role=gridcell]").first.wait_for()
+    page.locator("#map-containing").locator("input, textarea").press_sequentially("held out")
+    expect(page.locator("#map-table")).to_contain_text("of 500 points", timeout=90_000)
     page.locator("#map-table [role=gridcell]").nth(7).click()
     expect(page.locator("#map-said")).not_to_have_text(first, timeout=90_000)
     page.get_by_role("button", name="The map as a table").click()  # closed, it costs nothing
