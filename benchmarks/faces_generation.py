@@ -3,13 +3,15 @@
     python -m benchmarks.faces_generation --data celeba.zip
 
 Samples against CelebA's test range in FaceAttr-64 features (ours). Rows, of both generations: the
-shipped model, and its Gaussian prior alone (the network silenced), each the mean of ``--seeds``
-runs; the fits of training faces, or the points of the manifold that the encoder proposes for
-validation faces, which is the best that the weights allow; and other real faces (validation), the
-floor. ``--only`` measures one generation anew and keeps the other rows.
+shipped model, its Gaussian prior alone (the network silenced), of the second also its network in
+the place of the mixture of Gaussians, each the mean of ``--seeds`` runs; the fits of training
+faces, or the points of the manifold that the encoder proposes for validation faces, which is the
+best that the weights allow; and other real faces (validation), the floor. ``--only`` measures one
+generation anew and keeps the other rows.
 """
 
 import copy
+import dataclasses
 import statistics
 from typing import Any
 
@@ -29,6 +31,7 @@ from wsdemo.checkpoints import DIRECTORY, load_checkpoint
 from wsdemo.domains.faces import FACES, FACES_MANIFOLD, render_faces
 from wsdemo.domains.models import diffusion_of, encoder_of
 from wsdemo.fields.signal import image_to_signal
+from wsdemo.generate.coordinates import CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.train.faces.data import load_faces
 
@@ -39,6 +42,18 @@ def silenced(model: WeightDiffusion) -> WeightDiffusion:
     """The same whose network adds nothing to its Gaussian prior."""
     other = copy.copy(model)
     other.network = Silent(model.network)  # type: ignore[assignment]
+    return other
+
+
+def without_mixture(model: WeightDiffusion) -> WeightDiffusion:
+    """The same whose network alone says what goes beyond its Gaussian prior."""
+    other = copy.copy(model)
+    other.network = copy.deepcopy(model.network)
+    assert isinstance(other.network, CoordinateNetwork)
+    other.network.mixture = None
+    other.network.config = dataclasses.replace(
+        other.network.config, components=0, wishes_alone=False
+    )
     return other
 
 
@@ -102,6 +117,7 @@ def main() -> None:
     if args.only != "first":
         model = diffusion_of(FACES_MANIFOLD)
         rows["manifold"] = drawn(model)
+        rows["manifold_network"] = drawn(without_mixture(model))
         rows["manifold_gaussian"] = drawn(silenced(model))
         points = encoder_of(FACES_MANIFOLD)(model.adapter, image_to_signal(held_out))
         shown = torch.cat([render_faces(part, model.adapter) for part in points.split(50)])

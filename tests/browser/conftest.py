@@ -47,17 +47,42 @@ def browser(drivers):
     instance.close()
 
 
-@pytest.fixture
-def page(browser, address):
-    """A fresh visitor on the page, with the console's errors collected."""
+def opened(browser, address):
+    """A fresh visitor's page, with the addresses that it asked for, once faces are there."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
     page = context.new_page()
     page.requested = []
     page.on("request", lambda request: page.requested.append(request.url))
     page.goto(address)
     page.get_by_role("button", name="Draw faces").wait_for(timeout=60_000)
+    page.locator("#faces img").first.wait_for()
+    return page
+
+
+@pytest.fixture
+def newcomer(browser, address):
+    """The page of a visitor who has done nothing yet."""
+    page = opened(browser, address)
     yield page
-    context.close()
+    page.context.close()
+
+
+@pytest.fixture
+def page(newcomer):
+    """What a test looks at; some modules put ``visited`` in its place."""
+    return newcomer
+
+
+@pytest.fixture(scope="module")
+def visited(browser, address):
+    """The page of one visitor, who makes all of a module's tests that take it.
+
+    To open a page takes some seconds of both cores: for tests that do not mind what was done before
+    them, and begin where they choose the tab.
+    """
+    page = opened(browser, address)
+    yield page
+    page.context.close()
 
 
 @pytest.fixture(scope="package")

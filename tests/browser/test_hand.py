@@ -1,8 +1,16 @@
 """The thing in hand in a real browser: one row of actions takes a face or a shape everywhere."""
 
+import pytest
+
 from tests.browser.visitor import NEEDS_CHROMIUM, open_shapes
 
 pytestmark = NEEDS_CHROMIUM
+
+
+@pytest.fixture
+def page(visited):
+    """One visitor's, in all tests here."""
+    return visited
 
 
 def act(page, name):
@@ -61,13 +69,18 @@ def test_a_shape_is_varied_and_has_no_direction_to_be_edited_along(page):
 
 
 def test_the_nearest_training_face_takes_the_place_of_a_face(page):
+    page.get_by_role("tab", name="Sample", exact=True).click()
+    page.get_by_role("tab", name="Faces", exact=True).click()
+    page.locator("#faces button:has(img)").nth(4).click()
+    page.get_by_text("Face 5").wait_for(timeout=180_000)
     act(page, "Show it instead")
     page.get_by_text("the training face whose weights lie nearest").wait_for(timeout=180_000)
     act(page, "Place on the map")
     page.locator("#map-said", has_text=", placed by its").wait_for(timeout=180_000)
 
 
-def test_a_fit_that_cannot_be_edited_stays_where_it_is(page):
+def test_a_fit_that_cannot_be_edited_stays_where_it_is(newcomer):
+    page = newcomer
     page.get_by_role("tab", name="Fit", exact=True).click()
     page.get_by_label("Fine: 20 s, rank 18").check()
     act(page, "Fit")

@@ -11,6 +11,12 @@ from tests.lora.files import families, rand, write
 pytestmark = NEEDS_CHROMIUM
 
 
+@pytest.fixture
+def page(visited):
+    """One visitor's, in all tests here."""
+    return visited
+
+
 def test_a_lora_shows_its_passport_and_markup_in_it_stays_text(page, tmp_path):
     tensors, _, _ = families()["kohya"]
     meta = {"ss_base_model_version": "sdxl <img src=x onerror=alert(1)>"}
@@ -24,6 +30,7 @@ def test_a_lora_shows_its_passport_and_markup_in_it_stays_text(page, tmp_path):
     page.get_by_role("tab", name="Make smaller or convert").click()
     page.get_by_role("button", name="Re-gauge by a random R").click()
     page.get_by_text("cosine of the updates 1.0000").wait_for(timeout=90_000)
+    page.get_by_role("tab", name="Report").click()
 
 
 def test_what_is_no_lora_is_refused_in_the_tab(page, tmp_path):

@@ -16,6 +16,12 @@ pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture
+def page(visited):
+    """One visitor's, in all tests here."""
+    return visited
+
+
+@pytest.fixture
 def dropped(tmp_path):
     """Four LoRAs, one of them again in other factors and names, and a file that is none."""
     files = [lora(tmp_path / f"{c}.safetensors", i, names=NAMES[:4]) for i, c in enumerate("abcd")]

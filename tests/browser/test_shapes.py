@@ -2,9 +2,18 @@
 
 import re
 
+import pytest
+from playwright.sync_api import expect
+
 from tests.browser.visitor import NEEDS_CHROMIUM, open_shapes, upload, wait_for_status
 
 pytestmark = NEEDS_CHROMIUM
+
+
+@pytest.fixture
+def page(visited):
+    """One visitor's, in all tests here."""
+    return visited
 
 
 def test_shapes_are_drawn_and_one_can_be_turned_around(page, tmp_path):
@@ -38,12 +47,15 @@ def test_a_mesh_becomes_weights_while_one_watches(page, mesh):
     page.get_by_text("Chamfer distance").first.wait_for()
 
 
-def test_a_file_that_is_no_mesh_is_refused(page, tmp_path):
+def test_a_file_that_is_no_mesh_is_refused_in_the_place_of_one_that_is(page, mesh, tmp_path):
     bad = tmp_path / "bad.obj"
     bad.write_text("v 0 0 0\n")
     page.get_by_role("tab", name="Fit").click()
     page.get_by_role("tab", name="A mesh").click()
-    upload(page, "mesh", bad)
+    upload(page, "mesh", mesh)
+    page.get_by_text("watertight").first.wait_for(timeout=90_000)
+    page.locator("#mesh input[type=file]").first.set_input_files(bad)  # beside the other
     page.get_by_text(re.compile("No faces|Mesh unreadable|Empty mesh")).first.wait_for(
         timeout=90_000
     )
+    expect(page.locator("#mesh")).not_to_contain_text(mesh.stem, timeout=90_000)

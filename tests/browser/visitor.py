@@ -38,7 +38,15 @@ def sources(page) -> list[str]:
 
 def upload(page, area: str, path: Path) -> None:
     """Gives a file to the upload area with an id, in the place of one that may be there."""
-    page.locator(f"#{area} input[type=file]").first.set_input_files(path)
+    page.wait_for_function(  # what holds a file takes no other
+        "id => { const area = document.getElementById(id);"
+        "return area && area.querySelector('input[type=file], [aria-label=Clear]'); }",
+        arg=area, timeout=30_000,
+    )  # fmt: skip
+    own = page.locator(f"#{area} input[type=file]")
+    if own.count() == 0:
+        page.locator(f"#{area} [aria-label=Clear]").first.click()
+    own.first.set_input_files(path)
 
 
 def open_fit(page, photo: Path) -> None:
@@ -75,5 +83,6 @@ def start_fit(page) -> None:
 
 
 def open_shapes(page) -> None:
+    page.get_by_role("tab", name="Sample", exact=True).click()
     page.get_by_role("tab", name="Shapes").click()
     page.locator("#shapes img").first.wait_for()

@@ -84,3 +84,22 @@ def test_a_model_draws_the_heaps_without_having_been_trained():
         if components:
             assert float((drawn > 1).float().mean()) == pytest.approx(0.3, abs=0.1)
     assert shares[2] < 0.15 < 0.25 < shares[0]  # between the heaps lies nothing
+
+
+def test_a_network_that_speaks_of_wishes_alone_leaves_the_mixture_as_it_is():
+    g = torch.Generator().manual_seed(0)
+    config = CoordinateConfig(2, 1, 16, 1, 2, 2, wishes_alone=True)
+    network = CoordinateNetwork(config)
+    torch.nn.init.normal_(network.write.weight, generator=g)
+    torch.nn.init.normal_(network.attributes.weight, generator=g)
+    assert network.mixture is not None
+    network.mixture.fit(two_heaps(4000), two_heaps(4000).var(0))
+    y, t = torch.randn(5, 2, generator=g), torch.tensor([0, 10, 500, 900, 999])
+    nothing, wished = torch.zeros(5, 1), torch.tensor([[1.0], [0], [0], [-1.0], [0]])
+    known = network.mixture(y, t)
+    torch.testing.assert_close(network(y, t, nothing), known)
+    changed = network(y, t, wished) - known
+    torch.testing.assert_close(
+        changed, network.learnt(y, t, wished) - network.learnt(y, t, nothing)
+    )
+    assert (changed.abs().amax(1) > 1e-3).tolist() == [True, False, False, True, False]

@@ -143,10 +143,15 @@ def test_saving_a_stage_keeps_what_it_shows(stages, tmp_path):
 
 def test_a_diffusion_model_draws_weights_on_the_manifold(stages):
     given = ["--toy", "--runs", str(stages / "runs"), "--out", str(stages / "out")]
-    faces_manifold_diffusion.main([*given, "--steps", "20", "--width", "32", "--draw", "6"])
+    faces_manifold_diffusion.main(
+        [*given, "--steps", "20", "--width", "32", "--draw", "6", "--components", "2"]
+    )
     model, _, _ = checkpoint(stages / "out")
     path = stages / "out/faces-manifold-diffusion.safetensors"
-    diffusion, _ = load_diffusion(path, model.manifold.base())
+    diffusion, meta = load_diffusion(path, model.manifold.base())
+    assert diffusion.network.config.components == 2
+    assert diffusion.network.config.wishes_alone
+    assert meta["measured"]["validation_loss_with_mixture"] > 0
     weights = diffusion.draw(3, seed=5, steps=10)
     z = model.manifold.project(weights)
     frozen = ~model.manifold.layout.trainable

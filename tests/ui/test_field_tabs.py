@@ -209,3 +209,20 @@ def test_endpoints_have_the_names_and_parameters_that_programs_use():
     assert parameters["/decode_instance"] == "path size"
     assert parameters["/decode_shape"] == "path resolution largest"
     assert parameters["/blend"] == parameters["/blend_shapes"] == "a b share"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [
+        ([], ["a/ring.glb"], ["a/ring.glb"]),
+        (["a/ring.glb"], ["a/ring.glb", "b/box.obj"], ["b/box.obj"]),
+        (["a/scene.gltf"], ["a/scene.gltf", "b/scene.bin"], ["a/scene.gltf", "b/scene.bin"]),
+        (["a/scene.bin"], ["a/scene.bin", "b/scene.gltf"], ["a/scene.bin", "b/scene.gltf"]),
+        (["a/ring.glb"], ["a/ring.glb", "a/ring.glb"], ["a/ring.glb"]),
+        ([], ["a/one.obj", "a/two.obj"], ["a/one.obj", "a/two.obj"]),  # refused when it is read
+    ],
+)
+def test_a_mesh_in_another_ones_place_stands_for_itself_and_what_belongs_to_it_joins(
+    before, now, kept
+):
+    assert fit_layout.latest(SHAPES, before, now) == (kept, kept)

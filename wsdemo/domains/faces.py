@@ -240,6 +240,7 @@ FACES_MANIFOLD = dataclasses.replace(
     is_drawn_first=True,
     start=on_manifold,
     comparable=None,
+    guidance=4.0,
     presets={
         "Fast: 4 s, rank 8": FitOptions(rank=8, seconds=4.0, start="carried"),
         "Fine: 20 s, rank 18": FitOptions(rank=18, seconds=20.0, start="carried"),

@@ -7,6 +7,7 @@ tokens learns the joint shape of so small a set far more slowly than one wide hi
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from wsdemo.generate.mixture import Mixture
@@ -29,6 +30,8 @@ class CoordinateConfig:
     """Gaussians of the mixture that it is added to (mixture.py); 0: none."""
     mixed: int = 0
     """Leading coordinates that the mixture describes."""
+    wishes_alone: bool = False
+    """Whether the network adds only what a condition changes: nothing, where nothing is wished."""
 
     @property
     def summary(self) -> int:
@@ -39,7 +42,8 @@ class CoordinateConfig:
 class CoordinateNetwork(nn.Module):
     """F(y_t, t, attributes): (n, K) whitened coordinates → the residual noise along them.
 
-    h ← h + W₂ φ(W₁ (LN(h) · (1 + s(c)) + b(c))), with c the embedded time and condition.
+    h ← h + W₂ φ(W₁ (LN(h) · (1 + s(c)) + b(c))), with c the embedded time and condition, and
+    F = W h. With ``wishes_alone`` it is what the condition c changes: F(c) − F(∅).
 
     Attributes:
         mixture: What is known in closed form beyond the Gaussian prior, and not to be learnt.
@@ -67,6 +71,16 @@ class CoordinateNetwork(nn.Module):
 
     def forward(self, y: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
         """(n, K) coordinates of unit variance, (n,) times, (n, a) condition → (n, K)."""
+        if not self.config.wishes_alone:
+            out = self.learnt(y, t, attributes)
+        elif bool(attributes.any()):
+            out = self.learnt(y, t, attributes) - self.learnt(y, t, torch.zeros_like(attributes))
+        else:
+            out = torch.zeros_like(y)
+        return out if self.mixture is None else out + self.mixture(y, t)
+
+    def learnt(self, y: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
+        """What was learnt by gradients; shapes as in ``forward``."""
         condition = self.time(time_embedding(t, 256))
         if self.config.attributes:
             condition = condition + self.attributes(attributes)
@@ -75,4 +89,4 @@ class CoordinateNetwork(nn.Module):
             scale, shift = modulation(condition).chunk(2, dim=-1)
             h = h + block(norm(h) * (1 + scale) + shift)
         out: Tensor = self.write(h)
-        return out if self.mixture is None else out + self.mixture(y, t)
+        return out

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from wsdemo.generate.schedule import alphas_bar
 
-REGULAR = 0.15
+REGULAR = 0.25
 """Added to the variances of a component, as a share of those of all data: it has few instances a
 direction."""
 

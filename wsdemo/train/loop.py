@@ -195,7 +195,8 @@ class Training(Generic[M]):
             validate: Loss of the average on unseen data, for the log and the figures.
 
         Returns:
-            ``steps``, ``minutes``, ``loss`` and, if validated, ``validation_loss``.
+            ``steps``, ``minutes``, ``loss`` unless the budget had been used before, and, if
+            validated, ``validation_loss``.
         """
         run, resumed_at = self.run, self.run.step
         while run.running():
@@ -205,7 +206,8 @@ class Training(Generic[M]):
             if run.step % every == 0:
                 text = f"step {run.step} {run.progress:.0%} loss {self.loss:.4f}"
                 log(text + (f" validation {validate():.4f}" if validate else ""))
-        figures = {"steps": run.step, "minutes": run.seconds / 60, "loss": self.loss}
+        figures = {"steps": run.step, "minutes": run.seconds / 60}
+        figures |= {"loss": self.loss} if run.step > resumed_at else {}
         return figures | ({"validation_loss": validate()} if validate else {})
 
     def step(self, loss: Tensor) -> None:

@@ -5,12 +5,16 @@
 It is a model of weights as any other (generate/diffusion.py): its prior is that of the weights
 ε₀ + P z, and has a direction for each coordinate, all of which the network reads and writes. Each
 time a face is seen its z is drawn anew from the encoder's posterior: the manifold was trained so,
-and 8,000 faces last longer. The z of ``--draw`` fields go to
-RUNS/faces-manifold-latents.safetensors: the stage *drawn* of ``manifold --latents`` then shows the
-discriminator what is really drawn.
+and 8,000 faces last longer. A mixture of Gaussians (generate/mixture.py) is estimated afterwards,
+in a minute. It knows more than the network learns of how coordinates go together, so it draws what
+nothing is wished of, and the network adds what wishes change.
+
+The z of ``--draw`` fields go to RUNS/faces-manifold-latents.safetensors: the stage *drawn* of
+``manifold --latents`` then shows the discriminator what is really drawn.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -73,6 +77,21 @@ class Points:
         return mean + std * torch.randn(mean.shape, generator=generator).to(mean.device)
 
 
+def with_mixture(
+    network: CoordinateNetwork, y: Tensor, variances: Tensor, args: argparse.Namespace
+) -> CoordinateNetwork:
+    """A trained network that adds what wishes change to a mixture of the coordinates y (n, K)."""
+    mixed = min(args.mixed, len(variances))
+    config = dataclasses.replace(
+        network.config, components=args.components, mixed=mixed, wishes_alone=True
+    )
+    whole = CoordinateNetwork(config).to(y.device)
+    whole.load_state_dict(network.state_dict(), strict=False)
+    assert whole.mixture is not None
+    whole.mixture.fit(y, variances, args.seed)
+    return whole
+
+
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     """The options."""
     parser = recipe_parser(str(__doc__), minutes=30)
@@ -82,8 +101,8 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--components", type=int, default=0, help="of the mixture; 0: none")
-    parser.add_argument("--mixed", type=int, default=128, help="coordinates that it describes")
+    parser.add_argument("--components", type=int, default=64, help="of the mixture; 0: none")
+    parser.add_argument("--mixed", type=int, default=96, help="coordinates that it describes")
     parser.add_argument("--draw", type=int, default=0, help="fields whose z are kept")
     return parser.parse_args(arguments)
 
@@ -103,18 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
     x_held = offset + unseen.z(torch.arange(len(held_out)), generator) @ matrix
     conditions_held = unseen.conditions.to(device)
 
-    mixed = min(args.mixed, len(matrix)) if args.components else 0
-    config = CoordinateConfig(
-        len(matrix), len(names), args.width, args.depth, args.components, mixed
-    )
+    config = CoordinateConfig(len(matrix), len(names), args.width, args.depth)
     network = CoordinateNetwork(config).to(device)
-    if network.mixture is not None:
-        known = offset + seen.z(torch.arange(count), generator) @ matrix
-        network.mixture.fit(known, prior.variances, args.seed)
-        log(
-            f"mixture: log density {float(network.mixture.log_density(known).mean()):.2f} of these"
-            f" instances, {float(network.mixture.log_density(x_held).mean()):.2f} of others"
-        )
     adapter, learnt = manifold.adapter(), GaussianPrior.of_coordinates(prior.variances)
     model = WeightDiffusion(adapter, learnt, network, names)
     run = Run(args.runs / "faces-manifold-diffusion.pt", args.minutes, args.steps)
@@ -132,7 +141,13 @@ def main(arguments: list[str] | None = None) -> None:
         loss, every=500, validate=lambda: validation_loss(averaged, x_held, conditions_held)
     )
     figures |= {"instances": count}
-    full = WeightDiffusion(adapter, prior, training.ema.model.cpu(), names)
+    network = training.ema.model
+    if args.components:
+        known = offset + seen.z(torch.arange(count), generator) @ matrix
+        network = with_mixture(network, known, prior.variances, args)
+        model = WeightDiffusion(adapter, learnt, network, names)
+        figures["validation_loss_with_mixture"] = validation_loss(model, x_held, conditions_held)
+    full = WeightDiffusion(adapter, prior, network.cpu(), names)
     base = {"name": FACES_MANIFOLD.base_name, "hash": meta["hash"]}
     save_diffusion(
         args.out / "faces-manifold-diffusion.safetensors", full,

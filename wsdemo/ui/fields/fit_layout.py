@@ -1,6 +1,7 @@
 """How the tab Fit is laid out: what a fit shows, and what is chosen before it."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,17 @@ def inputs(
         if examples is not None:
             changes.append(examples.load_input_event.then)
     else:
-        cleared = path.change(lambda: (None, ""), None, [seen, report], api_visibility="private")
-        changes = [cleared.then]
+        before = gr.State([])
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        events = [
+            path.upload(partial(latest, domain), [before, path], [before, path], **quiet),
+            gr.on([path.clear, path.delete], lambda paths: paths or [], path, before, **quiet),
+        ]
+        if examples is not None:
+            chosen = examples.load_input_event
+            events.append(chosen.then(lambda paths: paths or [], path, before, **quiet))
+        changes = [event.then(lambda: (None, ""), None, [seen, report], **quiet).then
+                   for event in events]  # fmt: skip
     if len(family) > 1:
         titles = [d.title for d in family]
         taken["base"] = gr.Radio(titles, value=titles[0], label="Base field")
@@ -72,6 +82,23 @@ def inputs(
         taken["base"] = taken.pop("base")
     changes += [component.change for component in framed.values()]
     return taken, seen, report, changes
+
+
+def latest(
+    domain: Domain, before: Sequence[str], now: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """What counts of the files that lie in an upload area, twice: to remember, and to show.
+
+    Files that are dropped join those that lie there, as a scene's buffers must; but an original in
+    another's place stands for itself.
+    """
+    added = now[len(before) :]
+
+    def holds(paths: Sequence[str]) -> bool:
+        return any(Path(path).suffix.lower() in (*domain.reads, ".zip") for path in paths)
+
+    kept = added if holds(before) and holds(added) else list(now)
+    return kept, kept
 
 
 def _offered(domain: Domain, preset: str) -> Any:
