@@ -20,6 +20,7 @@ from wsdemo.train.faces.data import toy_faces
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(480)
 def test_the_tables_of_paper_a_are_measured_and_printed_and_nothing_is_kept():
     before = {p: p.read_bytes() for p in (ROOT / "docs/results").glob("*.json")}

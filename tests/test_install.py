@@ -117,6 +117,7 @@ def test_checkpoints_are_fetched_once_by_name_from_the_hub(installed):
     hub.close()
 
 
+@pytest.mark.slow
 def test_the_app_is_served_from_another_folder(installed):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -168,6 +168,7 @@ def test_a_pickle_named_safetensors_is_refused_by_the_reader(tmp_path):
         read_lora(tmp_path / "p.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_reading_a_large_file_needs_little_memory_beyond_it(tmp_path):
     """200 MB in bfloat16: read and measured within 0.8 GB, of which torch takes a third."""

@@ -225,6 +225,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         load_checkpoint(tmp_path / "gone.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # 1,200 steps, however busy the machine
 def test_a_face_fitted_as_the_training_faces_were_is_answered_and_a_long_fit_is_not(tmp_path):
     from wsdemo.lol.predictor.answers import answer

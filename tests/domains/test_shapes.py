@@ -159,7 +159,7 @@ def test_a_sample_has_a_nearest_training_shape_and_a_training_shape_is_its_own(e
 def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
     mesh = Mesh(box(8, 4, 3).vertices + np.array([100, -7, 3]), box().faces)
     given = source(tmp_path, mesh)
-    reports = list(fit_original(SHAPES, given, FitOptions(steps=150)))
+    reports = list(fit_original(SHAPES, given, FitOptions(steps=80)))
     assert [r.is_last for r in reports] == [False] * (len(reports) - 1) + [True]
     last = reports[-1]
     assert last.instance.measured["iou"] > 0.7
@@ -178,13 +178,13 @@ def test_a_fit_shows_the_mesh_and_lands_where_it_stood(tmp_path):
 @pytest.mark.usefixtures("coarse_surfaces")
 def test_a_fit_leaves_no_specks_far_from_the_surface(tmp_path):
     given = source(tmp_path, ball())
-    options = FitOptions(steps=200)
+    options = FitOptions(steps=160)
     *_, before, last = fit_original(SHAPES, given, options)
     assert (before.is_measuring, before.is_last) == (True, False)
     assert statistics(last.shown)["parts"] == 1
     assert np.abs(last.shown.vertices).max() < 0.95
     assert last.reference is given.value.mesh
-    assert last.instance.measured["steps"] == 200
+    assert last.instance.measured["steps"] == 160
     assert 0 < last.measuring_seconds < last.seconds
 
 
@@ -210,7 +210,7 @@ def test_the_largest_piece_of_a_fit_can_be_kept(tmp_path):
         np.concatenate([ball(0.6).vertices, ball(0.2).vertices + np.array([1.2, 0, 0])]),
         np.concatenate([ball().faces, ball().faces + len(ball().vertices)]),
     )
-    options = FitOptions(steps=100, detail={"largest": True})
+    options = FitOptions(steps=60, detail={"largest": True})
     last = list(fit_original(SHAPES, source(tmp_path, apart), options))[-1]
     assert statistics(last.shown)["parts"] == 1
     assert last.instance.measured["iou"] < 0.99
@@ -224,7 +224,7 @@ def test_holes_and_flipped_faces_do_not_ruin_a_fit(tmp_path):
     faces[flip] = faces[flip][:, ::-1]
     given = source(tmp_path, Mesh(mesh.vertices, faces))
     assert any("winding number" in line for line in given.notes)
-    last = list(fit_original(SHAPES, given, FitOptions(steps=150)))[-1]
+    last = list(fit_original(SHAPES, given, FitOptions(steps=100)))[-1]
     whole = source(tmp_path, mesh, "w.ply").value.mesh
     assert compare_meshes(whole, last.shown)["iou"] > 0.75
 

@@ -66,7 +66,7 @@ def test_training_learns_what_the_gaussian_cannot():
     attributes = torch.stack([side, torch.zeros_like(side)], 1)
     optimizer = torch.optim.Adam(model.network.parameters(), lr=3e-3)
     g = torch.Generator().manual_seed(0)
-    for _ in range(250):
+    for _ in range(150):
         index = torch.randint(len(x), (64,), generator=g)
         keep = (torch.rand(64, 1, generator=g) > 0.3).float()
         loss = model.loss(x[index], attributes[index] * keep, g).mean()

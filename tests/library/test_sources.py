@@ -69,6 +69,7 @@ def test_an_owner_that_is_not_there_is_refused(loopback, tmp_path, capsys):
     assert "names no model repository" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
+@pytest.mark.slow
 def test_ray_reads_the_same(tmp_path):
     pytest.importorskip("ray", reason="NO RAY: libraries of a cluster were not tested")
     pytest.importorskip("pyarrow", reason="NO PYARROW: libraries of a cluster were not tested")

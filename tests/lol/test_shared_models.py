@@ -51,6 +51,7 @@ def trained(name):
     return train_model(SIGNATURE, config, TASK, updates(160, 0), updates(40, 1), 0, budget)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_labels_are_learnt_from_any_modules_and_ranks_and_read_from_every_equal(name):
     fitted, test = trained(name), updates(60, 2)

@@ -18,6 +18,7 @@ from wsdemo.maps.weight_map import point_instance, weight_map
 from wsdemo.media.mesh_files import open_mesh
 
 
+@pytest.mark.slow
 def test_every_representation_walks_from_one_face_to_the_other():
     faces = weight_map("faces")
     pictures = decode([point_instance(faces, i) for i in (3, 40)])

@@ -44,6 +44,7 @@ def pictures(toy, person):
     return [(toy / "img_align_celeba" / f).read_bytes() for f in person.files]
 
 
+@pytest.mark.slow
 def test_recipe_makes_labelled_loras_goes_on_after_a_failure_and_then_rests(
     root, toy, studio, monkeypatch, capsys
 ):
@@ -138,6 +139,7 @@ def test_a_diverged_lora_is_refused_and_the_next_is_not_touched(toy, studio):
     assert all(v.isfinite().all() for v in tensors.values())
 
 
+@pytest.mark.slow
 def test_finetuning_lowers_the_loss_on_its_pictures(toy, studio):
     peft = pytest.importorskip("peft")
     person = load_celebrities(toy, 1)[0]

@@ -227,6 +227,7 @@ def pipeline(folder, *stages):
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_some_stages_make_their_checkpoints_once_and_the_lock_says_from_what(toy):
     """Five stages of 42; CONTRIBUTING.md has the command that runs all of them."""
