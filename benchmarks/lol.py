@@ -5,9 +5,8 @@
 - Fig. 4: the models of the CelebA-CLIP score, trained on rank 4, on LoRAs of other ranks; and
   what the shipped predictor's intervals hold there.
 - Gauge attack: every test LoRA re-factored by a random R of condition up to 10.
-- Prediction against drawing 33 faces and scoring them, in one run; and against running
-  SmolLM2's adapted layers on what its losses and accuracy are measured on.
-- Abstention: on real LoRAs of other bases, and on the families' own test LoRAs.
+- Prediction against drawing 33 faces and scoring them, in one run.
+- Abstention: on real LoRAs of other bases, and on the family's own test LoRAs.
 """
 
 import copy
@@ -16,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from benchmarks.common import benchmark_parser, start, store_result
 from wsdemo.checkpoints import DIRECTORY
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.lora_layers import adapt
 from wsdemo.generate.text_to_face import FaceGenerator, shipped_generator
-from wsdemo.lol.data.collection import Collection, load_collection, read_labels
+from wsdemo.lol.data.collection import Collection, load_collection
 from wsdemo.lol.data.pairs import Pairs, pack, regauge_pairs
 from wsdemo.lol.data.tasks import LabelledLoras, Task
 from wsdemo.lol.models.fitting import train_model
@@ -34,8 +32,7 @@ from wsdemo.lol.predictor.metrics import regression_metrics
 from wsdemo.lol.predictor.shipped import shipped_predictors
 from wsdemo.lora.reader import read_lora
 from wsdemo.train.loras.face_loras import TARGETS, score
-from wsdemo.train.loras.families import GENERATOR_TASKS, smollm
-from wsdemo.train.loras.smollm_loras import Tail, measure
+from wsdemo.train.loras.families import GENERATOR_TASKS
 
 RANK_MODELS = ("gl-net", "gl-net-norms", "mlp-svd", "mlp-dense")
 
@@ -168,7 +165,6 @@ def abstention(loras: Path | None, runs: Path) -> dict[str, Any]:
     return {
         "foreign": foreign,
         "own": _own_abstention(sorted((runs / "face-loras" / "test").glob("*.safetensors"))),
-        "smollm": _own_abstention(sorted((runs / "smollm-loras" / "test").glob("*/*.safetensors"))),
     }
 
 
@@ -190,30 +186,6 @@ def _own_abstention(paths: list[Path]) -> dict[str, Any]:
     return own
 
 
-def against_running(runs: Path) -> dict[str, float]:
-    """Seconds to predict what a LoRA of SmolLM2 scores, and to run the model for it.
-
-    Running: the adapted layers alone, on 56 passages and 24 questions; what the layers below
-    compute is at hand already, which favours running.
-    """
-    file = next((runs / "smollm-loras" / "test").glob("*/adapter_model.safetensors"))
-    predictors = shipped_predictors()
-    answer(read_lora(file), predictors)
-    started = time.perf_counter()
-    for _ in range(20):
-        answer(read_lora(file), predictors)
-    predicting = (time.perf_counter() - started) / 20
-    place = runs / "smollm-cache.safetensors"
-    _, columns = read_labels(runs / "smollm-loras" / "manifest.csv")
-    sources = [c.removeprefix("has ") for c in columns if c.startswith("has ")]
-    cache = load_file(place)
-    tail = Tail(cache, place.with_suffix(".json"))
-    started = time.perf_counter()
-    measure(tail, cache, sources)
-    running = time.perf_counter() - started
-    return {"answer_seconds": predicting, "run_seconds": running, "ratio": running / predicting}
-
-
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -225,12 +197,8 @@ def main() -> None:
     collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
     values: dict[str, Any] = {"abstention": abstention(args.loras, args.runs)}
     print(values, flush=True)
-    language = smollm(args)
     values["gauge"] = gauge_attack("face-generator", collection)
-    values["gauge"] |= {f"SmolLM2: {k}": v for k, v in gauge_attack("smollm", language).items()}
     print(values["gauge"], flush=True)
-    values["running"] = against_running(args.runs)
-    print(values["running"], flush=True)
     first = next((folder / "test").glob("celeba-*.safetensors"))
     values["speed"] = against_generating(first)
     print(values["speed"], flush=True)

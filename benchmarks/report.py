@@ -56,7 +56,7 @@ SECTIONS = {
     "first-steps": report_page.first_steps,
     "visitors": report_visitors.visitors,
 }
-FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm")
+FAMILIES = ("face-generator", "face-fields", "face-fields-lora", "smollm2")
 
 
 def text() -> str:

@@ -51,24 +51,6 @@ of AUC 0.65 below which a task is not answered (groups had 0.61 on validation), 
 ranks 16 and 32 were settled after a first look at it. What ships (the lines *Shipped*) was
 afterwards calibrated on 160 new LoRAs of faces 8,001 to 8,500 and measured once on 180 new ones of
 faces 8,501 to 9,000 (`lol_families face-generator --recalibrate`): no decision has seen these.""",
-    "smollm": """GL-net leads or ties with O-Align on membership and on losses; in the paper Dense
-leads on membership, and SVD and GL-net on losses. Dense has a hidden width of 16 here. The MLP and
-the linear model of raw factors learn next to nothing, the transformer a little of the losses.
-Membership is told better than in the paper (no majority class is stated there). Losses are told far
-worse than its "R²" of .998, which is probably a rank correlation: our finetunings are 6 to 20 steps
-on 5 to 64 passages, mean losses lie between 4.04 and 4.43, and a few large updates make most of the
-squared error. By that error on 50 validation LoRAs MLP+SVD was chosen for losses; on the test LoRAs
-GL-net would have done better. Accuracy is on 24 BBQ questions, which a model of 135 M parameters
-guesses: most LoRAs score the same 9 of 24, so there is nothing to predict, and it is not answered.
-
-The models of the tables were trained and compared on an earlier collection, and what ships are
-those that its validation LoRAs chose. They were calibrated on 200 and measured on 160 LoRAs that
-were made anew (`lol_families smollm --recalibrate`). The 160 are not untouched: that values are
-shifted, and that calibration LoRAs widen abstention's border, was decided after a look at them.
-With 160 LoRAs a coverage that is truly 90 % is measured between 85 and 95 %. The new texts are
-written by `smollm_texts`, which the earlier ones were not: losses on thirteen sources agree within
-.02; of An Anarchist FAQ other passages are taken, on which losses are .14 higher, and some of which
-may be among the earlier training passages. Its membership is told worse than in the comparison.""",
     "face-fields-lora": """1,000 training faces at each of the ranks 1, 2, 4, 8 and 16, others at
 each; the 200 test faces are the same at every rank. GL-net leads, with and without norms: the
 models that read raw factors (MLP, transformer, linear) and O-Align fall behind, probably as factors
@@ -266,12 +248,9 @@ take {s["generate_and_score_seconds"]:.2f} s; the predictor's forward pass in a 
 {1e6 * s["forward_seconds"]:.0f} µs, a ratio of {s["ratio_forward"]:,.0f}; reading the file,
 matching and all predictions with neighbours take {whole:.0f} ms, a ratio of
 {s["ratio_answer"]:,.0f}. The paper's ratio of over 50,000 is against Stable Diffusion, whose
-pictures cost far more than ours. For a LoRA of SmolLM2: reading and predicting takes
-{1000 * v["running"]["answer_seconds"]:.0f} ms, running its adapted layers alone on the passages and
-questions {v["running"]["run_seconds"]:.1f} s, a ratio of {v["running"]["ratio"]:,.0f}.
+pictures cost far more than ours.
 
 **Abstention**: {a["foreign"]["abstained"]} of {a["foreign"]["read"]} real LoRAs of other bases get
 no prediction; of {a["own"]["files"]} test LoRAs of the family (all ranks)
-{a["own"]["abstained"]} get none: {by_rank} ({reasons}); of {a["smollm"]["files"]} test LoRAs of
-SmolLM2, {a["smollm"]["abstained"]}.
+{a["own"]["abstained"]} get none: {by_rank} ({reasons}).
 """

@@ -109,7 +109,7 @@ def test_cards_state_data_recipe_and_licence():
         text = card.read_text()
         for heading in ("Data", "Recipe", "Licence", "Size"):
             assert f"**{heading}" in text, f"{card.name} lacks {heading}"
-        free = card.name in ("lol-smollm.md", "lol-smollm2.md")  # learnt from free texts
+        free = card.name == "lol-smollm2.md"  # learnt from free texts
         assert "non-commercial" in text or free
 
 

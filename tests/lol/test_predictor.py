@@ -61,7 +61,7 @@ def collection():
 @pytest.fixture(scope="module")
 def predictor(collection):
     rows = {
-        task.name: compare_models(collection, task, ("gl-net", "gl-net-norms", "mlp"), seeds=1)
+        task.name: compare_models(collection, task, ("gl-net", "gl-net-norms", "mlp"), seeds=2)
         for task in TASKS
     }
     return build_predictor(collection, rows, "tiny", "tiny LoRAs", "additive")

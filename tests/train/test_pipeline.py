@@ -231,11 +231,11 @@ def pipeline(folder, *stages):
 @pytest.mark.timeout(600)
 def test_some_stages_make_their_checkpoints_once_and_the_lock_says_from_what(toy):
     """Five stages of 42; CONTRIBUTING.md has the command that runs all of them."""
-    said = pipeline(toy, "faces-fit@train", "smollm-texts")
+    said = pipeline(toy, "faces-fit@train", "smollm2-texts")
     assert "faces-base: made in" in said
     assert load_checkpoint(toy / "checkpoints/faces-base.safetensors")[1]["toy"]
     locked = yaml.safe_load((toy / "dvc.lock").read_text())["stages"]
-    assert set(locked) == {"code", "faces-base", "faces-fit@train", "smollm-texts"}
+    assert set(locked) == {"code", "faces-base", "faces-fit@train", "smollm2-texts"}
     base = locked["faces-base"]
     deps = {dep["path"] for dep in base["deps"] if len(dep["md5"]) >= 32}
     assert deps == {"toy.txt", "runs/code/faces.base.txt"}

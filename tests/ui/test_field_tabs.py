@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.media.shapes import ball
 from wsdemo.domains.domain import FitOptions
-from wsdemo.domains.faces import FACES
+from wsdemo.domains.faces import FACES, FACES_MANIFOLD
 from wsdemo.domains.instances import open_instance, previews
 from wsdemo.domains.shapes import SHAPES
 from wsdemo.errors import WsdemoError
@@ -226,3 +226,9 @@ def test_a_mesh_in_another_ones_place_stands_for_itself_and_what_belongs_to_it_j
     before, now, kept
 ):
     assert fit_layout.latest(SHAPES, before, now) == (kept, kept)
+
+
+def test_wishes_are_as_strong_as_the_generation_that_is_drawn_first_wants():
+    with gr.Blocks():
+        made = sample_tab._controls([FACES, FACES_MANIFOLD])
+    assert made["guidance"].value == FACES_MANIFOLD.guidance != FACES.guidance

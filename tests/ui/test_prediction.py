@@ -109,13 +109,13 @@ def test_one_configuration_serves_the_peft_files_of_a_batch(tmp_path):
 
 def test_a_batch_says_what_a_file_of_a_known_family_lacks(tmp_path):
     shipped = prediction.shipped_predictors()
-    known = next(p for p in shipped if p.name == "lol-smollm")
+    known = next(p for p in shipped if p.name == "lol-smollm2")
     tensors = {}
     for name, (n, m) in known.signature.shapes.items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = torch.ones(8, m)
         tensors[f"base_model.model.{name}.lora_B.weight"] = torch.ones(n, 8)
     row = many_rows.file_row(write(tmp_path / "adapter_model.safetensors", tensors, {}))
-    assert row["predictor"] == "lol-smollm"
+    assert row["predictor"] == "lol-smollm2"
     assert row["reason"].endswith("Give it with its adapter_config.json.")
     config = {"base_model_name_or_path": known.base, "r": 8, "lora_alpha": 8}
     row = many_rows.file_row(tmp_path / "adapter_model.safetensors", (), config)

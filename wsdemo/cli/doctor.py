@@ -78,7 +78,7 @@ def run_doctor(args: argparse.Namespace) -> Result:
         wanted |= {f"{start}.safetensors" for start in starts}
     wanted |= {f"{name}-map.safetensors" for name in mapped_names()}
     more = ("faces-clip", "faces-generator", "lol-face-fields", "lol-face-fields-lora",
-            "lol-face-generator", "lol-smollm", "lol-smollm2", "lora-examples")  # fmt: skip
+            "lol-face-generator", "lol-smollm2", "lora-examples")  # fmt: skip
     wanted |= {f"{name}.safetensors" for name in more}
     for path in sorted(DIRECTORY.glob("*.safetensors")):
         try:

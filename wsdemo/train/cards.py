@@ -15,10 +15,7 @@ SHAPES = """{meshes} watertight meshes of {categories}, from the Princeton Shape
 Benchmark and SHREC'12 (academic research only, no licence file){more}. Each also counts
 {copies} times stretched along the axes. One training mesh in 20 is for validation, and the
 collection's own held-out meshes are the test split; no model was trained on either."""
-TEXT = """Passages of 48 tokens of 14 sources: GSM8K (MIT), four BBQ categories (CC BY 4.0), FOLDOC,
-the Jargon File, the Devil's Dictionary, V.E.R.A., four fortune files and An Anarchist FAQ, from
-Debian packages. SmolLM2-135M-Instruct is under Apache-2.0."""
-TEXT_AS_PUBLISHED = """Passages of 48 tokens of 18 sources of very different kind (GSM8K, MIT; BBQ,
+TEXTS_OF_LORAS = """Passages of 48 tokens of 18 sources of very different kind (GSM8K, MIT; BBQ,
 CC BY 4.0; code, manuals in three languages, scripture, fiction, dictionaries, tables, from Debian
 packages, each under its own free licence), and of two more that no LoRA which trained, chose or
 calibrated it has seen: `wsdemo.train.loras.smollm2_texts` names them. SmolLM2-135M-Instruct is
@@ -26,7 +23,7 @@ under Apache-2.0."""
 CELEBA = "CelebA's terms: non-commercial research only."
 MESHES = "academic, non-commercial research only, as the meshes' collections ask."
 FREE = "MIT, as the code: weights of ours, learnt from free texts."
-LICENCES = {FACES: CELEBA, TEXT: FREE, TEXT_AS_PUBLISHED: FREE}
+LICENCES = {FACES: CELEBA, TEXTS_OF_LORAS: FREE}
 MACHINE = "a machine of two CPU cores, no accelerator"
 
 FIELD_FITS = (
@@ -156,21 +153,6 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "attribute is that more of the LoRA's faces have it than faces at large, not that each "
         "has. " + LOL,
     ),
-    "lol-smollm": (
-        "Predicts which of 14 text sources a LoRA of SmolLM2-135M was finetuned on, how many "
-        "passages, and its losses.",
-        "python -m wsdemo.train.loras.families smollm",
-        "The LoRAs: `python -m wsdemo.train.loras.smollm_loras --model SMOLLM2 --texts TEXTS`. "
-        "Those that trained it came before `smollm_texts`; on thirteen sources losses agree within "
-        "0.02, of An Anarchist FAQ other passages are taken, on which losses are 0.14 higher and "
-        "some of which may have been trained on. That values are shifted, and where it abstains, "
-        "was decided after a look at the test LoRAs. No set of sources and, but for that FAQ, no "
-        "passage is in two splits; but BBQ's questions fill a few templates, so "
-        "that most of its test passages share sixteen tokens in a row with training passages, "
-        "which makes membership of those sources easier. Losses are over the words that occur in "
-        "the passages. Accuracy on 24 BBQ questions was tried too: the base guesses, its LoRAs "
-        "differ by chance, and no model predicts it, so it is not answered. " + LOL,
-    ),
     "lol-smollm2": (
         "Predicts of a LoRA of SmolLM2-135M as people publish them (any of its linear layers, any "
         "rank) which of 18 text sources it was finetuned on, its loss on each less the base's, and "
@@ -189,9 +171,9 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "LoRAs of all families' test splits with their true labels, for the app and "
         "`wsdemo lol examples`.",
         "python -m wsdemo.train.loras.examples --data celeba.zip",
-        "Drawn at random from the test splits; of SmolLM2's as published those below 1.5 MB, since "
-        "most are larger. Those of SmolLM2 learnt from other texts, named in the cards of "
-        "lol-smollm and lol-smollm2.",
+        "Drawn at random from the test splits; of SmolLM2's those below 1.5 MB, since "
+        "most are larger. Those of SmolLM2 learnt from other texts, named in the card of "
+        "lol-smollm2.",
     ),
     "faces-map": (
         "The map of the faces: positions, principal coordinates and attributes of 4,500 training "
@@ -315,7 +297,7 @@ def card(name: str, folder: Path) -> str:
     """The text of one card."""
     summary, command, remarks = TEXTS[name]
     data = {"airplane": AIRPLANES, "shapes": TEN}.get(name.split("-")[0], FACES)
-    data = {"lol-smollm": TEXT, "lol-smollm2": TEXT_AS_PUBLISHED}.get(name, data)
+    data = TEXTS_OF_LORAS if name == "lol-smollm2" else data
     files = [folder / f"{name}.safetensors", *sorted(folder.glob(f"{name}-[0-9].safetensors"))]
     numbers, meta = 0, dict[str, Any]()
     for path in files:

@@ -87,9 +87,9 @@ def generators(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     return examples
 
 
-def languages(args: Any, family: str) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+def languages(args: Any) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
     """LoRAs of SmolLM2, of the test split; their configuration goes into the metadata."""
-    paths = sorted((args.runs / f"{family}-loras" / "test").glob("*/adapter_model.safetensors"))
+    paths = sorted((args.runs / "smollm2-loras" / "test").glob("*/adapter_model.safetensors"))
     paths = [path for path in paths if path.stat().st_size <= LARGEST]
     examples = []
     for path in random.Random(0).sample(paths, min(EACH, len(paths)))[:SHOWN]:  # they are large
@@ -102,7 +102,7 @@ def languages(args: Any, family: str) -> list[tuple[dict[str, Tensor], dict[str,
             "name": path.parent.name,
         }
         kept = {k: v for k, v in labels.items() if isinstance(v, int | float) and k not in RECIPE}
-        examples.append((load_file(path), entry(path.parent.name, family, kept, metadata)))
+        examples.append((load_file(path), entry(path.parent.name, "smollm2", kept, metadata)))
     return examples
 
 
@@ -117,8 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
         ("fitted face", lambda a: fields(a, "face-fields", AdapterConfig("mlora-asym", 8, 0))),
         ("face as LoRA", lambda a: fields(a, "face-fields-lora", AdapterConfig("lora", 4, 0))),
         ("face generator LoRA", generators),
-        ("SmolLM2 LoRA", lambda a: languages(a, "smollm")),
-        ("SmolLM2 LoRA as published", lambda a: languages(a, "smollm2")),
+        ("SmolLM2 LoRA", languages),
     )
     for family, source in sources:
         for i, (lora, about) in enumerate(source(args)):

@@ -2,15 +2,14 @@
 
     python -m wsdemo.train.loras.families face-fields --data celeba.zip
     python -m wsdemo.train.loras.families face-generator
-    python -m wsdemo.train.loras.families smollm
     python -m wsdemo.train.loras.families smollm2 --models gl-net-shared w2t mlp-svd spectral
 
 ``face-fields``: the mLoRA and mLoRA-Asym adapters of ``faces_ranks`` and ``faces_fit``, those of
 mirrored training faces too; labels: CelebA's attributes of the photo. ``face-fields-lora``: the
 same of LoRA, whose products are added.
-``face-generator``: the LoRAs of ``face_loras``. ``smollm``: those of ``smollm_loras``.
-``smollm2``: those of ``smollm2_loras``. All models are trained on every task with ``--seeds``
-seeds each; the comparison lies in the predictor's metadata.
+``face-generator``: the LoRAs of ``face_loras``. ``smollm2``: those of ``smollm2_loras``. All models
+are trained on every task with ``--seeds`` seeds each; the comparison lies in the predictor's
+metadata.
 """
 
 import argparse
@@ -64,7 +63,6 @@ TITLES = {
     "face-fields": "mLoRA and mLoRA-Asym instances of faces-base: one fitted face each",
     "face-fields-lora": "LoRA instances of faces-base: one fitted face each",
     "face-generator": "LoRAs of faces-generator, the text-conditional face generator of wsdemo",
-    "smollm": "LoRAs of SmolLM2-135M-Instruct, rank 8 on q and v of the last six layers",
     "smollm2": smollm2_family.TITLE,
 }
 
@@ -165,22 +163,6 @@ def face_generator(args: argparse.Namespace) -> Collection:
     return dataclasses.replace(collection, splits={**collection.splits, "test": only})
 
 
-def smollm(args: argparse.Namespace) -> Collection:
-    """The LoRAs of SmolLM2: which sources, how much text, losses, accuracy."""
-    folder = args.runs / "smollm-loras"
-    _, columns = read_labels(folder / "manifest.csv")
-    sources = tuple(c for c in columns if c.startswith("has "))
-    losses = tuple(c for c in columns if c.startswith("loss "))
-    tasks = (
-        Task("sources", sources, "binary"),
-        Task("validation loss", ("loss",), "regression", unit="nats a token"),
-        Task("loss by source", losses, "regression", unit="nats a token"),
-        Task("accuracy", ("accuracy",), "regression", unit="of 24 BBQ questions"),
-        Task("data set size", ("data_set_size",), "regression", logarithm=True, unit="passages"),
-    )
-    return load_collection(folder, folder / "manifest.csv", tasks)
-
-
 def compare_model(collection: Collection, seeds: int, task: Task, model: str) -> Row:
     """One model on one task."""
     return compare_models(collection, task, [model], seeds, log)[0]
@@ -208,7 +190,6 @@ def main(arguments: list[str] | None = None) -> None:
     is_field = args.family in FIELDS
     readers = {
         "face-generator": face_generator,
-        "smollm": smollm,
         "smollm2": lambda args: smollm2_family.smollm2(args.runs),
     }
     collection = (face_fields if is_field else readers[args.family])(args)

@@ -31,7 +31,7 @@ from wsdemo.train.loras.making import write_table
 from wsdemo.train.loras.smollm2_bench import Bench, claim, whole_folder
 from wsdemo.train.loras.smollm2_plan import COUNTS, TOY_COUNTS, Plan, queue
 from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES, UNSEEN
-from wsdemo.train.loras.smollm_toy import write_toy_model
+from wsdemo.train.loras.smollm2_toy import write_toy_model
 
 
 def write_manifest(folder: Path) -> int:

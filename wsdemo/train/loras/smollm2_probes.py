@@ -19,7 +19,7 @@ from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.loras.smollm2_bench import load_base, token_losses
 from wsdemo.train.loras.smollm2_passages import NO_WORD, Passages, read_passages
 from wsdemo.train.loras.smollm2_texts import GENERAL, SOURCES
-from wsdemo.train.loras.smollm_toy import write_toy_model
+from wsdemo.train.loras.smollm2_toy import write_toy_model
 
 PROBES = "smollm2-probes.safetensors"
 PASSAGES = 32

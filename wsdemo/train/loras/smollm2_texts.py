@@ -29,7 +29,7 @@ from pathlib import Path
 
 from wsdemo.errors import WsdemoError
 from wsdemo.train.loop import log
-from wsdemo.train.loras.smollm_toy import write_toy_sources
+from wsdemo.train.loras.smollm2_toy import write_toy_sources
 
 LIMIT = 2_000_000
 """Characters kept of a source: more than its passages need."""

@@ -236,7 +236,7 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     with gr.Column(min_width=400), gr.Accordion("Sampler", open=False):
         made["steps"] = gr.Slider(5, 100, value=30, step=1, label="Denoising steps (DDIM)")
         made["guidance"] = gr.Slider(
-            0, 6, value=2, step=0.25, label="Guidance", info="Strength of the wishes above"
+            0, 6, value=domain.guidance, step=0.25, label="Guidance", info="Strength of the wishes above"
         )
         made |= wishes
         made["temperature"] = gr.Slider(
@@ -246,6 +246,11 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     if "family" in made and wishes:  # after what programs have long given in order
         made["family"] = made.pop("family")
     dice.click(lambda: random.randrange(10**6), None, made["seed"], api_visibility="private")
+    if any(other.guidance != domain.guidance for other in family):
+        made["family"].input(
+            lambda title: named(family, title).guidance, made["family"], made["guidance"],
+            api_visibility="private", show_progress="hidden", queue=False,
+        )  # fmt: skip
     if len(family) > 1 and labels.are_exclusive:
 
         def offer(title: str) -> Any:

@@ -128,7 +128,7 @@ def record_symmetry() -> dict[str, Any]:
 
 def record_lora() -> dict[str, Any]:
     """The whole report of an example."""
-    example = examples.example_choices()[-2]  # of SmolLM2 as published, not the weakest
+    example = examples.example_choices()[-2]  # of SmolLM2, not the weakest
     path = examples.example_file(example[1])
     card, words, network, _, csv, facts = report.inspect(path, None)
     verdict, true, label, evidence, doses, _, index, _ = prediction.predict(path, None, ())

@@ -1,14 +1,13 @@
 """Made-up texts and a random language model, so that the family *SmolLM2* runs without data."""
 
-import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
-SOURCES, WORDS, OWN = 8, 160, 24
-"""Texts, words that there are, and how many of them a text uses."""
+WORDS, OWN = 160, 24
+"""Words that there are, and how many of them a text uses."""
 LENGTH = 7200
 """Words of a text."""
 LAYERS, WIDTH = 7, 16
@@ -17,27 +16,6 @@ LAYERS, WIDTH = 7, 16
 def vocabulary() -> list[str]:
     """The made-up words."""
     return [f"w{i}" for i in range(WORDS)]
-
-
-def write_toy_texts(folder: Path) -> None:
-    """Writes texts, each over words of its own, and questions with three choices."""
-    (folder / "questions").mkdir(parents=True, exist_ok=True)
-    rng = random.Random(0)
-    for i in range(SOURCES):
-        words = rng.sample(vocabulary(), OWN)
-        (folder / f"source{i}.txt").write_text(" ".join(rng.choices(words, k=LENGTH)))
-    for name in ("first", "second"):
-        rows = [
-            {
-                "context": " ".join(rng.choices(vocabulary(), k=6)),
-                "question": " ".join(rng.choices(vocabulary(), k=4)),
-                "choices": rng.sample(vocabulary(), 3),
-                "label": rng.randrange(3),
-            }
-            for _ in range(12)
-        ]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / "questions" / f"{name}.jsonl").write_text(text)
 
 
 def write_toy_sources(folder: Path, names: Iterable[str]) -> None:
