@@ -17,6 +17,7 @@ from wsdemo.lol.models.networks import LolModel
 from wsdemo.lol.models.parts import ModelConfig
 from wsdemo.lol.models.probes import PROBED
 from wsdemo.lol.predictor.envelope import Envelope, measured_features
+from wsdemo.lora.base_model import KEYS, SIZES
 from wsdemo.lora.modules import Lora
 from wsdemo.lora.reading import Reading
 
@@ -268,7 +269,7 @@ class Predictor:
         base_name = lora.base.name
         if not base_name or not self.base or base_name == self.base:
             return ""
-        if all(source == "keys and shapes" for source, _ in lora.base.evidence):
+        if all(source in (KEYS, SIZES) for source, _ in lora.base.evidence):
             return (
                 f"The file does not say which base it adapts (its keys look like {base_name}); this"
                 f" predictor knows {self.base}. Give it with its adapter_config.json."

@@ -236,7 +236,12 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     with gr.Column(min_width=400), gr.Accordion("Sampler", open=False):
         made["steps"] = gr.Slider(5, 100, value=30, step=1, label="Denoising steps (DDIM)")
         made["guidance"] = gr.Slider(
-            0, 6, value=domain.guidance, step=0.25, label="Guidance", info="Strength of the wishes above"
+            0,
+            6,
+            value=domain.guidance,
+            step=0.25,
+            label="Guidance",
+            info="Strength of the wishes above",
         )
         made |= wishes
         made["temperature"] = gr.Slider(
