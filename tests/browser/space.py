@@ -60,23 +60,35 @@ class Edge:
         self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
     async def _serve(self, reader, writer):
-        """One request a connection, so that only its beginning has to be understood."""
+        """One browser's connection, and one to the app for it."""
+        to_app = None
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            head = re.sub(r"(?im)^(connection|accept-encoding):.*\r\n", "", head)
-            head = head.replace("\r\n", "\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n", 1)
             from_app, to_app = await asyncio.open_connection("127.0.0.1", self.port)
-            to_app.write(head.encode("latin-1"))
-            ways = [self._pass(reader, to_app), self._pass(from_app, writer, self.sent)]
+            ways = [self._requests(reader, to_app), self._pass(from_app, writer, self.sent)]
             ways = [asyncio.ensure_future(way) for way in ways]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:  # whoever has left, the other is told
                 way.cancel()
-            to_app.close()
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the browser has left
+            await asyncio.gather(*ways, return_exceptions=True)
+        except OSError:
+            pass  # the app has left
         finally:
-            writer.close()
+            for end in (to_app, writer):
+                if end is not None:
+                    end.close()
+
+    async def _requests(self, reader, to_app):
+        """Says of each request that it came by https, and takes away that it may be packed."""
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            length = re.search(r"(?im)^content-length: *(\d+)", head)
+            head = re.sub(r"(?im)^accept-encoding:.*\r\n", "", head)
+            to_app.write(
+                head.replace("\r\n", "\r\nX-Forwarded-Proto: https\r\n", 1).encode("latin-1")
+            )
+            if length:
+                to_app.write(await reader.readexactly(int(length[1])))
+            await to_app.drain()
 
     async def _pass(self, reader, writer, copy=None):
         while piece := await reader.read(1 << 16):

@@ -57,17 +57,6 @@ def test_a_face_of_the_gallery_goes_everywhere(page):
     page.locator("#card", has_text="wsdemo instance").wait_for(timeout=180_000)
 
 
-def test_a_shape_is_varied_and_has_no_direction_to_be_edited_along(page):
-    open_shapes(page)
-    assert page.get_by_role("button", name="Edit", exact=True).locator("visible=true").count() == 0
-    act(page, "Variations")
-    is_open(page, "Clusters", "Variations")
-    page.get_by_text("Variations of shape 3").wait_for(timeout=180_000)  # the one recorded large
-    assert page.get_by_role("button", name="Edit", exact=True).locator("visible=true").count() == 0
-    page.get_by_text("some noise, seed").locator("visible=true").first.wait_for(timeout=120_000)
-    page.locator("#varied img").first.wait_for(timeout=180_000)
-
-
 def test_the_nearest_training_face_takes_the_place_of_a_face(page):
     page.get_by_role("tab", name="Sample", exact=True).click()
     page.get_by_role("tab", name="Faces", exact=True).click()
@@ -91,3 +80,14 @@ def test_a_fit_that_cannot_be_edited_stays_where_it_is(newcomer):
     act(page, "Edit")
     page.get_by_text("Cannot be edited").first.wait_for(timeout=90_000)
     is_open(page, "Fit")
+
+
+def test_a_shape_is_varied_and_has_no_direction_to_be_edited_along(page):
+    open_shapes(page)
+    assert page.get_by_role("button", name="Edit", exact=True).locator("visible=true").count() == 0
+    act(page, "Variations")
+    is_open(page, "Clusters", "Variations")
+    page.get_by_text("Variations of shape 3").wait_for(timeout=180_000)  # the one recorded large
+    assert page.get_by_role("button", name="Edit", exact=True).locator("visible=true").count() == 0
+    page.get_by_text("some noise, seed").locator("visible=true").first.wait_for(timeout=120_000)
+    page.locator("#varied img").first.wait_for(timeout=180_000)

@@ -221,6 +221,7 @@ def build_predictor(
     *,
     ranks_by_task: Mapping[str, Sequence[int]] | None = None,
     most_parameters: int = SHIPPED_PARAMETERS,
+    keep_all: bool = False,
     only_useful: bool = False,
 ) -> Predictor:
     """Chooses and calibrates a model per task.
@@ -235,6 +236,7 @@ def build_predictor(
         keep_baseline: Keep the MLP of raw factors, of the first task, for comparison.
         ranks_by_task: The same as ``ranks``, of some tasks alone.
         most_parameters: Of a model that is chosen.
+        keep_all: Answer every task, however badly; for toys, whose few LoRAs teach nothing.
         only_useful: Do not answer the only task either if it is hardly better than chance.
 
     Raises:
@@ -251,9 +253,9 @@ def build_predictor(
         if ranks_by_task is not None:
             models.ranks = tuple(sorted({*trained, *ranks_by_task.get(task.name, ())}))
         is_good = is_useful(models, collection)
-        if not is_good:
+        if not (is_good or keep_all):
             silent.append(task.name)
-        if is_good or (len(collection.tasks) == 1 and not only_useful):
+        if is_good or keep_all or (len(collection.tasks) == 1 and not only_useful):
             tasks[task.name] = models
             notes.append(caveat(task, row, most_parameters))
     if not tasks:

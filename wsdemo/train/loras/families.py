@@ -219,6 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
     predictor = build_predictor(
         collection, rows, path.stem, TITLES[args.family], kind,
         smollm2_family.RANKS if args.family == "smollm2" else (), ranks_by_task=ranks,
+        keep_all=args.toy,
     )  # fmt: skip
     comparison: dict[str, Any] = {t: [r.to_dict() for r in models] for t, models in rows.items()}
     extra: dict[str, Any] = {"toy": args.toy, "seeds": args.seeds, "comparison": comparison}
