@@ -134,7 +134,12 @@ def main() -> None:
         shape_sheet(domain.name)
     for domain, name in ((FACES_MANIFOLD, "samples"), (FACES, "samples-first")):
         face_sheet(domain, DOCS / f"{name}.png")
-    model = diffusion_of(FACES)
+    wishes(FACES_MANIFOLD)
+
+
+def wishes(domain: Domain) -> None:
+    """A row of faces of the same noise for each wish, at the strength that the app begins with."""
+    model = diffusion_of(domain)
     wishes = [
         {"Smiling": True, "Male": False}, {"Male": True, "No_Beard": False},
         {"Eyeglasses": True}, {"Blond_Hair": True}, {"Wearing_Hat": True}, {"Young": False},
@@ -142,7 +147,7 @@ def main() -> None:
     rows = []
     for wish in wishes:
         condition = model.condition(wish, 8)
-        drawn = model.draw(8, seed=1, steps=50, guidance=3.0, attributes=condition)
+        drawn = model.draw(8, seed=1, steps=50, guidance=domain.guidance, attributes=condition)
         rows.append(render_faces(drawn, model.adapter, 96))
     to_picture(contact_sheet(torch.cat(rows), columns=8)).save(DOCS / "wishes.png")
 
