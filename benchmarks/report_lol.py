@@ -36,6 +36,11 @@ PAPER_RANKS = {
 
 
 REMARKS = {
+    "smollm2": """LoRAs as people make them, on any layers and of any rank; so few so far that the
+baseline of five spectral statistics finds next to nothing of sources and losses. The base's own
+gradients of known texts say in advance where to look, and a head of some thousand numbers does. The
+paper's models and W2T were not trained on this family; the tables of an earlier one, on rank 8 of
+the last six layers, went with it.""",
     "face-generator": """As in the paper, models of raw factors (MLP, transformer, linear) learn
 little, and GL-net with norms leads on the score; plain GL-net and O-Align, which is invariant to
 rotations only, are within a deviation of each other. O-Align is first on attributes, which it is
@@ -94,6 +99,7 @@ def family(name: str) -> str:
     parts = [
         f"## Learning on LoRAs: {meta['title']}\n\n`python -m wsdemo.train.loras.families {name}"
         + (" --data celeba.zip" if name.startswith("face-fields") else "")
+        + (" --models gradient-probes spectral" if name == "smollm2" else "")
         + f"` · two CPU cores\n\n{counts} LoRAs; {meta['seeds']} seeds, mean ± sd. *Gauge*: mean"
         " change of a test prediction, in standard deviations of predictions, when every LoRA is"
         " re-factored by a random R of condition up to 10."

@@ -41,7 +41,7 @@ from wsdemo.lol.predictor.calibration import task_metrics
 from wsdemo.lol.predictor.files import load_predictor, save_predictor
 from wsdemo.lol.predictor.predictor import Predictor
 from wsdemo.lol.predictor.provenance import check_calibration, provenance
-from wsdemo.runtime import choose_threads
+from wsdemo.runtime import choose_threads, tune_allocator
 from wsdemo.train.faces.data import load_faces, toy_faces
 from wsdemo.train.faces.ranks import RANKS
 from wsdemo.train.loop import log, recipe_parser, start
@@ -170,6 +170,7 @@ def compare_model(collection: Collection, seeds: int, task: Task, model: str) ->
 
 def prepare_worker() -> None:
     """One thread a process; models come back through files, not through hundreds of handles."""
+    tune_allocator()
     choose_threads(1)
     torch.multiprocessing.set_sharing_strategy("file_system")
 
