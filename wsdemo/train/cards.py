@@ -164,7 +164,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "are wide. The size of the data set and the loss on general text were tried too: so few "
         "LoRAs do not teach them (ρ .05 on 13 test LoRAs, R² below 0 on 20; these decided it), so "
         "they are not answered. A source that it does not know is taken for the known ones most "
-        "like it. Two models were compared, with three seeds each; the validation LoRAs chose. Figures are of the test LoRAs.",
+        "like it. Two models were compared, with three seeds each; the validation LoRAs chose. "
+        "Figures are of the test LoRAs.",
     ),
     "lora-examples": (
         "LoRAs of all families' test splits with their true labels, for the app and "
