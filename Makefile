@@ -1,5 +1,5 @@
 # make demo   creates the environment and opens the app on the shipped checkpoints
-# make test   creates the environment, installs Chromium where it may, runs everything
+# make test   creates the environment, installs Chromium where it may, runs lint, types, tests
 # make test-slow   the tests that make test leaves out: whole recipes, benchmarks, a Ray cluster
 # make models DATA=FOLDER   makes every checkpoint that is stale (CONTRIBUTING.md); TOY=1: of toy data
 
@@ -8,14 +8,15 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types unit slow system models figures clean
+.PHONY: demo test test-slow lint types unit system models figures clean
 
 demo: $(VENV)/.run
 	WSDEMO_OPEN_BROWSER=1 $(BIN)/python app.py
 
 test: $(VENV)/.dev system lint types unit
 
-test-slow: $(VENV)/.dev system slow
+test-slow: $(VENV)/.dev system
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -26,9 +27,6 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
-
-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
 
 # Chromium drives the browser tests, packages.txt lets pyrender draw; without them some tests are
 # skipped, by name, at the end.

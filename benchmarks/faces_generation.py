@@ -51,9 +51,7 @@ def without_mixture(model: WeightDiffusion) -> WeightDiffusion:
     other.network = copy.deepcopy(model.network)
     assert isinstance(other.network, CoordinateNetwork)
     other.network.mixture = None
-    other.network.config = dataclasses.replace(
-        other.network.config, components=0, wishes_alone=False
-    )
+    other.network.config = dataclasses.replace(other.network.config, components=0, mixed=0)
     return other
 
 

@@ -122,6 +122,21 @@ def tsne(side: int = 330) -> None:
     picture.save(DOCS / "tsne.png")
 
 
+def wishes(domain: Domain) -> None:
+    """A row of faces of the same noise for each wish, at the strength that the app begins with."""
+    model = diffusion_of(domain)
+    asked = [
+        {"Smiling": True, "Male": False}, {"Male": True, "No_Beard": False},
+        {"Eyeglasses": True}, {"Blond_Hair": True}, {"Wearing_Hat": True}, {"Young": False},
+    ]  # fmt: skip
+    rows = []
+    for wish in asked:
+        condition = model.condition(wish, 8)
+        drawn = model.draw(8, seed=1, steps=50, guidance=domain.guidance, attributes=condition)
+        rows.append(render_faces(drawn, model.adapter, 96))
+    to_picture(contact_sheet(torch.cat(rows), columns=8)).save(DOCS / "wishes.png")
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     tune_allocator()
@@ -135,21 +150,6 @@ def main() -> None:
     for domain, name in ((FACES_MANIFOLD, "samples"), (FACES, "samples-first")):
         face_sheet(domain, DOCS / f"{name}.png")
     wishes(FACES_MANIFOLD)
-
-
-def wishes(domain: Domain) -> None:
-    """A row of faces of the same noise for each wish, at the strength that the app begins with."""
-    model = diffusion_of(domain)
-    wishes = [
-        {"Smiling": True, "Male": False}, {"Male": True, "No_Beard": False},
-        {"Eyeglasses": True}, {"Blond_Hair": True}, {"Wearing_Hat": True}, {"Young": False},
-    ]  # fmt: skip
-    rows = []
-    for wish in wishes:
-        condition = model.condition(wish, 8)
-        drawn = model.draw(8, seed=1, steps=50, guidance=domain.guidance, attributes=condition)
-        rows.append(render_faces(drawn, model.adapter, 96))
-    to_picture(contact_sheet(torch.cat(rows), columns=8)).save(DOCS / "wishes.png")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_a_model_draws_the_heaps_without_having_been_trained():
 
 def test_a_network_that_speaks_of_wishes_alone_leaves_the_mixture_as_it_is():
     g = torch.Generator().manual_seed(0)
-    config = CoordinateConfig(2, 1, 16, 1, 2, 2, wishes_alone=True)
+    config = CoordinateConfig(2, 1, 16, 1, 2, 2)
     network = CoordinateNetwork(config)
     torch.nn.init.normal_(network.write.weight, generator=g)
     torch.nn.init.normal_(network.attributes.weight, generator=g)

@@ -150,7 +150,6 @@ def test_a_diffusion_model_draws_weights_on_the_manifold(stages):
     path = stages / "out/faces-manifold-diffusion.safetensors"
     diffusion, meta = load_diffusion(path, model.manifold.base())
     assert diffusion.network.config.components == 2
-    assert diffusion.network.config.wishes_alone
     assert meta["measured"]["validation_loss_with_mixture"] > 0
     weights = diffusion.draw(3, seed=5, steps=10)
     z = model.manifold.project(weights)

@@ -27,11 +27,9 @@ class CoordinateConfig:
     depth: int = 3
     """Residual blocks."""
     components: int = 0
-    """Gaussians of the mixture that it is added to (mixture.py); 0: none."""
+    """Gaussians of the mixture beside it (mixture.py); 0: none."""
     mixed: int = 0
     """Leading coordinates that the mixture describes."""
-    wishes_alone: bool = False
-    """Whether the network adds only what a condition changes: nothing, where nothing is wished."""
 
     @property
     def summary(self) -> int:
@@ -43,7 +41,7 @@ class CoordinateNetwork(nn.Module):
     """F(y_t, t, attributes): (n, K) whitened coordinates → the residual noise along them.
 
     h ← h + W₂ φ(W₁ (LN(h) · (1 + s(c)) + b(c))), with c the embedded time and condition, and
-    F = W h. With ``wishes_alone`` it is what the condition c changes: F(c) − F(∅).
+    F = W h. Beside a mixture it adds what the condition c changes: F(c) − F(∅).
 
     Attributes:
         mixture: What is known in closed form beyond the Gaussian prior, and not to be learnt.
@@ -71,13 +69,13 @@ class CoordinateNetwork(nn.Module):
 
     def forward(self, y: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
         """(n, K) coordinates of unit variance, (n,) times, (n, a) condition → (n, K)."""
-        if not self.config.wishes_alone:
-            out = self.learnt(y, t, attributes)
-        elif bool(attributes.any()):
-            out = self.learnt(y, t, attributes) - self.learnt(y, t, torch.zeros_like(attributes))
-        else:
-            out = torch.zeros_like(y)
-        return out if self.mixture is None else out + self.mixture(y, t)
+        if self.mixture is None:
+            return self.learnt(y, t, attributes)
+        known: Tensor = self.mixture(y, t)
+        if not bool(attributes.any()):
+            return known
+        nothing = self.learnt(y, t, torch.zeros_like(attributes))
+        return known + (self.learnt(y, t, attributes) - nothing)
 
     def learnt(self, y: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
         """What was learnt by gradients; shapes as in ``forward``."""

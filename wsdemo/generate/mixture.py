@@ -9,8 +9,8 @@ is known in closed form, and so is what it adds to the Gaussian prior's own esti
 
     F = √((ᾱλ + 1−ᾱ) / ((1−ᾱ) λ)) (E_Gauss[y_0 | y_t] − E[y_0 | y_t]).
 
-A network that is added to it is left with what the mixture does not know. Some tens of components
-of 16,000 instances say more than a network learns of them in an hour of two cores.
+Some tens of components of 16,000 instances say more of how coordinates go together than a network
+learns in an hour of two cores; what a condition changes, a network beside it adds (coordinates.py).
 """
 
 import math

@@ -26,6 +26,7 @@ from wsdemo.fields.manifold import Manifold
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
 from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
 from wsdemo.generate.manifold_prior import prior_of_manifold
+from wsdemo.generate.mixture import Mixture
 from wsdemo.generate.prior import GaussianPrior
 from wsdemo.train.faces.data import Faces, attributes_of, seen_and_unseen, wished
 from wsdemo.train.faces.manifold import FaceViews
@@ -77,19 +78,15 @@ class Points:
         return mean + std * torch.randn(mean.shape, generator=generator).to(mean.device)
 
 
-def with_mixture(
+def add_mixture(
     network: CoordinateNetwork, y: Tensor, variances: Tensor, args: argparse.Namespace
-) -> CoordinateNetwork:
-    """A trained network that adds what wishes change to a mixture of the coordinates y (n, K)."""
+) -> None:
+    """Puts a mixture of the coordinates y (n, K) beside a trained network, which then adds what
+    wishes change."""
     mixed = min(args.mixed, len(variances))
-    config = dataclasses.replace(
-        network.config, components=args.components, mixed=mixed, wishes_alone=True
-    )
-    whole = CoordinateNetwork(config).to(y.device)
-    whole.load_state_dict(network.state_dict(), strict=False)
-    assert whole.mixture is not None
-    whole.mixture.fit(y, variances, args.seed)
-    return whole
+    mixture = Mixture(args.components, mixed).to(y.device)
+    network.mixture = mixture.fit(y, variances, args.seed)
+    network.config = dataclasses.replace(network.config, components=args.components, mixed=mixed)
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -144,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     network = training.ema.model
     if args.components:
         known = offset + seen.z(torch.arange(count), generator) @ matrix
-        network = with_mixture(network, known, prior.variances, args)
+        add_mixture(network, known, prior.variances, args)
         model = WeightDiffusion(adapter, learnt, network, names)
         figures["validation_loss_with_mixture"] = validation_loss(model, x_held, conditions_held)
     full = WeightDiffusion(adapter, prior, network.cpu(), names)

@@ -2,7 +2,7 @@
 
     python -m wsdemo.train.loras.families face-fields --data celeba.zip
     python -m wsdemo.train.loras.families face-generator
-    python -m wsdemo.train.loras.families smollm2 --models gl-net-shared w2t mlp-svd spectral
+    python -m wsdemo.train.loras.families smollm2 --models gradient-probes spectral
 
 ``face-fields``: the mLoRA and mLoRA-Asym adapters of ``faces_ranks`` and ``faces_fit``, those of
 mirrored training faces too; labels: CelebA's attributes of the photo. ``face-fields-lora``: the

@@ -236,13 +236,9 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     with gr.Column(min_width=400), gr.Accordion("Sampler", open=False):
         made["steps"] = gr.Slider(5, 100, value=30, step=1, label="Denoising steps (DDIM)")
         made["guidance"] = gr.Slider(
-            0,
-            6,
-            value=domain.guidance,
-            step=0.25,
-            label="Guidance",
+            0, 6, value=domain.guidance, step=0.25, label="Guidance",
             info="Strength of the wishes above",
-        )
+        )  # fmt: skip
         made |= wishes
         made["temperature"] = gr.Slider(
             0, 1.5, value=domain.temperature, step=0.05, label="Temperature",
