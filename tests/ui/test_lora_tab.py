@@ -104,3 +104,10 @@ def test_a_number_on_any_shade_can_be_read(share):
     ink = 1.0 if "#ffffff" in cell else 0.0
     bright, dark = sorted((network.luminance(shade), ink), reverse=True)
     assert (bright + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_a_lora_that_changes_nothing_needs_no_rank(tmp_path):
+    tensors = {"a.lora_down.weight": rand(4, 16), "a.lora_up.weight": torch.zeros(16, 4)}
+    card, *_ = report.inspect(str(write(tmp_path / "x.safetensors", tensors, {})), None)
+    assert "none: every update is zero" in card
+    assert "none: there is no update to hold" in card

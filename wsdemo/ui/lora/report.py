@@ -100,6 +100,8 @@ def enough_text(reading: Reading) -> str:
     saved = sum((m.rank - m.energy_rank) * size for m, size in measured)
     held = sum(m.rank * size for m, size in measured)
     share = saved / held if held else 0.0
+    if geometry.energy_rank == 0:
+        return "none: there is no update to hold"
     if share < 0.005:
         return f"all {geometry.energy_rank} are needed to hold 99.9 % of every module"
     return f"{geometry.energy_rank} holds 99.9 % of every module: {share:.0%} fewer numbers"
