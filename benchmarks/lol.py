@@ -97,9 +97,9 @@ def shipped_by_rank(collection: Collection) -> dict[str, dict[str, dict[str, flo
     return found
 
 
-def gauge_attack(family: str, collection: Collection) -> dict[str, dict[str, float]]:
+def gauge_attack(collection: Collection) -> dict[str, dict[str, float]]:
     """Task → change of the predictor and of the MLP, in standard deviations of predictions."""
-    predictor = load_predictor(DIRECTORY / f"lol-{family}.safetensors")
+    predictor = load_predictor(DIRECTORY / "lol-face-generator.safetensors")
     common = common_rank(collection.ranks)
     found = {}
     for name, models in predictor.tasks.items():
@@ -197,7 +197,7 @@ def main() -> None:
     collection = load_collection(folder, folder / "manifest.csv", GENERATOR_TASKS)
     values: dict[str, Any] = {"abstention": abstention(args.loras, args.runs)}
     print(values, flush=True)
-    values["gauge"] = gauge_attack("face-generator", collection)
+    values["gauge"] = gauge_attack(collection)
     print(values["gauge"], flush=True)
     first = next((folder / "test").glob("celeba-*.safetensors"))
     values["speed"] = against_generating(first)

@@ -55,16 +55,6 @@ def test_one_component_adds_nothing_and_knows_nothing_beyond_its_coordinates():
     assert torch.equal(out[:, 2], torch.zeros(5))
 
 
-def test_density_is_that_of_the_mixture():
-    y = two_heaps(3000)
-    mixture, _ = fitted(y, 2)
-    grid = torch.cartesian_prod(torch.linspace(-4, 5, 300), torch.linspace(-3, 3, 200))
-    cell = (9 / 299) * (6 / 199)
-    assert float(mixture.log_density(grid).exp().sum() * cell) == pytest.approx(1, abs=0.01)
-    other, _ = fitted(y, 1)
-    assert mixture.log_density(y).mean() > other.log_density(y).mean() + 0.4
-
-
 def test_a_model_draws_the_heaps_without_having_been_trained():
     """The network is silent at first: what is drawn is the mixture."""
     adapter = Adapter(make_base().to("cpu", torch.float32), AdapterConfig("mlora", 2))

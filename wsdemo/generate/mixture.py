@@ -13,7 +13,6 @@ Some tens of components of 16,000 instances say more of how coordinates go toget
 learns in an hour of two cores; what a condition changes, a network beside it adds (coordinates.py).
 """
 
-import math
 import warnings
 
 import numpy as np
@@ -110,11 +109,3 @@ class Mixture(nn.Module):
         alone = a.sqrt() * self.variances / total * y
         F = (total / (s * self.variances)).sqrt() * (alone - mixed)
         return nn.functional.pad(F, (0, whitened.shape[1] - D))
-
-    def log_density(self, y: Tensor) -> Tensor:
-        """(n,) log p of (n, K') clean coordinates, per the leading D."""
-        offset = y[:, None, : len(self.variances)] - self.means
-        along = torch.einsum("nkd,kde->nke", offset, self.axes)
-        values = self.spreads.square()
-        terms = values.log() + along.square() / values + math.log(2 * math.pi)
-        return torch.logsumexp(self.logits - 0.5 * terms.sum(-1), -1)
