@@ -78,8 +78,6 @@ class FaceViews(Mirrored):
         is_changed: Whether ``change`` changes anything.
     """
 
-    absolute = False
-
     def __init__(self, faces: Faces, is_changed: bool = True) -> None:
         super().__init__(faces)
         self.is_changed = is_changed
@@ -96,6 +94,10 @@ class FaceViews(Mirrored):
         gain = 1 + 0.1 * changed[:, None] * torch.randn(n, 1, generator=generator)
         tint = 0.05 * changed[:, None] * torch.randn(n, 3, generator=generator)
         return (images * gain[..., None, None] + tint[..., None, None]).clamp(-1, 1)
+
+    def error(self, values: Tensor, target: Tensor) -> Tensor:
+        """Squared error of (n, P, 3), summed over channels."""
+        return (values - target).square().sum(-1).mean()
 
     def batch(
         self, index: Tensor, points: int, generator: torch.Generator

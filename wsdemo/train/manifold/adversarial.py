@@ -23,7 +23,6 @@ from wsdemo.train.manifold.autoencoder import (
     Watch,
     adam,
     rate_at,
-    residual_of,
     set_rate,
     shape_of,
 )
@@ -165,7 +164,7 @@ class Adversary:
             z = torch.cat([z, self.draw(n, generator).to(z)])
         values = self.field(z, self.model.manifold.features(points))
         target = real.flatten(2).transpose(1, 2)
-        error = residual_of(values[:n], target, self.data.absolute)
+        error = self.data.error(values[:n], target)
         beyond = outside(values)
         pictures = list(leaky_bound(shape_of(values, real)).split(n))
         changes = [self.data.change(n, generator) for _ in pictures]

@@ -2,7 +2,7 @@
 
     autoencoder   min over W, b, ε₀, P and the encoder of
                   E_q L(f_{ε₀ + P z}(p) − x(p)) + β KL(q(z | x) ‖ N(0, I))
-                  at random points; L is the squared error for pictures, the absolute one for
+                  at random points; L is the squared error for pictures, an absolute one for
                   signed distances
     adversarial   whole decoded pictures, and a small convolutional discriminator beside L
     drawn         the encoder frozen; the discriminator also sees fields that are drawn from the
@@ -55,9 +55,6 @@ class Rates:
 class Data(Protocol):
     """What a manifold is trained on."""
 
-    absolute: bool
-    """Whether L is the absolute error."""
-
     def __len__(self) -> int:
         """Instances, mirror images included."""
 
@@ -68,6 +65,9 @@ class Data(Protocol):
         self, index: Tensor, points: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Augmented instances (n,): what the encoder reads, points (n, P, d), values there."""
+
+    def error(self, values: Tensor, target: Tensor) -> Tensor:
+        """L of decoded values (n, P, c) against what they should be, a scalar."""
 
 
 class Autoencoder(nn.Module):
@@ -194,12 +194,6 @@ class Watch:
         log(f"  validation: {as_text(figures)}; best score {float(self.best.score):.4g}")
 
 
-def residual_of(values: Tensor, target: Tensor, absolute: bool) -> Tensor:
-    """L: the error of (n, P, c) summed over channels, averaged over points and instances."""
-    rest = values - target
-    return (rest.abs() if absolute else rest.square()).sum(-1).mean()
-
-
 def train_autoencoder(
     model: Autoencoder, data: Data, validate: Validate, run: Run, args: argparse.Namespace
 ) -> Best:
@@ -223,7 +217,7 @@ def train_autoencoder(
         mean, log_std = model.encoder(inputs)
         noise = torch.randn(mean.shape, generator=generator).to(device)
         values = field(mean + log_std.exp() * noise, manifold.features(points))
-        error = residual_of(values, target, data.absolute)
+        error = data.error(values, target)
         kl = kl_to_standard_normal(mean, log_std).mean()
         set_rate(optimizer, rate_at(run.progress, 0.05))
         optimizer.zero_grad(set_to_none=True)
