@@ -86,10 +86,10 @@ def test_recipe_learns_and_goes_on_from_its_checkpoint(tmp_path):
     shapes_manifold.main([*given, "--runs", str(tmp_path / "a"), "--steps", "2"])
     path = tmp_path / "out/shapes-manifold.safetensors"
     start = load_stage(path)[1]["measured"]["validation_error"]
-    shapes_manifold.main([*given, "--runs", str(tmp_path / "a"), "--steps", "90"])
+    shapes_manifold.main([*given, "--runs", str(tmp_path / "a"), "--steps", "60"])
     model, meta = load_stage(path)
     learnt = meta["measured"]["validation_error"]
-    assert learnt < 0.8 * start
+    assert learnt < 0.85 * start
     assert model.manifold.config.out_dim == 1
     more = ["--steps", "1", "--from-checkpoint", str(path)]
     shapes_manifold.main([*given, "--runs", str(tmp_path / "b"), *more])
