@@ -5,9 +5,10 @@ import torch
 
 from wsdemo.analysis.reconstruction import psnr
 from wsdemo.domains.domain import FitOptions, Original
-from wsdemo.domains.faces import FACES, FACES_MANIFOLD, LABELS, on_manifold, render_faces
+from wsdemo.domains.faces import FACES, FACES_MANIFOLD, LABELS, render_faces
 from wsdemo.domains.fitting import fit_original
 from wsdemo.domains.instances import check_ends, drawn_instance, open_instance
+from wsdemo.domains.manifold import on_manifold
 from wsdemo.domains.models import adapter_of, diffusion_of, encoder_of, nearest_training
 from wsdemo.domains.sampling import sample
 from wsdemo.errors import WsdemoError

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from wsdemo.domains.domain import (
     Signal,
     Walking,
 )
+from wsdemo.domains.manifold import on_manifold
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter
 from wsdemo.fields.base import pixel_grid
 from wsdemo.fields.fit import FitConfig, psnr_from_mse
 from wsdemo.fields.instance import Instance
-from wsdemo.fields.manifold_start import ManifoldStart, load_manifold_start
 from wsdemo.fields.signal import image_to_signal
 from wsdemo.limits import MAX_RENDER_SIDE, MIN_RENDER_SIDE
 from wsdemo.media.images import Crop, open_picture, png_bytes, to_picture, to_square
@@ -220,17 +219,6 @@ FACES = Domain(
     mapped=Mapped(landmarks=60, pixels=36),
     endpoints={"fit": "fit_picture", "decode": "decode_instance", "blend": "blend", "walk": ""},
 )
-
-
-@cache
-def manifold_start(path: Path, base_hash: str) -> ManifoldStart:
-    """Manifold and encoder, loaded once a process."""
-    return load_manifold_start(path, base_hash)
-
-
-def on_manifold(domain: Domain) -> ManifoldStart:
-    """Where fits on the manifold's base start."""
-    return manifold_start(domain.folder / f"{domain.name}.safetensors", domain.base[1]["hash"])
 
 
 FACES_MANIFOLD = dataclasses.replace(

@@ -35,8 +35,11 @@ class Deformation:
     axes: Tensor
 
     @classmethod
-    def draw(cls, mirror: Tensor, generator: torch.Generator) -> "Deformation":
-        """One of each shape that may be mirrored along axis (n,); the largest factor is 1."""
+    def draw(
+        cls, mirror: Tensor, generator: torch.Generator, spread: float = BEND
+    ) -> "Deformation":
+        """One of each shape that may be mirrored along axis (n,); the largest factor is 1, and b
+        has a standard deviation of ``spread``."""
         n = len(mirror)
         factors = 1 - SHRINK * torch.rand(n, 3, generator=generator)
         factors = factors / factors.amax(1, keepdim=True)
@@ -44,7 +47,7 @@ class Deformation:
         rows = torch.arange(n)
         factors[rows, mirror] *= flips
         axes = torch.rand(n, 3, generator=generator).argsort(1)[:, :2]
-        bend = (BEND * torch.randn(n, generator=generator)).clamp(-2 * BEND, 2 * BEND)
+        bend = spread * torch.randn(n, generator=generator).clamp(-2, 2)
         return cls(factors, bend, axes)
 
     def _offset(self, p: Tensor) -> Tensor:

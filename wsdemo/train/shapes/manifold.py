@@ -22,7 +22,7 @@ from wsdemo.train.loop import Run, log, recipe_parser, start
 from wsdemo.train.manifold.autoencoder import Autoencoder, as_text, train_autoencoder
 from wsdemo.train.manifold.files import load_stage, save_stage
 from wsdemo.train.shapes.data import SETS, Shapes, load_shapes, signals, toy_shapes
-from wsdemo.train.shapes.deform import Deformation, mirror_axes, normals_of, sample_grid
+from wsdemo.train.shapes.deform import BEND, Deformation, mirror_axes, normals_of, sample_grid
 
 CONFIG = FieldConfig(in_dim=3, out_dim=1, fourier_scale=3.0, fourier_scale_low=0.7, latent_dim=128)
 KL_WEIGHT = 2e-4
@@ -34,10 +34,15 @@ LEAST_INSIDE = 0.1
 
 
 class ShapeViews:
-    """Signed distances of shapes, deformed at random."""
+    """Signed distances of shapes, deformed at random.
 
-    def __init__(self, shapes: Shapes) -> None:
-        self.shapes = shapes
+    Args:
+        shapes: Of one split.
+        bend: See deform.py.
+    """
+
+    def __init__(self, shapes: Shapes, bend: float = BEND) -> None:
+        self.shapes, self.bend = shapes, bend
         self.mirror = mirror_axes(shapes.grids, shapes.categories)
         self.nodes = torch.from_numpy(grid_points(GRID)).float()
 
@@ -63,7 +68,7 @@ class ShapeViews:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Deformed grids, points near the deformed surface and of the grid, and values there."""
         grids = self.shapes.grids[index].float()
-        change = Deformation.draw(self.mirror[index], generator)
+        change = Deformation.draw(self.mirror[index], generator, self.bend)
         normals = normals_of(grids)
 
         def deformed(p: Tensor, distances: Tensor) -> Tensor:
