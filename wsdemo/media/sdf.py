@@ -184,6 +184,7 @@ def sample_sdf(
     seed: int = 0,
     cache: Path | None = None,
     shell: float = 0.0,
+    most: float = MAX_DISTANCES_BYTES,
 ) -> SdfSamples:
     """Samples the signed distance of a normalised mesh, on a grid and near the surface.
 
@@ -193,8 +194,9 @@ def sample_sdf(
         mesh: Normalised mesh.
         near: Points near the surface, P.
         seed: Of the points.
-        cache: Folder of results, keyed by the mesh's content, of at most MAX_DISTANCES_BYTES.
+        cache: Folder of results, keyed by the mesh's content.
         shell: See ``signed_distance``.
+        most: Bytes of that folder beyond which the oldest results are deleted.
     """
     path = (
         None
@@ -217,19 +219,19 @@ def sample_sdf(
     if path is not None:
         with whole(path) as file:
             np.savez(file, **vars(samples))
-        _trim(path.parent)
+        _trim(path.parent, most)
     return samples
 
 
-def _trim(cache: Path) -> None:
-    """Deletes the oldest results beyond MAX_DISTANCES_BYTES."""
+def _trim(cache: Path, most: float) -> None:
+    """Deletes the oldest results beyond so many bytes."""
     files = []
     for path in cache.glob("*.npz"):
         with contextlib.suppress(OSError):  # another process deletes too
             files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
-        if total <= MAX_DISTANCES_BYTES:
+        if total <= most:
             return
         path.unlink(missing_ok=True)
         total -= size

@@ -7,6 +7,7 @@ category. Signed distances are sampled once, in parallel, and kept in ``runs/sha
     python -m wsdemo.train.shapes.data --data MESHES --workers 2
 """
 
+import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -159,7 +160,7 @@ def stretched(item: NamedMesh, copy: int) -> NamedMesh:
 
 
 def _sampled(job: tuple[Mesh, Path]) -> SdfSamples:
-    return sample_sdf(job[0], cache=job[1])
+    return sample_sdf(job[0], cache=job[1], most=math.inf)  # a collection is kept whole
 
 
 def load_shapes(
