@@ -108,13 +108,12 @@ def test_what_may_take_long_is_timed(monkeypatch):
         check_work(heap(1000))
 
 
-def test_the_cache_is_bounded_and_the_oldest_results_go(tmp_path, monkeypatch):
+def test_the_cache_is_bounded_and_the_oldest_results_go(tmp_path):
     kept = [tmp_path / "0.npz"]
     sample_sdf(torus(), near=100, cache=tmp_path)
     size = next(tmp_path.iterdir()).stat().st_size
-    monkeypatch.setattr(sdf, "MAX_DISTANCES_BYTES", int(2.5 * size))
     for i in range(4):
         before = set(tmp_path.iterdir())
-        sample_sdf(ball(0.5 + i / 50), near=100, cache=tmp_path)
+        sample_sdf(ball(0.5 + i / 50), near=100, cache=tmp_path, most=2.5 * size)
         kept += set(tmp_path.iterdir()) - before
     assert set(tmp_path.iterdir()) == set(kept[-2:])

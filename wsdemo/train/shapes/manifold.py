@@ -22,7 +22,14 @@ from wsdemo.train.loop import Run, log, recipe_parser, start
 from wsdemo.train.manifold.autoencoder import Autoencoder, as_text, train_autoencoder
 from wsdemo.train.manifold.files import load_stage, save_stage
 from wsdemo.train.shapes.data import SETS, Shapes, load_shapes, signals, toy_shapes
-from wsdemo.train.shapes.deform import BEND, Deformation, mirror_axes, normals_of, sample_grid
+from wsdemo.train.shapes.deform import (
+    BEND,
+    Deformation,
+    length_of,
+    mirror_axes,
+    normals_of,
+    sample_grid,
+)
 
 CONFIG = FieldConfig(in_dim=3, out_dim=1, fourier_scale=3.0, fourier_scale_low=0.7, latent_dim=128)
 KL_WEIGHT = 2e-4
@@ -73,7 +80,8 @@ class ShapeViews:
 
         def deformed(p: Tensor, distances: Tensor) -> Tensor:
             # d' = d / ‖J⁻ᵀ n‖: what is stretched is farther away.
-            n = torch.nn.functional.normalize(sample_grid(normals, p), dim=-1)
+            n = sample_grid(normals, p)
+            n = n / length_of(n, 2).clamp(min=1e-12)
             return distances / change.stretch_of(p, n).clamp(min=0.1)
 
         count, near = self.shapes.points.shape[1], int(points * NEAR)
