@@ -12,7 +12,7 @@ from wsdemo.domains.faces import FACES, FACES_MANIFOLD, render_faces
 from wsdemo.domains.instances import make_instance
 from wsdemo.domains.models import diffusion_of
 from wsdemo.domains.registry import domain_named
-from wsdemo.domains.shapes import AIRPLANE, SHAPES, TEMPERATURE, decode_shape, drawn_level
+from wsdemo.domains.shapes import AIRPLANE, SHAPES, SHAPES_MANIFOLD, decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.captions import PROMPTS
 from wsdemo.generate.text_to_face import decode_coordinates, shipped_generator
@@ -29,9 +29,9 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "wsdemo" / "ui" / "examples"
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def shape_sheet(name: str, per_category: int = 4) -> None:
+def shape_sheet(domain: Domain, name: str, per_category: int = 4) -> None:
     """Samples of a set: rows of two categories each, unselected."""
-    model = diffusion_of(domain_named(name))
+    model, heat = diffusion_of(domain), domain.temperature
     if model.attribute_names:
         wishes = [{n: n == w for n in model.attribute_names} for w in model.attribute_names]
         conditions = [model.condition(wish, per_category) for wish in wishes]
@@ -40,11 +40,12 @@ def shape_sheet(name: str, per_category: int = 4) -> None:
     pictures = []
     for i, condition in enumerate(conditions):
         drawn = model.draw(
-            per_category, 100 + i, guidance=2.0, attributes=condition, temperature=TEMPERATURE
-        )
+            per_category, 100 + i,
+            guidance=domain.guidance, attributes=condition, temperature=heat,
+        )  # fmt: skip
         for weights in drawn:
             try:
-                mesh = decode_shape(weights, model.adapter, level=drawn_level(name, TEMPERATURE))
+                mesh = decode_shape(weights, model.adapter, level=drawn_level(domain.name, heat))
                 picture = render(mesh, 160, framed(mesh))
             except WsdemoError:
                 picture = np.full((160, 160, 3), 255, dtype=np.uint8)
@@ -67,11 +68,11 @@ def example_meshes() -> None:
         ("shapes", "car", 1),
         ("shapes", "vessel", 1),
     ):
-        model = diffusion_of(domain_named(name))
+        domain = domain_named(name)
+        model, heat = diffusion_of(domain), domain.temperature
         condition = model.condition({n: n == category for n in model.attribute_names}, 1)
-        options = {"guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
-        (weights,) = model.draw(1, seed, **options)
-        level = drawn_level(name, TEMPERATURE)
+        (weights,) = model.draw(1, seed, guidance=2.0, attributes=condition, temperature=heat)
+        level = drawn_level(name, heat)
         whole = decode_shape(weights, model.adapter, 128, largest=True, level=level)
         mesh = reduce_mesh(whole, 8_000)
         (EXAMPLES / f"{category or name}.glb").write_bytes(mesh_bytes(mesh, "glb"))
@@ -145,8 +146,10 @@ def main() -> None:
     edits()
     prompts()
     example_meshes()
-    for domain in (AIRPLANE, SHAPES):
-        shape_sheet(domain.name)
+    for domain, name in (
+        (AIRPLANE, "airplane"), (SHAPES_MANIFOLD, "shapes"), (SHAPES, "shapes-first"),
+    ):  # fmt: skip
+        shape_sheet(domain, name)
     for domain, name in ((FACES_MANIFOLD, "samples"), (FACES, "samples-first")):
         face_sheet(domain, DOCS / f"{name}.png")
     wishes(FACES_MANIFOLD)

@@ -29,14 +29,15 @@ from wsdemo.analysis.shapes import (
     pairwise_chamfer,
     standard_cloud,
 )
+from wsdemo.domains.domain import Domain
 from wsdemo.domains.models import diffusion_of
-from wsdemo.domains.registry import domain_named
+from wsdemo.domains.registry import DOMAINS, domain_named
 from wsdemo.domains.sampling import sample
-from wsdemo.domains.shapes import TEMPERATURE, decode_shape, drawn_level
+from wsdemo.domains.shapes import decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.media.meshes import Floats, Mesh, vertex_components
 from wsdemo.train.population import fits_folder, load_fits
-from wsdemo.train.shapes.data import SETS, load_meshes
+from wsdemo.train.shapes.data import SETS, load_meshes, set_of
 
 
 def decoded(weights: torch.Tensor, name: str, level: float = 0.0) -> tuple[list[Mesh], int]:
@@ -80,16 +81,17 @@ def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def asked(name: str) -> dict[str, Any]:
+def asked(domain: Domain) -> dict[str, Any]:
     """What the app draws, of every category: in one piece, and what PointNet-10 calls it."""
-    (network, known), wishes = shipped_features(), diffusion_of(domain_named(name)).attribute_names
+    name, level = domain.name, drawn_level(domain.name, domain.temperature)
+    (network, known), wishes = shipped_features(), diffusion_of(domain).attribute_names
     each = 6 if wishes else 16
     found: dict[str, Any] = {"each": each, "count": 0, "whole": 0, "whole_at_zero": 0, "right": {}}
     for k, wish in enumerate(wishes or (None,) * 4):
-        drawn = list(
-            sample(domain_named(name), each, 500 + k, 30, wishes={wish: True} if wish else {})
-        )[-1].instances
-        meshes, _ = decoded(drawn, name, drawn_level(name, TEMPERATURE))
+        drawn = list(sample(domain, each, 500 + k, 30, wishes={wish: True} if wish else {}))[
+            -1
+        ].instances
+        meshes, _ = decoded(drawn, name, level)
         found["count"] += each
         found["whole"] += sum(map(is_whole, meshes))
         found["whole_at_zero"] += sum(map(is_whole, decoded(drawn, name)[0]))
@@ -107,7 +109,7 @@ def is_whole(mesh: Mesh) -> bool:
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("set", choices=[d.name for d in DOMAINS.values() if d.kind == "sdf"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--count", type=int, default=None, help="references; default: all")
@@ -115,13 +117,14 @@ def main() -> None:
     parser.add_argument("--fresh", nargs="+", default=[], help="rows to measure again")
     args = parser.parse_args()
     start(args)
-    name = args.set
-    model = diffusion_of(domain_named(name))
-    unseen = [m.mesh for s in ("validation", "test") for m in load_meshes(args.data, SETS[name], s)]
+    name, domain = args.set, domain_named(args.set)
+    heat, level = domain.temperature, drawn_level(name, domain.temperature)
+    categories, model = SETS[set_of(name)], diffusion_of(domain)
+    unseen = [m.mesh for s in ("validation", "test") for m in load_meshes(args.data, categories, s)]
     if args.count is not None:  # every k-th, over all categories
         places = torch.linspace(0, len(unseen) - 1, min(args.count, len(unseen))).tolist()
         unseen = [unseen[round(i)] for i in places]
-    train = {m.name: m.mesh for m in load_meshes(args.data, SETS[name], "train")}
+    train = {m.name: m.mesh for m in load_meshes(args.data, categories, "train")}
     picked = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     chosen = [list(train)[i] for i in picked[: len(unseen)].tolist()]
     references = clouds(unseen)
@@ -155,10 +158,10 @@ def main() -> None:
     def real() -> dict[str, Any]:
         return compare(clouds([train[n] for n in chosen]), references, among) | {"empty": 0}
 
+    cool = {"cool": lambda: drawn(heat, level), "cool_at_zero": lambda: drawn(heat)}
     measures = {
         "diffusion": drawn,
-        "cool": lambda: drawn(TEMPERATURE, drawn_level(name, TEMPERATURE)),
-        "cool_at_zero": lambda: drawn(TEMPERATURE),
+        **({} if heat == 1 else cool),
         "gaussian": gaussian,
         "fits": fits,
         "real": real,
@@ -177,11 +180,11 @@ def main() -> None:
         command += f" --seeds {args.seeds}"
     values = {
         **settings,
-        "temperature": TEMPERATURE,
-        "level": drawn_level(name, TEMPERATURE),
+        "temperature": heat,
+        "level": level,
         "rows": {label: rows[label] for label in measures},
     }
-    values["asked"] = asked(name)
+    values["asked"] = asked(domain)
     store_result(f"{name}-generation", command, values)
 
 

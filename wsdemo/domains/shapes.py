@@ -3,6 +3,7 @@
 Reading and judging meshes, and the points that a fit sees: shape_fitting.py.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from wsdemo.domains.domain import (
     Signal,
     Walking,
 )
+from wsdemo.domains.manifold import on_manifold
 from wsdemo.domains.shape_fitting import FINE, fit_points, load_mesh, overlay, reference_surface
 from wsdemo.errors import WsdemoError, check_range
 from wsdemo.fields.adapters import Adapter
@@ -59,7 +61,7 @@ from wsdemo.media.upright import upright
 PREVIEW = 64
 """Cells a side of a preview."""
 TEMPERATURE = 0.75
-"""Of what is drawn for people: at 1, where it compares with the papers, more falls to pieces."""
+"""Of what the first generation draws for people: at 1 more falls to pieces."""
 COOLED_LEVELS = {"airplane": 0.01, "shapes": 0.02}
 """How far out, for a temperature of 0, the surface of a drawn field lies, in a box of side 2. Below
 1 fields are drawn smoother than fitted ones are, and lose thin parts."""
@@ -159,8 +161,8 @@ def shape_normals(weights: Tensor, adapter: Adapter, mesh: Mesh) -> Floats:
 
 
 def drawn_level(name: str, temperature: float) -> float:
-    """The value at which a field of a set, drawn at T, has its surface: COOLED_LEVELS (1 − T)."""
-    return COOLED_LEVELS[name] * max(0.0, 1 - temperature)
+    """The value at which a domain's field, drawn at T, has its surface: COOLED_LEVELS (1 − T)."""
+    return COOLED_LEVELS.get(name, 0.0) * max(0.0, 1 - temperature)
 
 
 def level_of(instance: Instance) -> float:
@@ -365,10 +367,27 @@ def shape_domain(name: str, title: str, labels: Labels, mapped: Mapped | None) -
 
 SHAPES = shape_domain(
     "shapes",
-    "Ten categories",
+    "Ten categories, first generation",
     Labels("category", "categories", are_exclusive=True),
     Mapped(landmarks=40, pixels=56),
 )
+SHAPES_MANIFOLD = dataclasses.replace(
+    SHAPES,
+    name="shapes-manifold",
+    title="Ten categories",
+    is_drawn_first=True,
+    start=on_manifold,
+    comparable=None,
+    temperature=1.0,
+    drawn_facts=lambda _: {"level": 0.0},
+    rates={**SHAPES.rates, "mlora carried": 0.03},
+    presets={
+        "Fast: 15 s, rank 8": FitOptions(rank=8, seconds=15.0, start="carried"),
+        "Fine: 45 s, rank 18": FitOptions(rank=18, seconds=45.0, start="carried"),
+    },
+)
+"""The second generation: a base that was trained together with a linear manifold of adapters, on
+which its diffusion model draws."""
 AIRPLANE = shape_domain(
     "airplane",
     "Airplanes",

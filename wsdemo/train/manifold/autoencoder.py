@@ -17,7 +17,8 @@ alone the next stage starts: train/manifold/files.py.
 import argparse
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -194,6 +195,28 @@ class Watch:
         log(f"  validation: {as_text(figures)}; best score {float(self.best.score):.4g}")
 
 
+def seeded(seed: int) -> torch.Generator:
+    """A generator of random numbers of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def batches(
+    data: Data, instances: int, points: int, generator: torch.Generator
+) -> Generator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches without end; the next is made in a thread while one is learnt from."""
+
+    def make() -> tuple[Tensor, Tensor, Tensor]:
+        index = torch.randint(len(data), (instances,), generator=generator)
+        return data.batch(index, points, generator)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(make)
+        while True:
+            batch = coming.result()
+            coming = pool.submit(make)
+            yield batch
+
+
 def train_autoencoder(
     model: Autoencoder, data: Data, validate: Validate, run: Run, args: argparse.Namespace
 ) -> Best:
@@ -207,13 +230,12 @@ def train_autoencoder(
     ema, best = Ema(model), Best(model)
     optimizer = adam(model, Rates())
     run.attach(model=model, ema=ema, best=best, optimizer=optimizer)
-    generator = torch.Generator().manual_seed(args.seed + 1 + run.step)
+    generator = seeded(-1 - args.seed - run.step)  # of the noise: batches are drawn beside it
     field = torch.compile(manifold) if args.compile else manifold
+    made = batches(data, args.instances, args.points, seeded(args.seed + run.step))
     watch = Watch(run, ema, best, validate, args.validate_minutes)
     while run.running():
-        index = torch.randint(len(data), (args.instances,), generator=generator)
-        batch = data.batch(index, args.points, generator)
-        inputs, points, target = (t.to(device) for t in batch)
+        inputs, points, target = (t.to(device) for t in next(made))
         mean, log_std = model.encoder(inputs)
         noise = torch.randn(mean.shape, generator=generator).to(device)
         values = field(mean + log_std.exp() * noise, manifold.features(points))
@@ -226,5 +248,6 @@ def train_autoencoder(
         optimizer.step()
         ema.update(model)
         watch.note({"error": float(error.detach()), "kl": float(kl.detach())})
+    made.close()
     watch.judge()
     return best

@@ -40,6 +40,11 @@ VALIDATION_SHARE = 20
 """One in so many meshes of the collection's training split is for validation instead."""
 
 
+def set_of(domain: str) -> str:
+    """The set that the models of a domain are trained on, whichever their generation."""
+    return domain.removesuffix("-manifold")
+
+
 @dataclass(frozen=True)
 class NamedMesh:
     """A mesh of the collection, normalised."""

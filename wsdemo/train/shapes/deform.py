@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SHRINK = 0.25
+SHRINK = 0.15
 """Axes are scaled by 1 to 1 − this."""
-BEND = 0.12
+BEND = 0.05
 """Standard deviation of b, in units of the normalised mesh."""
+CHANGED = 0.75
+"""Share of shapes that are stretched and bent at all; half are mirrored."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,16 @@ class Deformation:
         cls, mirror: Tensor, generator: torch.Generator, spread: float = BEND
     ) -> "Deformation":
         """One of each shape that may be mirrored along axis (n,); the largest factor is 1, and b
-        has a standard deviation of ``spread``."""
+        has a standard deviation of ``spread`` where shapes are changed."""
         n = len(mirror)
-        factors = 1 - SHRINK * torch.rand(n, 3, generator=generator)
+        changed = (torch.rand(n, generator=generator) < CHANGED).float()
+        factors = 1 - SHRINK * changed[:, None] * torch.rand(n, 3, generator=generator)
         factors = factors / factors.amax(1, keepdim=True)
         flips = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
         rows = torch.arange(n)
         factors[rows, mirror] *= flips
         axes = torch.rand(n, 3, generator=generator).argsort(1)[:, :2]
-        bend = spread * torch.randn(n, generator=generator).clamp(-2, 2)
+        bend = spread * changed * torch.randn(n, generator=generator).clamp(-2, 2)
         return cls(factors, bend, axes)
 
     def _offset(self, p: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Writes what the app needs besides the models: ``python -m wsdemo.train.shapes.release shapes``.
+"""Writes what the app needs besides the models:
+
+    python -m wsdemo.train.shapes.release shapes
+    python -m wsdemo.train.shapes.release shapes-manifold
 
 - ``SET-neighbours``: see train/release.py.
 - ``SET-examples``: samples that are on screen before the first click, with their pictures: of
@@ -13,9 +16,10 @@ from torch import Tensor
 from wsdemo.analysis.point_features import POINTS, shipped_features
 from wsdemo.analysis.shapes import standard_cloud
 from wsdemo.checkpoints import save_checkpoint
-from wsdemo.domains.registry import domain_named
+from wsdemo.domains.domain import Domain
+from wsdemo.domains.registry import DOMAINS, domain_named
 from wsdemo.domains.shape_fitting import FINE
-from wsdemo.domains.shapes import TEMPERATURE, decode_shape, drawn_level
+from wsdemo.domains.shapes import decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.media.camera import Pixels, framed
@@ -23,7 +27,7 @@ from wsdemo.media.meshes import Mesh, vertex_components
 from wsdemo.media.render import render
 from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.release import load_model, save_neighbours
-from wsdemo.train.shapes.data import SETS
+from wsdemo.train.shapes.data import SETS, set_of
 
 EXAMPLE_SEED, EXAMPLES, CANDIDATES = 2026, 8, 4
 PICTURE = 192
@@ -32,20 +36,22 @@ COARSE = 32
 """Cells a side of a toy's surfaces, of which there are half as many to choose from."""
 
 
-def draw_examples(name: str, model: WeightDiffusion, is_toy: bool) -> tuple[Tensor, Pixels]:
+def draw_examples(domain: Domain, model: WeightDiffusion, is_toy: bool) -> tuple[Tensor, Pixels]:
     """EXAMPLES instances (n, D), of each category in turn, and pictures (n, P, P, 3) of them."""
     names = model.attribute_names
     count, cells = (CANDIDATES // 2, COARSE) if is_toy else (CANDIDATES, FINE)
     # One of each category, while there are categories.
     wishes = [{n: n == names[i % len(names)] for n in names} for i in range(EXAMPLES)]
     condition = torch.cat([model.condition(wish, count) for wish in wishes])
-    options = {"steps": 50, "guidance": 2.0, "attributes": condition, "temperature": TEMPERATURE}
-    drawn = model.draw(EXAMPLES * count, EXAMPLE_SEED, **options)
+    drawn = model.draw(
+        EXAMPLES * count, EXAMPLE_SEED, steps=50, guidance=domain.guidance,
+        attributes=condition, temperature=domain.temperature,
+    )  # fmt: skip
     chosen: list[Tensor] = []
     pictures: list[Pixels] = []
     for candidates in drawn.split(count):
-        meshes = [decoded(name, weights, model, cells) for weights in candidates]
-        wish = names[len(chosen) % len(names)] if names else SETS[name][0]
+        meshes = [decoded(domain, weights, model, cells) for weights in candidates]
+        wish = names[len(chosen) % len(names)] if names else SETS[set_of(domain.name)][0]
         best = max(range(count), key=lambda i: likeness(meshes[i], wish))
         chosen.append(candidates[best])
         mesh = meshes[best]
@@ -54,10 +60,11 @@ def draw_examples(name: str, model: WeightDiffusion, is_toy: bool) -> tuple[Tens
     return torch.stack(chosen), np.stack(pictures)
 
 
-def decoded(name: str, weights: Tensor, model: WeightDiffusion, cells: int) -> Mesh | None:
+def decoded(domain: Domain, weights: Tensor, model: WeightDiffusion, cells: int) -> Mesh | None:
     """The mesh of weights (D,), if they have a surface."""
     try:
-        return decode_shape(weights, model.adapter, cells, level=drawn_level(name, TEMPERATURE))
+        level = drawn_level(domain.name, domain.temperature)
+        return decode_shape(weights, model.adapter, cells, level=level)
     except WsdemoError as error:
         log(f"candidate left out: {error}")
         return None
@@ -76,13 +83,13 @@ def likeness(mesh: Mesh | None, category: str) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = recipe_parser(str(__doc__), minutes=0)
-    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("set", choices=[d.name for d in DOMAINS.values() if d.kind == "sdf"])
     args = parser.parse_args(arguments)
     start(args)
     domain = domain_named(args.set)
     model, folder = load_model(domain, args)
     save_neighbours(domain, model, folder, args.out)
-    instances, pictures = draw_examples(args.set, model, args.toy)
+    instances, pictures = draw_examples(domain, model, args.toy)
     save_checkpoint(
         args.out / f"{args.set}-examples.safetensors",
         {
