@@ -30,6 +30,8 @@ class CoordinateConfig:
     """Gaussians of the mixture beside it (mixture.py); 0: none."""
     mixed: int = 0
     """Leading coordinates that the mixture describes."""
+    hears: bool = False
+    """Whether the mixture hears the condition, of exclusive categories, and nothing else does."""
 
     @property
     def summary(self) -> int:
@@ -41,7 +43,8 @@ class CoordinateNetwork(nn.Module):
     """F(y_t, t, attributes): (n, K) whitened coordinates → the residual noise along them.
 
     h ← h + W₂ φ(W₁ (LN(h) · (1 + s(c)) + b(c))), with c the embedded time and condition, and
-    F = W h. Beside a mixture it adds what the condition c changes: F(c) − F(∅).
+    F = W h. Beside a mixture it adds what the condition c changes, F(c) − F(∅); nothing, if the
+    mixture hears the condition itself.
 
     Attributes:
         mixture: What is known in closed form beyond the Gaussian prior, and not to be learnt.
@@ -65,14 +68,17 @@ class CoordinateNetwork(nn.Module):
         self.write = nn.Linear(width, config.coordinates)
         nn.init.zeros_(self.write.weight)
         nn.init.zeros_(self.write.bias)
-        self.mixture = Mixture(config.components, config.mixed) if config.components else None
+        self.mixture: Mixture | None = None
+        if config.components:
+            heard = config.attributes if config.hears else 0
+            self.mixture = Mixture(config.components, config.mixed, heard)
 
     def forward(self, y: Tensor, t: Tensor, attributes: Tensor) -> Tensor:
         """(n, K) coordinates of unit variance, (n,) times, (n, a) condition → (n, K)."""
         if self.mixture is None:
             return self.learnt(y, t, attributes)
-        known: Tensor = self.mixture(y, t)
-        if not bool(attributes.any()):
+        known: Tensor = self.mixture(y, t, attributes)
+        if self.config.hears or not bool(attributes.any()):
             return known
         nothing = self.learnt(y, t, torch.zeros_like(attributes))
         return known + (self.learnt(y, t, attributes) - nothing)

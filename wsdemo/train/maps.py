@@ -26,7 +26,7 @@ from wsdemo.checkpoints import save_checkpoint
 from wsdemo.domains.domain import Domain, Shown
 from wsdemo.domains.faces import FACES, FACES_MANIFOLD
 from wsdemo.domains.registry import domain_named
-from wsdemo.domains.shapes import SHAPES
+from wsdemo.domains.shapes import SHAPES, SHAPES_MANIFOLD
 from wsdemo.generate.diffusion import prior_hash
 from wsdemo.maps.weight_map import OWN
 from wsdemo.train.faces.data import face_labels, load_faces, toy_faces
@@ -177,10 +177,12 @@ def map_data(data: Path | None, is_toy: bool = False) -> dict[str, MapData]:
     faces = MapData(partial(face_labels, data), lambda: list(load_faces(data, "test").images))
     if is_toy:
         faces = MapData(toy_labels, lambda: list(toy_faces(64).images))
+    shapes = MapData(lambda names, _: shape_labels(names))
     return {
         FACES.name: faces,
         FACES_MANIFOLD.name: faces,
-        SHAPES.name: MapData(lambda names, _: shape_labels(names)),
+        SHAPES.name: shapes,
+        SHAPES_MANIFOLD.name: shapes,
     }
 
 
