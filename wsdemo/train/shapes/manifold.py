@@ -1,172 +1,235 @@
-"""Trains the second-generation base of a set of shapes and its manifold, the first stage:
+"""Trains the second-generation base of a set of shapes and its manifold:
 
-    python -m wsdemo.train.shapes.manifold shapes --data MESHES --minutes 120
+    python -m wsdemo.train.shapes.manifold shapes --data MESHES --minutes 45
 
-What the stages are: train/manifold/autoencoder.py. Shapes are few: each is deformed anew whenever
-it is seen (deform.py), KL weighs more than for faces, and the average with the least error on
-validation shapes is kept, as the training error falls long after that rises.
+How: train/manifold/free.py, from the first generation's base, encoder and diffusion model in OUT.
+Shapes are few, so each is there as it is, mirrored, and stretched, with a posterior each; they go
+to RUNS/SET-manifold-posteriors.safetensors.
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from wsdemo.fields.adapters import AdapterConfig
-from wsdemo.fields.base import FieldConfig
+from wsdemo.checkpoints import save_checkpoint
+from wsdemo.fields.base_files import load_base
+from wsdemo.fields.encoder import load_start
+from wsdemo.fields.manifold import Manifold
 from wsdemo.fields.signal import grid_to_inputs, sdf_to_signal
+from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.media.sdf import GRID, grid_points
 from wsdemo.train.loop import Run, log, recipe_parser, start
-from wsdemo.train.manifold.autoencoder import Autoencoder, as_text, train_autoencoder
-from wsdemo.train.manifold.files import load_stage, save_stage
+from wsdemo.train.manifold.autoencoder import Autoencoder, as_text
+from wsdemo.train.manifold.files import save_stage
+from wsdemo.train.manifold.free import (
+    Posteriors,
+    first_coordinates,
+    manifold_of_fits,
+    train_free,
+)
 from wsdemo.train.shapes.data import SETS, Shapes, load_shapes, signals, toy_shapes
-from wsdemo.train.shapes.deform import (
-    BEND,
-    Deformation,
-    length_of,
+from wsdemo.train.shapes.stretch import (
+    draw_factors,
+    gradients_of,
     mirror_axes,
-    normals_of,
+    mirrored,
     sample_grid,
+    stretched_distances,
 )
 
-CONFIG = FieldConfig(in_dim=3, out_dim=1, fourier_scale=3.0, fourier_scale_low=0.7, latent_dim=128)
-KL_WEIGHT = 2e-4
-"""β, four times that of faces."""
+KL_WEIGHT = 5e-5
+"""β. At 2e-4 posteriors grow wider than half the prior within minutes, and shapes to lumps."""
 NEAR = 0.75
-"""Share of a batch's points near the surface; the others are nodes of the coarse grid."""
+"""Share of a step's points near the surface; the others are nodes of the coarse grid."""
 LEAST_INSIDE = 0.1
 """What is solid of a shape's points weighs as half of them, if it is at least this share."""
+COPIES = 3
+"""Posteriors a training shape: as it is, mirrored, and stretched."""
 
 
-class ShapeViews:
-    """Signed distances of shapes, deformed at random.
+def balanced_error(values: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error of (n, P, 1), inside and outside of each shape counting alike.
+
+    Thin parts have few points inside, which would otherwise be lost among those outside.
+    """
+    inside = (target < 0).float()
+    share = inside.mean(1, keepdim=True).clamp(LEAST_INSIDE, 1 - LEAST_INSIDE)
+    weights = torch.where(target < 0, 0.5 / share, 0.5 / (1 - share))
+    return (weights * (values - target).abs()).mean()
+
+
+class ShapeRows:
+    """Shapes, then copies of them: every second one mirrored, all but the first two stretched.
 
     Args:
         shapes: Of one split.
-        bend: See deform.py.
+        copies: How often each is there.
     """
 
-    def __init__(self, shapes: Shapes, bend: float = BEND) -> None:
-        self.shapes, self.bend = shapes, bend
-        self.mirror = mirror_axes(shapes.grids, shapes.categories)
+    def __init__(self, shapes: Shapes, copies: int = 1) -> None:
+        self.shapes, self.copies = shapes, copies
         self.nodes = torch.from_numpy(grid_points(GRID)).float()
+        parts = torch.arange(len(shapes)).split(64)
+        self.gradients = torch.cat([gradients_of(shapes.grids[p].float()).half() for p in parts])
+        axes = mirror_axes(shapes.grids, shapes.categories)
+        generator = torch.Generator().manual_seed(0)
+        factors = []
+        for copy in range(copies):
+            own = torch.ones(len(shapes), 3)
+            if copy > 1:
+                own = draw_factors(len(shapes), generator)
+            factors.append(mirrored(own, axes) if copy % 2 else own)
+        self.factors = torch.cat(factors)
 
     def __len__(self) -> int:
-        return len(self.shapes)
+        return len(self.factors)
+
+    @property
+    def categories(self) -> Tensor:
+        """(n,) long, of every row."""
+        return self.shapes.categories.repeat(self.copies)
+
+    def error(self, values: Tensor, target: Tensor) -> Tensor:
+        """See ``balanced_error``."""
+        return balanced_error(values, target)
 
     def inputs(self, index: Tensor) -> Tensor:
         """(n,) → (n, 1, GRID, GRID, GRID) in [-1, 1]."""
-        return grid_to_inputs(self.shapes.grids[index])
+        if int(index.max()) < len(self.shapes):
+            return grid_to_inputs(self.shapes.grids[index])
+        parts = []
+        for part in index.split(64):
+            places = self.nodes.expand(len(part), -1, -1) / self.factors[part][:, None]
+            distances = self._distances(part, places)
+            parts.append(grid_to_inputs(distances.view(len(part), GRID, GRID, GRID)))
+        return torch.cat(parts)
 
-    def error(self, values: Tensor, target: Tensor) -> Tensor:
-        """Mean absolute error of (n, P, 1), inside and outside of each shape counting alike.
-
-        Thin parts have few points inside, which would otherwise be lost among those outside.
-        """
-        inside = (target < 0).float()
-        share = inside.mean(1, keepdim=True).clamp(LEAST_INSIDE, 1 - LEAST_INSIDE)
-        weights = torch.where(target < 0, 0.5 / share, 0.5 / (1 - share))
-        return (weights * (values - target).abs()).mean()
+    def _distances(self, index: Tensor, places: Tensor, known: Tensor | None = None) -> Tensor:
+        """d' (n, P) where places (n, P, 3) of the unstretched shapes go to; ``known`` (n, K) are
+        the distances of the first K of them."""
+        shape = index % len(self.shapes)
+        count = 0 if known is None else known.shape[1]
+        grids = self.shapes.grids[shape].float()[:, None]
+        d = sample_grid(grids, places[:, count:])[..., 0]
+        d = d if known is None else torch.cat([known, d], 1)
+        normals = sample_grid(self.gradients[shape].float(), places)
+        return stretched_distances(d, normals, self.factors[index])
 
     def batch(
         self, index: Tensor, points: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Deformed grids, points near the deformed surface and of the grid, and values there."""
-        grids = self.shapes.grids[index].float()
-        change = Deformation.draw(self.mirror[index], generator, self.bend)
-        normals = normals_of(grids)
+        """Rows (n,), points near their surfaces and of the grid, and values there."""
+        shape, near = index % len(self.shapes), int(points * NEAR)
+        factors = self.factors[index][:, None]
+        size = (len(index), near)
+        close = torch.randint(self.shapes.points.shape[1], size, generator=generator)
+        rows = shape[:, None]
+        nodes = torch.randint(GRID**3, (len(index), points - near), generator=generator)
+        volume = self.nodes[nodes]
+        places = torch.cat([self.shapes.points[rows, close].float(), volume / factors], 1)
+        known = self.shapes.distances[rows, close].float()
+        values = sdf_to_signal(self._distances(index, places, known))[..., None]
+        return index, torch.cat([places[:, :near] * factors, volume], 1), values
 
-        def deformed(p: Tensor, distances: Tensor) -> Tensor:
-            # d' = d / ‖J⁻ᵀ n‖: what is stretched is farther away.
-            n = sample_grid(normals, p)
-            n = n / length_of(n, 2).clamp(min=1e-12)
-            return distances / change.stretch_of(p, n).clamp(min=0.1)
 
-        count, near = self.shapes.points.shape[1], int(points * NEAR)
-        rows = index[:, None]
-        close = torch.randint(count, (len(index), near), generator=generator)
-        p = self.shapes.points[rows, close].float()
-        d = deformed(p, self.shapes.distances[rows, close].float())
-        nodes = self.nodes.expand(len(index), -1, -1)
-        sources = change.backwards(nodes)
-        coarse = deformed(sources, sample_grid(grids[:, None], sources)[..., 0])
-        chosen = torch.randint(GRID**3, (len(index), points - near), generator=generator)
-        places = torch.cat([change.forwards(p), self.nodes[chosen]], 1)
-        values = sdf_to_signal(torch.cat([d, coarse.gather(1, chosen)], 1))[..., None]
-        return grid_to_inputs(coarse.view_as(grids)), places, values
+def fit_coordinates(
+    manifold: Manifold, z: Tensor, points: Tensor, target: Tensor, steps: int = 100
+) -> Tensor:
+    """Coordinates (n, K) after gradient steps from z: points (n, P, 3), values (n, P, 1)."""
+    z = z.detach().clone().requires_grad_(True)
+    features = manifold.features(points)
+    optimizer = torch.optim.Adam([z], lr=0.05)
+    for _ in range(steps):
+        loss = balanced_error(manifold(z, features), target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return z.detach()
 
 
 class Held:
-    """Shapes that nothing is trained on, as they are."""
+    """Shapes that nothing is trained on."""
 
-    def __init__(self, shapes: Shapes, count: int = 64) -> None:
+    def __init__(self, shapes: Shapes, count: int = 40) -> None:
         self.index = torch.arange(min(count, len(shapes)))
-        self.views = ShapeViews(shapes)
-        g = torch.Generator().manual_seed(0)
-        self.points, self.targets = signals(shapes, self.index, 1536, 512, g)
+        self.rows = ShapeRows(shapes)
+        self.points, self.targets = signals(
+            shapes, self.index, 2048, 1024, torch.Generator().manual_seed(0)
+        )
 
-    @torch.no_grad()
-    def by_error(self, model: Autoencoder) -> tuple[float, dict[str, float]]:
-        """The loss of encoding and decoding; with it the plain absolute error.
-
-        Both in units of the truncation.
-        """
-        z = model.coordinates(self.views, self.index)
-        features = model.manifold.features
-        parts = zip(z.split(8), self.points.to(z).split(8), strict=True)
-        values = torch.cat([model.manifold(one, features(points)) for one, points in parts])
-        values, target = values.clamp(-1, 1), self.targets.to(z)
-        error = float(self.views.error(values, target))
-        plain = float((values - target).abs().mean())
-        figures = {"validation_error": error, "absolute_error": plain, "n": len(self.index)}
-        return error, figures
+    def figures(self, model: Autoencoder) -> dict[str, float]:
+        """Balanced errors, in units of the truncation: of what the encoder proposes, and after
+        gradient steps on z, at points that those did not see."""
+        manifold, half = model.manifold.requires_grad_(False), slice(0, None, 2)
+        proposed: list[float] = []
+        found: list[float] = []
+        for part in self.index.split(10):
+            points, target = self.points[part], self.targets[part]
+            z = model.coordinates(self.rows, part)
+            fitted = fit_coordinates(manifold, z, points[:, half], target[:, half])
+            unseen = manifold.features(points[:, 1::2])
+            for errors, one in ((proposed, z), (found, fitted)):
+                values = manifold(one, unseen).clamp(-1, 1)
+                errors.append(float(balanced_error(values, target[:, 1::2])))
+        return {
+            "proposed_error": sum(proposed) / len(proposed),
+            "fitted_error": sum(found) / len(found),
+            "n": len(self.index),
+        }
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     """The options."""
-    parser = recipe_parser(str(__doc__), minutes=120)
+    parser = recipe_parser(str(__doc__), minutes=45)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--data", type=Path, help="folder of meshes")
-    parser.add_argument("--from-checkpoint", type=Path, help="start there")
-    parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--instances", type=int, default=48, help="shapes a step")
-    parser.add_argument("--points", type=int, default=384, help="random points a shape")
+    parser.add_argument("--instances", type=int, default=32, help="shapes a step, later")
+    parser.add_argument("--points", type=int, default=640, help="random points a shape, later")
     parser.add_argument("--kl", type=float, default=KL_WEIGHT)
-    parser.add_argument("--validate-minutes", type=float, default=4.0)
-    parser.add_argument("--compile", action="store_true", help="needs a C++ compiler")
     return parser.parse_args(arguments)
+
+
+def posteriors_file(runs: Path, name: str) -> Path:
+    """Where the posteriors of a set's training shapes lie."""
+    return runs / f"{name}-manifold-posteriors.safetensors"
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = arguments_of(arguments)
-    device = start(args)
-    config = CONFIG
+    start(args)
+    name = f"{args.set}-manifold"
     if args.toy:
         shapes, held_out = toy_shapes(32), toy_shapes(8, seed=1)
-        config = dataclasses.replace(CONFIG, width=32, frequencies=16, blocks=1, latent_dim=8)
     else:
         cache = args.runs / "shapes-samples"
-        shapes = load_shapes(args.data, args.set, "train", cache, copies=False)
-        held_out = load_shapes(args.data, args.set, "validation", cache)
-    before = []
-    if args.from_checkpoint:
-        model, meta = load_stage(args.from_checkpoint)
-        before = meta["stages"]
-    else:
-        adapter = AdapterConfig("mlora-asym", args.rank, args.seed, "carried")
-        model = Autoencoder(config, adapter, torch.Generator().manual_seed(args.seed))
-    run = Run(args.runs / f"{args.set}-manifold-autoencoder.pt", args.minutes, args.steps)
-    log(f"{args.set}-manifold: {len(shapes)} shapes, {args.minutes} minutes on {device}")
-    held = Held(held_out)
-    best = train_autoencoder(model.to(device), ShapeViews(shapes), held.by_error, run, args)
-    figures = {"steps": run.step, "minutes": run.seconds / 60, **best.figures}
-    log(f"{args.set}-manifold: {as_text(figures)}")
-    stages = [*before, {"stage": "autoencoder", **figures}]
-    meta = {"name": f"{args.set}-manifold", "domain": "sdf", "size": 0, "toy": args.toy}
-    meta |= {"stages": stages, "measured": figures}
-    save_stage(args.out / f"{args.set}-manifold.safetensors", best.model.cpu(), None, meta)
+        shapes, held_out = (
+            load_shapes(args.data, args.set, split, cache, copies=False)
+            for split in ("train", "validation")
+        )
+    base, base_meta = load_base(args.out / f"{args.set}-base.safetensors")
+    first, _ = load_diffusion(args.out / f"{args.set}-diffusion.safetensors", base)
+    encoder = load_start(args.out / f"{args.set}-encoder.safetensors", base_hash=base_meta["hash"])
+    rows = ShapeRows(shapes, COPIES)
+    log(f"{name}: {len(rows)} rows of {len(shapes)} shapes, {args.minutes} minutes")
+    model = manifold_of_fits(first, args.seed)
+    model.encoder.body.load_state_dict(encoder.encoder.body.state_dict())
+    parts = torch.arange(len(rows)).split(64)
+    z = torch.cat([first_coordinates(first, encoder, rows.inputs(part)) for part in parts])
+    posteriors = Posteriors(z)
+    run = Run(args.runs / f"{name}-free.pt", args.minutes, args.steps)
+    averaged = train_free(model, posteriors, rows, run, args)
+    figures = {"steps": run.step, "minutes": run.seconds / 60, **Held(held_out).figures(averaged)}
+    log(f"{name}: {as_text(figures)}")
+    meta = {"name": name, "domain": "sdf", "size": 0, "toy": args.toy}
+    meta |= {"stages": [{"stage": "free", **figures}], "measured": figures}
+    path = args.out / f"{name}.safetensors"
+    save_stage(path, averaged, None, meta)
+    mean, log_std = posteriors.table.weight.detach().chunk(2, dim=1)
+    stored = {"mean": mean.contiguous(), "std": log_std.exp(), "category": rows.categories}
+    facts = {"kind": "posteriors", "names": list(shapes.names)}
+    save_checkpoint(posteriors_file(args.runs, args.set), stored, facts)
 
 
 if __name__ == "__main__":

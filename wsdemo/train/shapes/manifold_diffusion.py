@@ -1,73 +1,65 @@
-"""Trains the diffusion model of a set of shapes' coordinates on their manifold:
+"""Writes the diffusion model of a set of shapes' coordinates on their manifold:
 
-    python -m wsdemo.train.shapes.manifold_diffusion shapes --data MESHES --minutes 10
+    python -m wsdemo.train.shapes.manifold_diffusion shapes
 
-How: train/manifold/diffusion.py. Shapes are few: each is also there mirrored and stretched, but
-not bent, ``--views`` times.
+Its denoiser is known in closed form: that of a mixture of Gaussians (generate/mixture.py), a few
+for each category, of the posteriors that the manifold was trained with. Nothing is trained by
+gradients here: what a network adds to that, a thousand shapes do not teach it.
 """
-
-from pathlib import Path
 
 import torch
 
+from wsdemo.checkpoints import load_checkpoint
 from wsdemo.domains.registry import domain_named
-from wsdemo.train.loop import start
-from wsdemo.train.manifold.autoencoder import Autoencoder
-from wsdemo.train.manifold.diffusion import (
-    Points,
-    manifold_diffusion_parser,
-    train_manifold_diffusion,
-)
+from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
+from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
+from wsdemo.generate.manifold_prior import prior_of_manifold
+from wsdemo.generate.mixture import Mixture
+from wsdemo.train.loop import log, recipe_parser, start
+from wsdemo.train.manifold.diffusion import Points, linear_scores
 from wsdemo.train.manifold.files import load_stage
-from wsdemo.train.shapes.data import SETS, Shapes, load_shapes, toy_shapes
-from wsdemo.train.shapes.manifold import ShapeViews
-
-
-@torch.no_grad()
-def points_of(stage: Autoencoder, shapes: Shapes, count: int, views: int = 1) -> Points:
-    """Shapes as posteriors: as they are, then ``views`` − 1 times deformed.
-
-    Args:
-        stage: The encoder.
-        shapes: Of one split.
-        count: Categories of the condition.
-        views: Posteriors a shape.
-    """
-    data, every = ShapeViews(shapes, bend=0), torch.arange(len(shapes))
-    generator, device = torch.Generator().manual_seed(0), stage.manifold.origin.device
-    parts = [stage.posterior(data, every)]
-    for _ in range(views - 1):
-        for some in every.split(128):
-            mean, log_std = stage.encoder(data.batch(some, 4, generator)[0].to(device))
-            parts.append((mean, log_std.exp()))
-    mean, std = (torch.cat(one) for one in zip(*parts, strict=True))
-    known = torch.nn.functional.one_hot(shapes.categories, count).float() * 2 - 1
-    return Points(mean, std, known.repeat(views, 1)[:, : count if count > 1 else 0])
+from wsdemo.train.shapes.data import SETS
+from wsdemo.train.shapes.manifold import posteriors_file
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = manifold_diffusion_parser(str(__doc__), minutes=10)
+    parser = recipe_parser(str(__doc__), minutes=0)
     parser.add_argument("set", choices=sorted(SETS))
-    parser.add_argument("--data", type=Path, help="folder of meshes")
-    parser.add_argument("--views", type=int, default=24, help="of every training shape")
+    parser.add_argument("--components", type=int, default=6, help="Gaussians of each category")
+    parser.add_argument("--mixed", type=int, default=128, help="coordinates they describe")
+    parser.add_argument("--regular", type=float, default=0.05, help="see generate/mixture.py")
+    parser.add_argument("--draws", type=int, default=8, help="of every posterior")
     args = parser.parse_args(arguments)
-    device = start(args)
+    start(args)
     domain = domain_named(f"{args.set}-manifold")
-    categories = SETS[args.set]
-    if args.toy:
-        shapes, held_out = toy_shapes(32), toy_shapes(8, seed=1)
-    else:
-        cache = args.runs / "shapes-samples"
-        shapes, held_out = (
-            load_shapes(args.data, args.set, split, cache, copies=False)
-            for split in ("train", "validation")
-        )
-    stage, meta = load_stage(args.manifold or args.out / f"{domain.name}.safetensors")
-    stage = stage.to(device).requires_grad_(False)
-    seen = points_of(stage, shapes, len(categories), args.views)
-    unseen = points_of(stage, held_out, len(categories))
-    names = categories if len(categories) > 1 else ()
-    train_manifold_diffusion(domain, stage, meta, seen, unseen, names, args)
+    stage, meta = load_stage(args.out / f"{domain.name}.safetensors")
+    manifold = stage.manifold.requires_grad_(False)
+    known, _ = load_checkpoint(posteriors_file(args.runs, args.set))
+    points = Points(known["mean"], known["std"], known["category"])
+    names = SETS[args.set] if len(SETS[args.set]) > 1 else ()
+    generator = torch.Generator().manual_seed(args.seed)
+    index = torch.arange(len(points)).repeat(args.draws)
+    z = points.z(index, generator)
+    prior = prior_of_manifold(manifold, z)
+    offset, matrix = linear_scores(prior, manifold)
+    mixed = min(args.mixed, len(matrix))
+    components = args.components * max(1, len(names))
+    config = CoordinateConfig(
+        len(matrix), len(names), width=8, depth=0, components=components, mixed=mixed, hears=True
+    )
+    network = CoordinateNetwork(config)
+    network.mixture = Mixture(components, mixed, len(names)).fit(
+        offset + z @ matrix, prior.variances, args.seed, points.conditions[index], args.regular
+    )
+    model = WeightDiffusion(manifold.adapter(), prior, network, names)
+    figures = {"instances": len(points), "components": components}
+    save_diffusion(
+        args.out / f"{domain.name}-diffusion.safetensors", model,
+        {"name": f"{domain.name}-diffusion", "domain": meta["domain"], "size": meta["size"],
+         "toy": args.toy, "base": {"name": domain.base_name, "hash": meta["hash"]},
+         "measured": figures},
+    )  # fmt: skip
+    log(f"{domain.name}-diffusion: {components} Gaussians of {len(points)} posteriors")
 
 
 if __name__ == "__main__":
