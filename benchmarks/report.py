@@ -34,6 +34,7 @@ SECTIONS = {
     "shapes-scores": partial(report_shapes.definitions, "shapes"),
     "airplane-generation": partial(report_shapes.generation, "airplane"),
     "shapes-generation": partial(report_shapes.generation, "shapes"),
+    "shapes-manifold-generation": partial(report_shapes.generation, "shapes-manifold"),
     "faces-representations": partial(report_representations.representations, "faces"),
     "airplane-representations": partial(report_representations.representations, "airplane"),
     "shapes-representations": partial(report_representations.representations, "shapes"),

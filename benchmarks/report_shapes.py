@@ -12,13 +12,16 @@ PAPER_CHAMFER = {
                "mlora-asym": 3.35},
 }  # fmt: skip
 """Paper A, ShapeNet airplane and ten classes; the unit of the distance is not stated."""
-SETS = {"airplane": "airplanes", "shapes": "shapes of ten categories"}
+SETS = {
+    "airplane": "airplanes", "shapes": "shapes of ten categories",
+    "shapes-manifold": "shapes of ten categories, second generation",
+}  # fmt: skip
 SHAPE_ROWS = {
     "diffusion": "weight diffusion (shipped)",
     "cool": "the same, cooler, as the app draws",
     "cool_at_zero": "the same, cooler, surfaces at 0",
-    "gaussian": "Gaussian prior alone, no network",
-    "fits": "fits of training shapes: what the weights allow",
+    "gaussian": "Gaussian prior alone",
+    "fits": "weights of training shapes: what they allow",
     "real": "those training shapes: the floor",
 }
 
@@ -130,19 +133,30 @@ def generation(name: str, result: dict[str, Any]) -> str:
     drawn = f"; samples: mean ± sd of {seeds} seeds" if seeds > 1 else ""
     asked = v["asked"]
     right, each = asked["right"], asked["each"]
+    is_cooler = v["temperature"] < 1
     words = (
         f"Drawn as the app draws (temperature {v['temperature']:g}, 30 steps), {asked['whole']} of"
-        f" {asked['count']} are in one piece; at 0, {asked['whole_at_zero']} would be. The table's"
-        " distances hardly tell the two apart."
+        f" {asked['count']} are in one piece"
     )
+    words += (
+        f"; at 0, {asked['whole_at_zero']} would be. The table's distances hardly tell the two"
+        " apart." if is_cooler else "."
+    )  # fmt: skip
     if right:
         missed = ", ".join(f"{name} {n} of {each}" for name, n in right.items() if n < each)
         words += (
             f" PointNet-10 names the category that was asked for in {sum(right.values())} of"
-            f" {each * len(right)} ({missed or 'all'}); it is no person: docs/samples-shapes.png"
-            " shows what a person has to name."
+            f" {each * len(right)} ({missed or 'all'}); it is no person:"
+            f" docs/samples-{'shapes-first' if name == 'shapes' else 'shapes'}.png shows what a"
+            " person has to name."
         )
-    seen = ", chosen on the validation shapes, which are among these" if name == "shapes" else ""
+    cooler = (
+        f" *Cooler*: at temperature {v['temperature']:g}, surfaces where the field is"
+        f" {v['level']:g}, not 0 (docs/method.md)" if is_cooler else ""
+    )  # fmt: skip
+    if name == "shapes":
+        cooler += ", chosen on the validation shapes, which are among these"
+    cooler += "." if cooler else ""
     head = ["shapes", "n", "without surface", "MMD ↓", "COV ↑", "1-NNA (50 % is ideal)", "FD ↓"]
     return f"""## Generation of {SETS[name]}
 
@@ -150,8 +164,7 @@ def generation(name: str, result: dict[str, Any]) -> str:
 
 HyperDiffusion's protocol against {v["references"]} unseen meshes (validation and test), as
 many samples, drawn without condition in {v["steps"]} DDIM steps, surfaces at 96³{drawn}. FD: in the
-features of PointNet-10, a small network of ours; it falls with n. *Cooler*: at temperature
-{v["temperature"]:g}, surfaces where the field is {v["level"]:g}, not 0 (docs/method.md){seen}.
+features of PointNet-10, a small network of ours; it falls with n.{cooler}
 
 {table(head, rows)}
 

@@ -106,7 +106,7 @@ def files(tmp_path_factory):
     for name in ("lora", "other"):
         (folder / f"{name}.safetensors").write_bytes(lora_bytes())
     for domain in (DOMAINS["faces"], DOMAINS["shapes"]):
-        weights, _ = examples_of(domain)
+        weights = examples_of(domain)
         adapter = diffusion_of(domain).adapter
         instance = drawn_instance(domain, adapter, weights[0], domain.temperature)
         for name in (domain.one, domain.many):

@@ -120,7 +120,6 @@ def nearest_training(domain: Domain, weights: Tensor, adapter: Adapter) -> Neigh
     return Neighbour(index, names[index], distance, percentile, nearest)
 
 
-def examples_of(domain: Domain) -> tuple[Tensor, Tensor | None]:
-    """Samples that were drawn beforehand: (n, D) weights; (n, P, P, 3) uint8 pictures, if kept."""
-    tensors, _ = load_checkpoint(domain.checkpoint("examples"))
-    return tensors["instances"].float(), tensors.get("pictures")
+def examples_of(domain: Domain) -> Tensor:
+    """Samples that were drawn beforehand: (n, D) weights."""
+    return load_checkpoint(domain.checkpoint("examples"))[0]["instances"].float()

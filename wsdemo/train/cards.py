@@ -263,11 +263,53 @@ for _set in EXTENDED:
         "",
     )
     TEXTS[f"{_set}-examples"] = (
-        f"Samples of {_set}-diffusion, with pictures: on screen before the first click.",
+        f"Samples of {_set}-diffusion that are on screen before the first click.",
         f"python -m wsdemo.train.shapes.release {_set}",
         "Chosen by a rule: of four draws for each place the one that PointNet-10 (shapes-features) "
         "is surest to be what was asked for, times the share of its vertices in one piece.",
     )
+TEXTS |= {
+    "shapes-manifold": (
+        "The second generation of the ten categories: base field, learned linear manifold of "
+        "adapters, ε = ε₀ + P z with 128 coordinates, and encoder.",
+        "python -m wsdemo.train.shapes.manifold shapes --data MESHES",
+        "On one thread and a second one that makes the batches, from the base, the encoder and the "
+        "principal directions of the first generation, whose hours come before these. Each "
+        "training shape has posteriors of its own: as it is, mirrored, and stretched. Errors: "
+        "absolute, inside and outside counting alike, in units of the truncation, of validation "
+        "shapes; proposed by the encoder, and fitted by 100 gradient steps on z, at points that "
+        "these did not see. P is stored in half precision, the encoder's large matrix in a byte an "
+        "entry.",
+    ),
+    "shapes-manifold-base": (
+        "The base field (W, b) of shapes-manifold as a file of its own: what its instances adapt.",
+        "python -m wsdemo.train.shapes.manifold_fit shapes --data MESHES",
+        "",
+    ),
+    "shapes-manifold-diffusion": (
+        "Draws the weights of shapes of the second generation: a mixture of Gaussians of all "
+        "coordinates of the manifold, some for each category, whose denoiser is known in closed "
+        "form.",
+        "python -m wsdemo.train.shapes.manifold_diffusion shapes",
+        "Estimated from the posteriors that the manifold was trained with.",
+    ),
+    "shapes-manifold-neighbours": (
+        "As shapes-neighbours, of the second generation: the training instances are the points of "
+        "the manifold that their posteriors have in the middle.",
+        "python -m wsdemo.train.shapes.release shapes-manifold",
+        "",
+    ),
+    "shapes-manifold-examples": (
+        TEXTS["shapes-examples"][0].replace("shapes-diffusion", "shapes-manifold-diffusion"),
+        "python -m wsdemo.train.shapes.release shapes-manifold",
+        TEXTS["shapes-examples"][2],
+    ),
+    "shapes-manifold-map": (
+        "As shapes-map, of the second generation, without other representations.",
+        "python -m wsdemo.train.maps shapes-manifold",
+        "t-SNE at perplexity 30 on 64 principal coordinates.",
+    ),
+}
 
 
 def show(value: Any) -> str:
@@ -308,7 +350,7 @@ def card(name: str, folder: Path) -> str:
     for entry in meta.get("tasks", []):  # of a predictor
         values = {k: v for k, v in entry["measured"].items() if k != "reliability"}
         measured |= {f"{entry['task']['name']}: {k}": v for k, v in values.items()}
-    if "stages" in meta:
+    if len(meta.get("stages", [])) > 1:
         command += f" --stage {meta['stages'][-1]['stage']}"
     if "minutes" in measured:
         command += f" --minutes {measured['minutes']:.0f}"

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     prior = prior_of_manifold(manifold, z)
     offset, matrix = linear_scores(prior, manifold)
     mixed = min(args.mixed, len(matrix))
-    components = args.components * max(1, len(names))
+    components = args.components * len(points.conditions.unique())
     config = CoordinateConfig(
         len(matrix), len(names), width=8, depth=0, components=components, mixed=mixed, hears=True
     )

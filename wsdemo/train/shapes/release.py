@@ -4,8 +4,8 @@
     python -m wsdemo.train.shapes.release shapes-manifold
 
 - ``SET-neighbours``: see train/release.py.
-- ``SET-examples``: samples that are on screen before the first click, with their pictures: of
-  ``CANDIDATES`` draws each, the one that PointNet-10 is surest to be what was asked for, times the
+- ``SET-examples``: samples that are on screen before the first click: of ``CANDIDATES`` draws
+  each, the one that PointNet-10 is surest to be what was asked for, times the
   share of its vertices in one piece.
 """
 
@@ -22,22 +22,18 @@ from wsdemo.domains.shape_fitting import FINE
 from wsdemo.domains.shapes import decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.diffusion import WeightDiffusion
-from wsdemo.media.camera import Pixels, framed
 from wsdemo.media.meshes import Mesh, vertex_components
-from wsdemo.media.render import render
 from wsdemo.train.loop import log, recipe_parser, start
 from wsdemo.train.release import load_model, save_neighbours
 from wsdemo.train.shapes.data import SETS, set_of
 
 EXAMPLE_SEED, EXAMPLES, CANDIDATES = 2026, 8, 4
-PICTURE = 192
-"""Pixels a side of an example's picture."""
 COARSE = 32
 """Cells a side of a toy's surfaces, of which there are half as many to choose from."""
 
 
-def draw_examples(domain: Domain, model: WeightDiffusion, is_toy: bool) -> tuple[Tensor, Pixels]:
-    """EXAMPLES instances (n, D), of each category in turn, and pictures (n, P, P, 3) of them."""
+def draw_examples(domain: Domain, model: WeightDiffusion, is_toy: bool) -> Tensor:
+    """EXAMPLES instances (n, D), of each category in turn."""
     names = model.attribute_names
     count, cells = (CANDIDATES // 2, COARSE) if is_toy else (CANDIDATES, FINE)
     # One of each category, while there are categories.
@@ -48,16 +44,12 @@ def draw_examples(domain: Domain, model: WeightDiffusion, is_toy: bool) -> tuple
         attributes=condition, temperature=domain.temperature,
     )  # fmt: skip
     chosen: list[Tensor] = []
-    pictures: list[Pixels] = []
     for candidates in drawn.split(count):
         meshes = [decoded(domain, weights, model, cells) for weights in candidates]
         wish = names[len(chosen) % len(names)] if names else SETS[set_of(domain.name)][0]
         best = max(range(count), key=lambda i: likeness(meshes[i], wish))
         chosen.append(candidates[best])
-        mesh = meshes[best]
-        empty = np.full((PICTURE, PICTURE, 3), 255, dtype=np.uint8)
-        pictures.append(empty if mesh is None else render(mesh, PICTURE, framed(mesh)))
-    return torch.stack(chosen), np.stack(pictures)
+    return torch.stack(chosen)
 
 
 def decoded(domain: Domain, weights: Tensor, model: WeightDiffusion, cells: int) -> Mesh | None:
@@ -89,19 +81,11 @@ def main(arguments: list[str] | None = None) -> None:
     domain = domain_named(args.set)
     model, folder = load_model(domain, args)
     save_neighbours(domain, model, folder, args.out)
-    instances, pictures = draw_examples(domain, model, args.toy)
+    instances = draw_examples(domain, model, args.toy)
     save_checkpoint(
         args.out / f"{args.set}-examples.safetensors",
-        {
-            "instances": instances.half(),
-            "pictures": torch.from_numpy(pictures),
-        },
-        {
-            "name": f"{args.set}-examples",
-            "kind": "examples",
-            "set": args.set,
-            "seed": EXAMPLE_SEED,
-        },
+        {"instances": instances.half()},
+        {"name": f"{args.set}-examples", "kind": "examples", "set": args.set, "seed": EXAMPLE_SEED},
     )
     log(f"{len(instances)} examples of {args.set}")
 

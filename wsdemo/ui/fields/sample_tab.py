@@ -112,13 +112,9 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
 
 def examples(domain: Domain) -> tuple[Drawn, list[Image.Image]]:
     """The shipped samples and their pictures: what is on screen before the first click."""
-    weights, stored = examples_of(domain)
-    heat = domain.temperature
-    if stored is not None:
-        pictures = [Image.fromarray(p) for p in stored.numpy()]
-    else:
-        drawn = drawn_instances(domain, weights, heat)
-        pictures = [thumbnail(domain, signal) for signal in previews(drawn)]
+    weights, heat = examples_of(domain), domain.temperature
+    drawn = drawn_instances(domain, weights, heat)
+    pictures = [thumbnail(domain, signal) for signal in previews(drawn)]
     return (domain.name, weights.numpy(), heat), pictures
 
 
@@ -131,7 +127,7 @@ def build(family: Sequence[Domain], hand: Hand) -> None:
     """Lays out the tab inside the current Blocks, for domains of one kind."""
     domain = first_drawn(family)
     opening = kept(f"sample-{domain.many}")
-    shipped = domain.name, examples_of(domain)[0].numpy(), domain.temperature
+    shipped = domain.name, examples_of(domain).numpy(), domain.temperature
     tiles = opening["tiles"] if opening else examples(domain)[1]
     drawn, chosen = gr.State(shipped), gr.State(opening.get("index"))
     gr.Markdown(domain.intro_sample)

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
-from wsdemo.domains.instances import decode_one, open_instance, previews
+from wsdemo.domains.instances import decode_one, open_instance
 from wsdemo.domains.registry import families, mapped_names
 from wsdemo.maps.weight_map import OWN, editable_maps, weight_map
 from wsdemo.runtime import choose_threads, tune_allocator
@@ -41,11 +40,8 @@ def record_sample(part: str) -> dict[str, Any]:
     drawn, pictures = sample_tab.examples(domain)
     first = {option.name: option.first for option in domain.detail} | dict(domain.quick)
     shown, around, near, words, file, files = closely.inspect(family, drawn, index, first)
-    _, weights, heat = drawn
     if domain.turntable is not None:
         words += f"\n\nIn less detail here, so that it opens fast: select a {domain.one}."
-        instances = sample_tab.drawn_instances(domain, torch.from_numpy(weights), heat)
-        pictures = [sample_tab.thumbnail(domain, signal) for signal in previews(instances)]
     return {
         "tiles": pictures, "index": index, "shown": _path(shown), "around": around,
         "nearest": near,
