@@ -26,6 +26,7 @@ SECTIONS = {
     "faces-reconstruction": report_faces.reconstruction,
     "faces-reconstruction-6700": partial(report_faces.reconstruction, small=True),
     "faces-generation": report_faces.generation,
+    "faces-second-space": report_faces.second_space,
     "faces-wishes": report_faces.wishes,
     "faces-speed": report_faces.speed,
     "airplane-reconstruction": partial(report_shapes.reconstruction, "airplane"),

@@ -379,12 +379,8 @@ SHAPES_MANIFOLD = dataclasses.replace(
     start=on_manifold,
     comparable=None,
     temperature=1.0,
-    drawn_facts=lambda _: {"level": 0.0},
-    rates={**SHAPES.rates, "mlora carried": 0.03},
-    presets={
-        "Fast: 15 s, rank 8": FitOptions(rank=8, seconds=15.0, start="carried"),
-        "Fine: 45 s, rank 18": FitOptions(rank=18, seconds=45.0, start="carried"),
-    },
+    guidance=1.0,
+    drawn_facts=lambda _: {},
 )
 """The second generation: a base that was trained together with a linear manifold of adapters, on
 which its diffusion model draws."""

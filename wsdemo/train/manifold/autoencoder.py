@@ -2,8 +2,7 @@
 
     autoencoder   min over W, b, ε₀, P and the encoder of
                   E_q L(f_{ε₀ + P z}(p) − x(p)) + β KL(q(z | x) ‖ N(0, I))
-                  at random points; L is the squared error for pictures, an absolute one for
-                  signed distances
+                  at random points; L is the error that the data name
     adversarial   whole decoded pictures, and a small convolutional discriminator beside L
     drawn         the encoder frozen; the discriminator also sees fields that are drawn from the
                   Gaussian of all z, so that what is drawn looks like what is fitted
@@ -11,7 +10,7 @@
 This file has what the stages share and the first of them; the other two are in
 train/manifold/adversarial.py. Every stage has a budget and a resumable state of its own, keeps an
 EMA, and ends by writing the average that was best on validation as the checkpoint, from which
-alone the next stage starts: train/manifold/files.py.
+alone the next stage starts: train/manifold/files.py. Shapes have another stage, free.py.
 """
 
 import argparse

@@ -243,9 +243,11 @@ def _controls(family: Sequence[Domain]) -> dict[str, Any]:
     if "family" in made and wishes:  # after what programs have long given in order
         made["family"] = made.pop("family")
     dice.click(lambda: random.randrange(10**6), None, made["seed"], api_visibility="private")
-    if any(other.guidance != domain.guidance for other in family):
+    own = ("guidance", "temperature")
+    if any(getattr(other, name) != getattr(domain, name) for other in family for name in own):
         made["family"].input(
-            lambda title: named(family, title).guidance, made["family"], made["guidance"],
+            lambda title: [getattr(named(family, title), name) for name in own],
+            made["family"], [made[name] for name in own],
             api_visibility="private", show_progress="hidden", queue=False,
         )  # fmt: skip
     if len(family) > 1 and labels.are_exclusive:

@@ -26,6 +26,11 @@ base model. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them 
 `python -m wsdemo convert` turns one into safetensors safely."""
 
 
+OF_ANOTHER = r"""(file, example) =>
+  file && /^example-\d+\.safetensors$/.test(file.orig_name) ? example : null"""
+"""No example is named while another file is shown."""
+
+
 def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.File]:
     """Where a LoRA comes from: a file, an example, the Hub. Returns it and its configuration."""
     with gr.Row():
@@ -50,6 +55,7 @@ def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.File]:
                 )  # fmt: skip
             hub_row.build(file, config)
     example.input(example_file, example, file, api_visibility="private", **QUICK)
+    file.change(None, [file, example], example, js=OF_ANOTHER, api_visibility="private")
     return file, config
 
 
