@@ -89,7 +89,7 @@ def test_samples_differ_the_less_the_lower_the_temperature():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ships", 1, 0), "expected faces, faces-manifold, shapes or airplane"),
+        (("ships", 1, 0), "expected faces, faces-manifold, shapes, shapes-manifold or airplane"),
         (("shapes", 0, 0), "count is 0"),
         (("shapes", 1, -1), "seed is -1"),
         (("shapes", 1, 0, 50, 1.0, {"spoon": True}), "this model knows"),

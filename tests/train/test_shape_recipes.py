@@ -10,15 +10,19 @@ from wsdemo.errors import WsdemoError
 from wsdemo.fields.adapters import Adapter, AdapterConfig
 from wsdemo.fields.base_files import load_base
 from wsdemo.fields.encoder import load_start
+from wsdemo.fields.manifold_start import load_manifold_start
 from wsdemo.fields.signal import grid_to_inputs
 from wsdemo.generate.diffusion import load_diffusion
 from wsdemo.media.mesh_files import mesh_bytes
 from wsdemo.media.sdf import GRID
+from wsdemo.train.manifold.files import load_stage
+from wsdemo.train.manifold.free import manifold_of_fits
 from wsdemo.train.population import load_fits
 from wsdemo.train.shapes import base as shapes_base
 from wsdemo.train.shapes import diffusion as shapes_diffusion
 from wsdemo.train.shapes import features as shapes_features
 from wsdemo.train.shapes import fit as shapes_fit
+from wsdemo.train.shapes import manifold, manifold_diffusion, manifold_fit
 from wsdemo.train.shapes import release as shapes_release
 from wsdemo.train.shapes.data import (
     CATEGORIES,
@@ -29,6 +33,7 @@ from wsdemo.train.shapes.data import (
     stretched,
     toy_shapes,
 )
+from wsdemo.train.shapes.manifold import posteriors_file
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +84,72 @@ def test_release_writes_neighbours_and_examples(folders):
     assert len(tensors["coordinates"]) == len(meta["names"]) == 32
     assert len(tensors["held_out_distances"]) == 32
     tensors, meta = load_checkpoint(folders / "out/shapes-examples.safetensors")
-    assert len(tensors["instances"]) == len(tensors["pictures"]) == 8
+    assert len(tensors["instances"]) == 8
+
+
+# ---- the second generation -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(folders, tmp_path_factory):
+    """The recipes of the manifold after those of the first generation."""
+    root = tmp_path_factory.mktemp("manifold")
+    for part in ("base", "encoder", "diffusion"):
+        name = f"shapes-{part}.safetensors"
+        (root / name).write_bytes((folders / "out" / name).read_bytes())
+    given = ["shapes", "--toy", "--runs", str(root), "--out", str(root)]
+    sizes = ["--instances", "4", "--points", "96"]
+    manifold.main([*given, *sizes, "--steps", "10"])
+    manifold.main([*given, *sizes, "--steps", "40"])
+    manifold_fit.main(given)
+    manifold_diffusion.main([*given, "--components", "2", "--mixed", "8"])
+    return root
+
+
+def test_the_manifold_begins_as_the_span_of_the_fits(folders):
+    base, _ = load_base(folders / "out/shapes-base.safetensors")
+    first, _ = load_diffusion(folders / "out/shapes-diffusion.safetensors", base)
+    made = manifold_of_fits(first, 0).manifold
+    weights = first.draw(3, seed=1, steps=5)
+    again = made.instances(made.project(weights))
+    assert float((again - weights).norm() / weights.std(0).norm()) < 0.02
+    points = torch.rand(3, 50, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    shown = first.adapter.decode(weights, first.adapter.features(points))
+    ours = made(made.project(weights), made.features(points))
+    torch.testing.assert_close(ours, shown, atol=0.02, rtol=0.02)
+
+
+def test_the_recipe_goes_on_and_says_what_it_found(folder):
+    model, meta = load_stage(folder / "shapes-manifold.safetensors")
+    assert meta["stages"][0]["stage"] == "free"
+    assert meta["measured"]["steps"] == 40
+    assert meta["measured"]["fitted_error"] < meta["measured"]["proposed_error"]
+    known, facts = load_checkpoint(posteriors_file(folder, "shapes"))
+    assert len(known["mean"]) == 3 * len(facts["names"]) == 96
+    assert bool((known["std"] > 0).all())
+    assert known["mean"].shape[1] == model.manifold.config.latent_dim
+
+
+def test_points_of_the_training_shapes_are_their_posteriors(folder):
+    model, meta = load_stage(folder / "shapes-manifold.safetensors")
+    known, _ = load_checkpoint(posteriors_file(folder, "shapes"))
+    stored, names = load_fits(folder / "shapes-manifold-fit/mlora-asym-r4/train")
+    assert len(names) == 32
+    again = model.manifold.project(stored.float())
+    torch.testing.assert_close(again, known["mean"][:32], atol=0.05, rtol=0.05)
+    start = load_manifold_start(folder / "shapes-manifold.safetensors", meta["hash"])
+    assert start.manifold.config.in_dim == 3
+
+
+def test_draws_of_a_category_come_from_its_own_components(folder):
+    base, _ = load_base(folder / "shapes-manifold-base.safetensors")
+    model, meta = load_diffusion(folder / "shapes-manifold-diffusion.safetensors", base)
+    network = model.network
+    assert network.config.hears
+    assert network.mixture.members.sum(1).tolist() == [1] * 4
+    assert meta["measured"]["instances"] == 96
+    wish = model.condition({"airplane": True}, 2)
+    assert bool(torch.isfinite(model.draw(2, 1, steps=5, attributes=wish)).all())
 
 
 # ---- data ------------------------------------------------------------------------

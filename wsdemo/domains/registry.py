@@ -5,10 +5,12 @@ from pathlib import Path
 
 from wsdemo.domains.domain import Domain
 from wsdemo.domains.faces import FACES, FACES_MANIFOLD
-from wsdemo.domains.shapes import AIRPLANE, SHAPES
+from wsdemo.domains.shapes import AIRPLANE, SHAPES, SHAPES_MANIFOLD
 from wsdemo.errors import WsdemoError
 
-DOMAINS = {domain.name: domain for domain in (FACES, FACES_MANIFOLD, SHAPES, AIRPLANE)}
+DOMAINS = {
+    domain.name: domain for domain in (FACES, FACES_MANIFOLD, SHAPES, SHAPES_MANIFOLD, AIRPLANE)
+}
 """By name; of several that read a file, the first is meant."""
 
 

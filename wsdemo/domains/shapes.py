@@ -62,7 +62,7 @@ PREVIEW = 64
 """Cells a side of a preview."""
 TEMPERATURE = 0.75
 """Of what the first generation draws for people: at 1 more falls to pieces."""
-COOLED_LEVELS = {"airplane": 0.01, "shapes": 0.02}
+COOLED_LEVELS = {"airplane": 0.01, "shapes": 0.02, "shapes-manifold": 0.02}
 """How far out, for a temperature of 0, the surface of a drawn field lies, in a box of side 2. Below
 1 fields are drawn smoother than fitted ones are, and lose thin parts."""
 CHUNK = 8192
@@ -162,7 +162,7 @@ def shape_normals(weights: Tensor, adapter: Adapter, mesh: Mesh) -> Floats:
 
 def drawn_level(name: str, temperature: float) -> float:
     """The value at which a domain's field, drawn at T, has its surface: COOLED_LEVELS (1 − T)."""
-    return COOLED_LEVELS.get(name, 0.0) * max(0.0, 1 - temperature)
+    return COOLED_LEVELS[name] * max(0.0, 1 - temperature)
 
 
 def level_of(instance: Instance) -> float:
@@ -378,9 +378,9 @@ SHAPES_MANIFOLD = dataclasses.replace(
     is_drawn_first=True,
     start=on_manifold,
     comparable=None,
-    temperature=1.0,
+    temperature=0.7,
     guidance=1.0,
-    drawn_facts=lambda _: {},
+    drawn_facts=lambda heat: {"level": drawn_level("shapes-manifold", heat)},
 )
 """The second generation: a base that was trained together with a linear manifold of adapters, on
 which its diffusion model draws."""

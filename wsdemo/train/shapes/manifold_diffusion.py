@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--components", type=int, default=6, help="Gaussians of each category")
     parser.add_argument("--mixed", type=int, default=128, help="coordinates they describe")
-    parser.add_argument("--regular", type=float, default=0.05, help="see generate/mixture.py")
+    parser.add_argument("--regular", type=float, default=0.005, help="see generate/mixture.py")
     parser.add_argument("--draws", type=int, default=8, help="of every posterior")
     args = parser.parse_args(arguments)
     start(args)
