@@ -21,6 +21,8 @@ SHAPE_ROWS = {
     "cool": "the same, cooler, as the app draws",
     "cool_at_zero": "the same, cooler, surfaces at 0",
     "gaussian": "Gaussian prior alone",
+    "first": "first generation, the same way",
+    "first_cool": "first generation, as the app draws it",
     "fits": "weights of training shapes: what they allow",
     "real": "those training shapes: the floor",
 }

@@ -6,13 +6,15 @@
 References: all meshes that no model has seen (validation and test). As many samples, drawn
 without condition, ``--seeds`` times. Rows: the shipped model; the same at the app's temperature,
 with surfaces at its level, and at 0; the Gaussian prior alone (the network silenced); the fits of
-as many training shapes; and those training shapes themselves, the floor. Rows that were measured
-with the same settings are kept, unless named by ``--fresh``.
+as many training shapes; and those training shapes themselves, the floor. Of a second generation:
+the first one in the place of the last two. Rows that were measured with the same settings are kept,
+unless named by ``--fresh``.
 
 Drawn as the app draws: how many are in one piece, at its level and at 0, and how often PointNet-10
 names the category that was asked for.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,16 @@ from wsdemo.domains.registry import DOMAINS, domain_named
 from wsdemo.domains.sampling import sample
 from wsdemo.domains.shapes import decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
+from wsdemo.fields.adapters import Adapter
+from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.media.meshes import Floats, Mesh, vertex_components
 from wsdemo.train.population import fits_folder, load_fits
 from wsdemo.train.shapes.data import SETS, load_meshes, set_of
 
 
-def decoded(weights: torch.Tensor, name: str, level: float = 0.0) -> tuple[list[Mesh], int]:
+def decoded(weights: torch.Tensor, adapter: Adapter, level: float = 0.0) -> tuple[list[Mesh], int]:
     """Meshes of weights (n, D) at 96³, and how many had no surface."""
-    meshes, adapter = [], diffusion_of(domain_named(name)).adapter
+    meshes = []
     for ε in weights:
         try:
             meshes.append(decode_shape(ε, adapter, 96, level=level))
@@ -83,18 +87,18 @@ def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 @torch.no_grad()
 def asked(domain: Domain) -> dict[str, Any]:
     """What the app draws, of every category: in one piece, and what PointNet-10 calls it."""
-    name, level = domain.name, drawn_level(domain.name, domain.temperature)
-    (network, known), wishes = shipped_features(), diffusion_of(domain).attribute_names
+    level, model = drawn_level(domain.name, domain.temperature), diffusion_of(domain)
+    (network, known), wishes = shipped_features(), model.attribute_names
     each = 6 if wishes else 16
     found: dict[str, Any] = {"each": each, "count": 0, "whole": 0, "whole_at_zero": 0, "right": {}}
     for k, wish in enumerate(wishes or (None,) * 4):
         drawn = list(sample(domain, each, 500 + k, 30, wishes={wish: True} if wish else {}))[
             -1
         ].instances
-        meshes, _ = decoded(drawn, name, level)
+        meshes, _ = decoded(drawn, model.adapter, level)
         found["count"] += each
         found["whole"] += sum(map(is_whole, meshes))
-        found["whole_at_zero"] += sum(map(is_whole, decoded(drawn, name)[0]))
+        found["whole_at_zero"] += sum(map(is_whole, decoded(drawn, model.adapter)[0]))
         if wish:
             said = [network(torch.from_numpy(c[None, :POINTS]).float()) for c in clouds(meshes)]
             found["right"][wish] = sum(known[int(s.argmax())] == wish for s in said)
@@ -131,7 +135,9 @@ def main() -> None:
     among = pairwise_chamfer(references, references)
     count = len(unseen)
 
-    def drawn(temperature: float = 1.0, level: float = 0.0) -> dict[str, Any]:
+    def drawn(
+        temperature: float = 1.0, level: float = 0.0, model: WeightDiffusion = model
+    ) -> dict[str, Any]:
         found = []
         options = {"steps": args.steps, "temperature": temperature}
         for seed in range(args.seeds):
@@ -139,7 +145,7 @@ def main() -> None:
                 model.draw(min(16, count - i), seed=10_000 + 1000 * seed + i, **options)
                 for i in range(0, count, 16)
             ]
-            meshes, empty = decoded(torch.cat(parts), name, level)
+            meshes, empty = decoded(torch.cat(parts), model.adapter, level)
             found.append(compare(clouds(meshes), references, among) | {"empty": empty})
         return mean_of(found) if args.seeds > 1 else found[0]
 
@@ -152,20 +158,24 @@ def main() -> None:
     def fits() -> dict[str, Any]:
         weights, names = load_fits(fits_folder(args.runs, name, model.adapter.config) / "train")
         place = {n: i for i, n in enumerate(names)}
-        meshes, empty = decoded(weights[[place[n] for n in chosen if n in place]].float(), name)
+        picked = weights[[place[n] for n in chosen if n in place]].float()
+        meshes, empty = decoded(picked, model.adapter)
         return compare(clouds(meshes), references, among) | {"empty": empty}
 
     def real() -> dict[str, Any]:
         return compare(clouds([train[n] for n in chosen]), references, among) | {"empty": 0}
 
-    cool = {"cool": lambda: drawn(heat, level), "cool_at_zero": lambda: drawn(heat)}
-    measures = {
-        "diffusion": drawn,
-        **({} if heat == 1 else cool),
-        "gaussian": gaussian,
-        "fits": fits,
-        "real": real,
-    }
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "diffusion": drawn, "cool": lambda: drawn(heat, level),
+    }  # fmt: skip
+    if set_of(name) == name:
+        measures |= {"cool_at_zero": lambda: drawn(heat), "gaussian": gaussian}
+    else:
+        first = domain_named(set_of(name))
+        t, surface = first.temperature, drawn_level(first.name, first.temperature)
+        measures["first"] = lambda: drawn(model=diffusion_of(first))
+        measures["first_cool"] = lambda: drawn(t, surface, diffusion_of(first))
+    measures |= {"fits": fits, "real": real}
     settings = {"steps": args.steps, "references": count, "seeds": args.seeds}
     kept = load_result(f"{name}-generation").get("values", {})
     rows = kept["rows"] if settings.items() <= kept.items() else {}
