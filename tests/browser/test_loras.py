@@ -77,6 +77,12 @@ def test_a_fitted_face_is_predicted_explained_and_gauge_invariant(page, tmp_path
 def test_a_foreign_lora_gets_no_prediction_and_the_reason(page, tmp_path):
     tensors, _, _ = families()["kohya"]
     page.get_by_role("tab", name="LoRA evaluator").click()
+    example = page.locator("#lora-example input")
+    example.click()
+    page.get_by_role("option").first.click()
+    page.get_by_text("True labels of this example").first.wait_for(timeout=90_000)
+    expect(example).not_to_have_value("")
     upload(page, "lora", write(tmp_path / "lora.safetensors", tensors, {}))
     page.locator("#prediction", has_text="No prediction").wait_for(timeout=90_000)
+    expect(example).to_have_value("")  # no example is shown any more
     assert "lol train" in page.locator("#prediction").inner_text()
