@@ -135,15 +135,21 @@ def generation(name: str, result: dict[str, Any]) -> str:
     drawn = f"; samples: mean ± sd of {seeds} seeds" if seeds > 1 else ""
     asked = v["asked"]
     right, each = asked["right"], asked["each"]
-    is_cooler = v["temperature"] < 1
+    is_cooler, is_second = v["temperature"] < 1, "first" in v["rows"]
     words = (
         f"Drawn as the app draws (temperature {v['temperature']:g}, 30 steps), {asked['whole']} of"
         f" {asked['count']} are in one piece"
     )
-    words += (
-        f"; at 0, {asked['whole_at_zero']} would be. The table's distances hardly tell the two"
-        " apart." if is_cooler else "."
-    )  # fmt: skip
+    words += f"; at 0, {asked['whole_at_zero']} would be." if is_cooler else "."
+    if is_second:
+        fd = {key: v["rows"][key]["fd"] for key in ("diffusion", "cool", "first_cool")}
+        words += (
+            f" The aim is 80 %, at temperature 1. Cooler draws are less various: their FD is"
+            f" {fd['cool']:.0f}, {fd['diffusion']:.0f} at temperature 1, and the first"
+            f" generation's as the app draws it {fd['first_cool']:.0f}."
+        )
+    elif is_cooler:
+        words += " The table's distances hardly tell the two apart."
     if right:
         missed = ", ".join(f"{name} {n} of {each}" for name, n in right.items() if n < each)
         words += (

@@ -6,9 +6,9 @@
 References: all meshes that no model has seen (validation and test). As many samples, drawn
 without condition, ``--seeds`` times. Rows: the shipped model; the same at the app's temperature,
 with surfaces at its level, and at 0; the Gaussian prior alone (the network silenced); the fits of
-as many training shapes; and those training shapes themselves, the floor. Of a second generation:
-the first one in the place of the last two. Rows that were measured with the same settings are kept,
-unless named by ``--fresh``.
+as many training shapes; and those training shapes themselves, the floor. Of a second generation the
+first one, as it is and as the app draws it, stands in the place of the Gaussian and of the surfaces
+at 0. Rows that were measured with the same settings are kept, unless named by ``--fresh``.
 
 Drawn as the app draws: how many are in one piece, at its level and at 0, and how often PointNet-10
 names the category that was asked for.
@@ -92,9 +92,8 @@ def asked(domain: Domain) -> dict[str, Any]:
     each = 6 if wishes else 16
     found: dict[str, Any] = {"each": each, "count": 0, "whole": 0, "whole_at_zero": 0, "right": {}}
     for k, wish in enumerate(wishes or (None,) * 4):
-        drawn = list(sample(domain, each, 500 + k, 30, wishes={wish: True} if wish else {}))[
-            -1
-        ].instances
+        *_, last = sample(domain, each, 500 + k, 30, wishes={wish: True} if wish else {})
+        drawn = last.instances
         meshes, _ = decoded(drawn, model.adapter, level)
         found["count"] += each
         found["whole"] += sum(map(is_whole, meshes))

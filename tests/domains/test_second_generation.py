@@ -1,4 +1,6 @@
-"""The faces' second generation: what ships of it, through the functions that all domains share."""
+"""The second generations: what ships of them, through the functions that all domains share."""
+
+from functools import cache
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from wsdemo.domains.instances import check_ends, drawn_instance, open_instance
 from wsdemo.domains.manifold import on_manifold
 from wsdemo.domains.models import adapter_of, diffusion_of, encoder_of, nearest_training
 from wsdemo.domains.sampling import sample
+from wsdemo.domains.shapes import SHAPES, SHAPES_MANIFOLD
 from wsdemo.errors import WsdemoError
 from wsdemo.fields.manifold import load_manifold, save_manifold
 from wsdemo.fields.manifold_start import load_manifold_start
@@ -19,32 +22,48 @@ from wsdemo.maps.place import place
 from wsdemo.maps.weight_map import editable_maps, weight_map
 from wsdemo.ui.fields.sample_tab import first_drawn
 
+PAIRS = [(FACES_MANIFOLD, FACES), (SHAPES_MANIFOLD, SHAPES)]
+"""The second generations, each with its first."""
+EACH = pytest.mark.parametrize(("domain", "first"), PAIRS, ids=["faces", "shapes"])
 
-@pytest.fixture(scope="module")
-def drawn():
+
+@cache
+def drawn_of(domain):
     """Four draws, (4, D)."""
-    *_, last = sample(FACES_MANIFOLD, 4, 3, steps=12)
+    *_, last = sample(domain, 4, 3, steps=12)
     return last.instances
 
 
-def instance(weights):
-    return drawn_instance(FACES_MANIFOLD, diffusion_of(FACES_MANIFOLD).adapter, weights, 1.0)
+@pytest.fixture
+def drawn():
+    """Four faces."""
+    return drawn_of(FACES_MANIFOLD)
 
 
-def test_draws_lie_on_the_manifold_and_are_no_copies(drawn):
-    manifold = on_manifold(FACES_MANIFOLD).manifold
+def instance(domain, weights):
+    return drawn_instance(domain, diffusion_of(domain).adapter, weights, 1.0)
+
+
+@EACH
+def test_draws_lie_on_the_manifold(domain, first):
+    drawn, manifold = drawn_of(domain), on_manifold(domain).manifold
     there = manifold.instances(manifold.project(drawn))
     apart = (there - drawn).norm() / (drawn - drawn.mean(0)).norm()
     assert float(apart) < 0.05  # the prior's basis is stored in a byte an entry
+
+
+def test_faces_are_no_copies(drawn):
     adapter = diffusion_of(FACES_MANIFOLD).adapter
     assert all(nearest_training(FACES_MANIFOLD, one, adapter).percentile > 1 for one in drawn)
 
 
-def test_what_was_drawn_is_read_again_with_its_own_base(drawn, tmp_path):
-    instance(drawn[0]).save(tmp_path / "face.safetensors")
-    again = open_instance(tmp_path / "face.safetensors", "image")
-    assert again.base_name == "faces-manifold-base"
-    assert torch.equal(again.weights, drawn[0])
+@EACH
+def test_what_was_drawn_is_read_again_with_its_own_base(domain, first, tmp_path):
+    weights = drawn_of(domain)[0]
+    instance(domain, weights).save(tmp_path / "one.safetensors")
+    again = open_instance(tmp_path / "one.safetensors", domain.kind)
+    assert again.base_name == f"{domain.name}-base"
+    assert torch.equal(again.weights, weights)
 
 
 def test_wishes_are_heard_by_the_same_names_as_in_the_first_generation():
@@ -52,11 +71,11 @@ def test_wishes_are_heard_by_the_same_names_as_in_the_first_generation():
     assert set(names) == set(LABELS) == set(diffusion_of(FACES).attribute_names)
 
 
-def test_the_two_generations_do_not_mix(drawn):
-    first = diffusion_of(FACES)
-    other = drawn_instance(FACES, first.adapter, first.draw(1, seed=1, steps=2)[0], 1.0)
-    with pytest.raises(WsdemoError, match="faces-manifold-base"):
-        check_ends(instance(drawn[0]), other)
+@EACH
+def test_the_two_generations_do_not_mix(domain, first):
+    other = instance(first, diffusion_of(first).draw(1, seed=1, steps=2)[0])
+    with pytest.raises(WsdemoError, match=f"{domain.name}-base"):
+        check_ends(instance(domain, drawn_of(domain)[0]), other)
 
 
 def test_the_page_opens_on_the_second_and_files_are_fitted_on_the_first():
@@ -64,11 +83,16 @@ def test_the_page_opens_on_the_second_and_files_are_fitted_on_the_first():
     assert first_drawn([FACES]) is FACES
 
 
-def test_a_drawn_face_has_a_place_and_directions_on_its_own_map(drawn):
-    drawn_on = weight_map("faces-manifold")
-    found = place(drawn_on, instance(drawn_on.weights(17)))
+@EACH
+def test_what_is_drawn_has_a_place_on_its_own_map(domain, first):
+    drawn_on = weight_map(domain.name)
+    found = place(drawn_on, instance(domain, drawn_on.weights(17)))
     assert found.neighbours[0][0] == 17
-    assert place(drawn_on, instance(drawn[0])).neighbours[0][1] > found.neighbours[0][1]
+    away = place(drawn_on, instance(domain, drawn_of(domain)[0]))
+    assert away.neighbours[0][1] > found.neighbours[0][1]
+
+
+def test_faces_have_directions_to_be_edited_along():
     assert "faces-manifold" in [one.name for one in editable_maps()]
 
 

@@ -274,8 +274,9 @@ TEXTS |= {
         "adapters, ε = ε₀ + P z with 128 coordinates, and encoder.",
         "python -m wsdemo.train.shapes.manifold shapes --data MESHES",
         "On one thread and a second one that makes the batches, from the base, the encoder and the "
-        "principal directions of the first generation, whose hours come before these. Each "
-        "training shape has posteriors of its own: as it is, mirrored, and stretched. Errors: "
+        "principal directions of the first generation, whose hours come before these. The first "
+        "three minutes had a β of 2e-4, the rest 5e-5, so a new run will not give the same bytes. "
+        "Each training shape has posteriors of its own: as it is, mirrored, and stretched. Errors: "
         "absolute, inside and outside counting alike, in units of the truncation, of validation "
         "shapes; proposed by the encoder, and fitted by 100 gradient steps on z, at points that "
         "these did not see. P is stored in half precision, the encoder's large matrix in a byte an "

@@ -64,7 +64,11 @@ class Data(Protocol):
     def batch(
         self, index: Tensor, points: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Augmented instances (n,): what the encoder reads, points (n, P, d), values there."""
+        """Instances (n,): what the stage takes for them, points (n, P, d), values there.
+
+        What it takes are, of augmented instances, what the encoder reads; where each has a
+        posterior of its own (free.py), their numbers (n,).
+        """
 
     def error(self, values: Tensor, target: Tensor) -> Tensor:
         """L of decoded values (n, P, c) against what they should be, a scalar."""
@@ -200,11 +204,18 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def batches(
-    data: Data, instances: int, points: int, generator: torch.Generator
+    data: Data, size: Callable[[], tuple[int, int]], generator: torch.Generator
 ) -> Generator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches without end; the next is made in a thread while one is learnt from."""
+    """Batches without end; the next is made in a thread while one is learnt from.
+
+    Args:
+        data: What is learnt from.
+        size: Says how many instances, and points of each, the next one has.
+        generator: Draws both; nothing else may use it.
+    """
 
     def make() -> tuple[Tensor, Tensor, Tensor]:
+        instances, points = size()
         index = torch.randint(len(data), (instances,), generator=generator)
         return data.batch(index, points, generator)
 
@@ -231,7 +242,8 @@ def train_autoencoder(
     run.attach(model=model, ema=ema, best=best, optimizer=optimizer)
     generator = seeded(-1 - args.seed - run.step)  # of the noise: batches are drawn beside it
     field = torch.compile(manifold) if args.compile else manifold
-    made = batches(data, args.instances, args.points, seeded(args.seed + run.step))
+    size = (args.instances, args.points)
+    made = batches(data, lambda: size, seeded(args.seed + run.step))
     watch = Watch(run, ema, best, validate, args.validate_minutes)
     while run.running():
         inputs, points, target = (t.to(device) for t in next(made))

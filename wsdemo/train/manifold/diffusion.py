@@ -13,7 +13,7 @@ The z of ``--draw`` fields go to RUNS/SET-latents.safetensors: the stage *drawn*
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,17 @@ def add_mixture(
     network.config = dataclasses.replace(network.config, components=args.components, mixed=mixed)
 
 
+def save_model(
+    domain: Domain, model: WeightDiffusion, meta: Mapping[str, Any], figures: dict[str, float],
+    out: Path,
+) -> None:  # fmt: skip
+    """Writes the diffusion model of a domain whose manifold has the given metadata."""
+    facts = {key: meta[key] for key in ("domain", "size", "toy")}
+    name, base = f"{domain.name}-diffusion", {"name": domain.base_name, "hash": meta["hash"]}
+    full = {"name": name, **facts, "base": base, "measured": figures}
+    save_diffusion(out / f"{name}.safetensors", model, full)
+
+
 def manifold_diffusion_parser(description: str, minutes: float) -> argparse.ArgumentParser:
     """The options of a recipe that trains a model on a manifold."""
     parser = recipe_parser(description, minutes=minutes)
@@ -149,12 +160,7 @@ def train_manifold_diffusion(
         model = WeightDiffusion(adapter, learnt, network, names)
         figures["validation_loss_with_mixture"] = validation_loss(model, x_held, conditions_held)
     full = WeightDiffusion(adapter, prior, network.cpu(), names)
-    base = {"name": domain.base_name, "hash": meta["hash"]}
-    save_diffusion(
-        args.out / f"{domain.name}-diffusion.safetensors", full,
-        {"name": f"{domain.name}-diffusion", "domain": meta["domain"], "size": meta["size"],
-         "toy": args.toy, "base": base, "measured": figures},
-    )  # fmt: skip
+    save_model(domain, full, meta, figures, args.out)
     if args.draw:
         drawn = draw_latents(full, manifold.cpu(), args.draw, seed=50_000)
         path = args.runs / f"{domain.name}-latents.safetensors"

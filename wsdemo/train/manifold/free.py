@@ -4,7 +4,7 @@
     E_q L(f_{ε₀ + P z}(p) − x_i(p)) + β KL(q_i ‖ N(0, I))
 
 An encoder reads shapes too coarsely to say where on a manifold they lie: what it proposes decodes
-to twice the error of what gradient steps on z find (docs/method.md). So the posteriors are free
+to twice the error of what gradient steps on z find (its card has both). So the posteriors are free
 parameters, as in Paper A's autodecoder (Eq. 4). W, b, ε₀ and P begin as the base, the mean and the
 principal directions of the fits of a first generation, scaled so that z ~ N(0, I), and z as what
 its encoder proposes. The encoder beside the manifold, which fits start from, learns at the end to
@@ -12,7 +12,7 @@ say what the posteriors say.
 """
 
 import argparse
-from typing import Protocol
+import dataclasses
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from wsdemo.train.loop import Ema, Run, log
 from wsdemo.train.manifold.autoencoder import (
     LOG_EVERY,
     Autoencoder,
+    Data,
     Rates,
     adam,
     as_text,
@@ -46,23 +47,6 @@ ENCODER_FROM = 0.8
 """Share of the budget from which the encoder learns, and the others do not."""
 
 
-class Rows(Protocol):
-    """Instances with a posterior each."""
-
-    def __len__(self) -> int: ...
-
-    def inputs(self, index: Tensor) -> Tensor:
-        """What the encoder reads of instances (n,): (n, channels, …)."""
-
-    def batch(
-        self, index: Tensor, points: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Instances (n,) as long, points (n, P, d), values there."""
-
-    def error(self, values: Tensor, target: Tensor) -> Tensor:
-        """L of decoded values (n, P, c) against what they should be, a scalar."""
-
-
 @torch.no_grad()
 def manifold_of_fits(model: WeightDiffusion, seed: int) -> Autoencoder:
     """A manifold whose coordinates are those of a model's prior, each of unit variance, and a new
@@ -70,9 +54,7 @@ def manifold_of_fits(model: WeightDiffusion, seed: int) -> Autoencoder:
     prior, adapter = model.prior, model.adapter
     config = adapter.field_config
     K = len(prior.variances)
-    made = Autoencoder(
-        type(config)(**{**vars(config), "latent_dim": K}), adapter.config, seeded(seed)
-    )
+    made = Autoencoder(dataclasses.replace(config, latent_dim=K), adapter.config, seeded(seed))
     manifold = made.manifold
     base = adapter.base
     manifold.frequencies.copy_(base.frequencies)
@@ -110,7 +92,7 @@ class Posteriors(nn.Module):
 
 
 def train_free(
-    model: Autoencoder, posteriors: Posteriors, data: Rows, run: Run, args: argparse.Namespace
+    model: Autoencoder, posteriors: Posteriors, data: Data, run: Run, args: argparse.Namespace
 ) -> Autoencoder:
     """Trains all but the encoder, then the encoder alone, for the budget in ``run``.
 
@@ -133,21 +115,19 @@ def train_free(
         of_posteriors=of_posteriors,
     )  # fmt: skip
     generator = seeded(-1 - args.seed - run.step)
-    sizes = (args.instances, args.points)
-    many = (MANY * args.instances, args.points // MANY)
-    made = batches(data, *(many if run.progress < MANY_UNTIL else sizes), seeded(run.step))
-    begun_with_many = run.progress < MANY_UNTIL
+    few, many = (args.instances, args.points), (MANY * args.instances, args.points // MANY)
+    made = batches(
+        data, lambda: many if run.progress < MANY_UNTIL else few, seeded(args.seed + run.step)
+    )
+    device = manifold.origin.device
     means: dict[str, float] = {}
     while run.running():
-        if begun_with_many and run.progress > MANY_UNTIL:
-            made.close()
-            made, begun_with_many = batches(data, *sizes, seeded(run.step)), False
-        index, points, target = next(made)
+        index, points, target = (t.to(device) for t in next(made))
         mean, log_std = posteriors(index)
-        z = mean + log_std.exp() * torch.randn(mean.shape, generator=generator)
+        z = mean + log_std.exp() * torch.randn(mean.shape, generator=generator).to(device)
         past = (run.progress - ENCODER_FROM) / (1 - ENCODER_FROM)
         if past > 0:
-            guess, log_spread = model.encoder(data.inputs(index))
+            guess, log_spread = model.encoder(data.inputs(index.cpu()).to(device))
             apart = (z.detach() - guess) / log_spread.exp()
             loss = (0.5 * apart.square() + log_spread).mean()
             figures = {"encoder": loss}

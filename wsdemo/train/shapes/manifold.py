@@ -40,7 +40,7 @@ from wsdemo.train.shapes.stretch import (
 )
 
 KL_WEIGHT = 5e-5
-"""β. At 2e-4 posteriors grow wider than half the prior within minutes, and shapes to lumps."""
+"""β, as for faces."""
 NEAR = 0.75
 """Share of a step's points near the surface; the others are nodes of the coarse grid."""
 LEAST_INSIDE = 0.1
@@ -198,7 +198,7 @@ def posteriors_file(runs: Path, name: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     args = arguments_of(arguments)
-    start(args)
+    device = start(args)
     name = f"{args.set}-manifold"
     if args.toy:
         shapes, held_out = toy_shapes(32), toy_shapes(8, seed=1)
@@ -212,21 +212,21 @@ def main(arguments: list[str] | None = None) -> None:
     first, _ = load_diffusion(args.out / f"{args.set}-diffusion.safetensors", base)
     encoder = load_start(args.out / f"{args.set}-encoder.safetensors", base_hash=base_meta["hash"])
     rows = ShapeRows(shapes, COPIES)
-    log(f"{name}: {len(rows)} rows of {len(shapes)} shapes, {args.minutes} minutes")
+    log(f"{name}: {len(rows)} rows of {len(shapes)} shapes, {args.minutes} minutes on {device}")
     model = manifold_of_fits(first, args.seed)
     model.encoder.body.load_state_dict(encoder.encoder.body.state_dict())
     parts = torch.arange(len(rows)).split(64)
     z = torch.cat([first_coordinates(first, encoder, rows.inputs(part)) for part in parts])
-    posteriors = Posteriors(z)
+    posteriors = Posteriors(z).to(device)
     run = Run(args.runs / f"{name}-free.pt", args.minutes, args.steps)
-    averaged = train_free(model, posteriors, rows, run, args)
+    averaged = train_free(model.to(device), posteriors, rows, run, args).cpu()
     figures = {"steps": run.step, "minutes": run.seconds / 60, **Held(held_out).figures(averaged)}
     log(f"{name}: {as_text(figures)}")
     meta = {"name": name, "domain": "sdf", "size": 0, "toy": args.toy}
     meta |= {"stages": [{"stage": "free", **figures}], "measured": figures}
     path = args.out / f"{name}.safetensors"
     save_stage(path, averaged, None, meta)
-    mean, log_std = posteriors.table.weight.detach().chunk(2, dim=1)
+    mean, log_std = posteriors.table.weight.detach().cpu().chunk(2, dim=1)
     stored = {"mean": mean.contiguous(), "std": log_std.exp(), "category": rows.categories}
     facts = {"kind": "posteriors", "names": list(shapes.names)}
     save_checkpoint(posteriors_file(args.runs, args.set), stored, facts)

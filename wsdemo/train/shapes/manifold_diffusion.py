@@ -4,7 +4,7 @@
 
 Its denoiser is known in closed form: that of a mixture of Gaussians (generate/mixture.py), a few
 for each category, of the posteriors that the manifold was trained with. Nothing is trained by
-gradients here: what a network adds to that, a thousand shapes do not teach it.
+gradients here; a network beside it was not tried.
 """
 
 import torch
@@ -12,11 +12,11 @@ import torch
 from wsdemo.checkpoints import load_checkpoint
 from wsdemo.domains.registry import domain_named
 from wsdemo.generate.coordinates import CoordinateConfig, CoordinateNetwork
-from wsdemo.generate.diffusion import WeightDiffusion, save_diffusion
+from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.generate.manifold_prior import prior_of_manifold
 from wsdemo.generate.mixture import Mixture
 from wsdemo.train.loop import log, recipe_parser, start
-from wsdemo.train.manifold.diffusion import Points, linear_scores
+from wsdemo.train.manifold.diffusion import Points, linear_scores, save_model
 from wsdemo.train.manifold.files import load_stage
 from wsdemo.train.shapes.data import SETS
 from wsdemo.train.shapes.manifold import posteriors_file
@@ -53,12 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     model = WeightDiffusion(manifold.adapter(), prior, network, names)
     figures = {"instances": len(points), "components": components}
-    save_diffusion(
-        args.out / f"{domain.name}-diffusion.safetensors", model,
-        {"name": f"{domain.name}-diffusion", "domain": meta["domain"], "size": meta["size"],
-         "toy": args.toy, "base": {"name": domain.base_name, "hash": meta["hash"]},
-         "measured": figures},
-    )  # fmt: skip
+    save_model(domain, model, meta, figures, args.out)
     log(f"{domain.name}-diffusion: {components} Gaussians of {len(points)} posteriors")
 
 
