@@ -226,6 +226,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--unchanged", action="store_true", help="D sees pictures as they are")
     parser.add_argument("--validate-minutes", type=float, default=6.0)
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler")
+    parser.add_argument("--bfloat16", action="store_true", help="adversarial stages, where quicker")
     return parser.parse_args(arguments)
 
 
