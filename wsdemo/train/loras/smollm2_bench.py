@@ -72,7 +72,8 @@ def token_losses(model: Any, head: Tensor, passages: Passages, tokens: Tensor) -
     target = passages.targets(tokens)
     known = target != NO_WORD
     losses = torch.zeros(target.shape)
-    losses[known] = F.cross_entropy(states[known] @ head.T, target[known], reduction="none")
+    logits = (states[known] @ head.T).float()
+    losses[known] = F.cross_entropy(logits, target[known], reduction="none")
     return losses
 
 
@@ -242,6 +243,8 @@ class Bench:
         runs: Where what is computed once is kept; default: a folder that goes with the object.
         losses: Of the base; default: measured.
         threads: CPU threads, in a process of Ray's.
+        bfloat16: The base in bfloat16, as most people finetune it, and measured so; adapters are
+            float32 all the same.
     """
 
     def __init__(
@@ -251,6 +254,7 @@ class Bench:
         runs: Path | None = None,
         losses: dict[str, float] | None = None,
         threads: int | None = None,
+        bfloat16: bool = False,
     ) -> None:
         if runs is None:
             choose_threads(threads)
@@ -260,8 +264,11 @@ class Bench:
             self.model, tokenizer = load_base(model, runs / "smollm2-base")
             path = runs / "smollm2-passages.safetensors"
             self.passages = read_passages(texts, tokenizer, path)
-            self.head = self.model.lm_head.weight[self.passages.words].clone()
             path = runs / "smollm2-base-losses.json"
+            if bfloat16:
+                self.model.to(torch.bfloat16)
+                path = runs / "smollm2-base-losses-bfloat16.json"
+            self.head = self.model.lm_head.weight[self.passages.words].clone()
             self.losses = losses or base_losses(self.model, self.head, self.passages, path)
 
     def build(self, plan: Plan, folder: Path) -> dict[str, Any]:
