@@ -57,6 +57,24 @@ def test_a_face_of_the_gallery_goes_everywhere(page):
     page.locator("#card", has_text="wsdemo instance").wait_for(timeout=180_000)
 
 
+def test_a_face_read_where_no_lora_was_yet_is_read_once(newcomer):
+    """Its file is handed over before the area for it is on screen."""
+    asked = []
+    newcomer.on("request", lambda r: asked.append(r.url) if "queue/join" in r.url else None)
+    newcomer.locator("#faces button:has(img)").first.click()
+    newcomer.get_by_text("Face 1").wait_for(timeout=180_000)
+    act(newcomer, "Read by GL-net")
+    newcomer.locator("#card", has_text="wsdemo instance").wait_for(timeout=180_000)
+    newcomer.get_by_text("Which modules decide").wait_for(timeout=180_000)
+    newcomer.wait_for_load_state("networkidle")
+    before = len(asked)
+    act_on = newcomer.get_by_role("tab", name="Make smaller or convert", exact=True)
+    act_on.click()  # takes a roundtrip of none: whatever else is asked, nobody asked for
+    newcomer.get_by_role("button", name="Resize").wait_for()
+    newcomer.wait_for_timeout(1500)
+    assert len(asked) == before
+
+
 def test_the_nearest_training_face_takes_the_place_of_a_face(page):
     page.get_by_role("tab", name="Sample", exact=True).click()
     page.get_by_role("tab", name="Faces", exact=True).click()

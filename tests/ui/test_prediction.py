@@ -130,7 +130,7 @@ def test_a_new_file_empties_the_gauge_exhibit():
         Reading.of(Lora("x", (foreign,), BaseModel(""), (), {}, 0, (), ()))
     )
     with gr.Blocks() as page:
-        prediction.build(gr.File(), gr.File(), gr.State(()), {})
+        prediction.build(gr.File(), gr.State(), gr.File(), gr.State(()), {})
     fills = [f for f in page.fns.values() if f.api_name == "predict_lora"]
     assert [block.elem_id for block in fills[0].outputs][-1] == "gauge"
     assert len(answered) == len(refused) == len(fills[0].outputs)

@@ -224,6 +224,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--kl", type=float, default=KL_WEIGHT)
     parser.add_argument("--latents", type=Path, help="drawn z for *drawn*, not the Gaussian's")
     parser.add_argument("--unchanged", action="store_true", help="D sees pictures as they are")
+    parser.add_argument("--last", action="store_true", help="adversarial: not the best by FD")
     parser.add_argument("--validate-minutes", type=float, default=6.0)
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler")
     parser.add_argument("--bfloat16", action="store_true", help="adversarial stages, where quicker")

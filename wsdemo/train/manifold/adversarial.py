@@ -4,6 +4,7 @@ What the stages are: train/manifold/autoencoder.py. The losses: train/manifold/d
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -215,11 +216,12 @@ def train_adversarial(
         adversary: Both sides.
         validate: Judges the average.
         run: Budget and resumable state.
-        args: ``instances`` of a step, ``compile``, and ``bfloat16``: whether matrices are
-            multiplied with 8 bits of mantissa, which some processors do several times as fast.
+        args: ``instances`` of a step, ``compile``; ``bfloat16``: whether matrices are multiplied
+            with 8 bits of mantissa, which some processors do several times as fast; ``last``:
+            whether the last average is kept, whatever ``validate`` says of those before.
 
     Returns:
-        The best average, with its figures.
+        The best average, or the last, with its figures.
     """
     model = adversary.model
     if args.compile:
@@ -241,5 +243,7 @@ def train_adversarial(
             figures = adversary.step(index, run.step, run.progress, generator)
         watch.note(figures)
         ema.update(model)
+    if args.last:
+        best.score.fill_(math.inf)
     watch.judge()
     return best

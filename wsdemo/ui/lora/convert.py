@@ -86,8 +86,8 @@ def turn(path: str | None, config: str | None = None, seed: float | None = 1) ->
     return _files(place), text + doubts(write_lora(turned, place).warnings)
 
 
-def build(file: gr.File, config: gr.File) -> None:
-    """Lays out the sub-tab for the file that was dropped."""
+def build(file: gr.File, given: gr.State, config: gr.File) -> None:
+    """Lays out the sub-tab for the file that was dropped, whose path ``given`` holds."""
     gr.Markdown("All three take the LoRA that was dropped above, and keep what they do not change.")
     with gr.Row(visible=file.value is not None) as three:
         with gr.Column(min_width=280):
@@ -109,8 +109,8 @@ def build(file: gr.File, config: gr.File) -> None:
             gauge = gr.Button("Re-gauge by a random R")
             turned = _result("Re-gauged")
             turned_status = gr.Markdown()
-    file.change(
-        lambda path: gr.Row(visible=path is not None), file, three,
+    given.change(
+        lambda path: gr.Row(visible=path is not None), given, three,
         api_visibility="private", show_progress="hidden", queue=False,
     )  # fmt: skip
     smaller.click(

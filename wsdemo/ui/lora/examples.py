@@ -1,5 +1,6 @@
 """The shipped test LoRAs that the page offers, as if they had been dropped."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ def _shipped() -> list[dict[str, Any]]:
 def example_choices() -> list[tuple[str, str]]:
     """(title, index) of the examples."""
     return [(entry["title"], str(i)) for i, entry in enumerate(_shipped()) if "title" in entry]
+
+
+def is_example(path: str) -> bool:
+    """Whether a file is one that ``example_file`` wrote."""
+    return re.fullmatch(r"example-\d+\.safetensors", Path(path).name) is not None
 
 
 def example_file(index: str | None) -> Any:

@@ -15,7 +15,7 @@ from wsdemo.ui.lora import (
     prediction,
     report,
 )
-from wsdemo.ui.lora.examples import example_choices, example_file
+from wsdemo.ui.lora.examples import example_choices, example_file, is_example
 from wsdemo.ui.opening.kept import kept
 from wsdemo.ui.shared.events import HUB, QUICK, READING
 from wsdemo.ui.shared.hand import Hand, Taker, opened
@@ -26,13 +26,20 @@ base model. Pickled files (.pt, .bin, .ckpt) are not opened, since opening them 
 `python -m wsdemo convert` turns one into safetensors safely."""
 
 
-OF_ANOTHER = r"""(file, example) =>
-  file && /^example-\d+\.safetensors$/.test(file.orig_name) ? example : null"""
-"""No example is named while another file is shown."""
+def _taken(path: str | None, example: str | None) -> tuple[str | None, str | None]:
+    """The file that is shown, and the example that is named: none while another one is shown."""
+    return path, example if path and is_example(path) else None
 
 
-def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.File]:
-    """Where a LoRA comes from: a file, an example, the Hub. Returns it and its configuration."""
+def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.State, gr.File]:
+    """Where a LoRA comes from: a file, an example, the Hub.
+
+    Returns:
+        It, its path, which changes when another is there, and its configuration. What reads it
+        listens to the path: a file that was handed over before its area was on screen says at every
+        answer of the server that it has changed, which would ask the server again without end.
+    """
+    given = gr.State(None)
     with gr.Row():
         with gr.Column(min_width=300):
             file = gr.File(  # empty, though a report is shown: a file would leave no place to drop
@@ -54,9 +61,10 @@ def _build_source(opening: Mapping[str, Any]) -> tuple[gr.File, gr.File]:
                     elem_id="lora-config",
                 )  # fmt: skip
             hub_row.build(file, config)
-    example.input(example_file, example, file, api_visibility="private", **QUICK)
-    file.change(None, [file, example], example, js=OF_ANOTHER, api_visibility="private")
-    return file, config
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **QUICK}
+    example.input(example_file, example, file, **private)
+    file.change(_taken, [file, example], [given, example], **private)
+    return file, given, config
 
 
 def build(hand: Hand) -> None:
@@ -64,17 +72,17 @@ def build(hand: Hand) -> None:
     opening = kept("lora")
     gr.Markdown(INTRO)
     visitor_predictors = gr.State(())
-    file, config = _build_source(opening)
+    file, given, config = _build_source(opening)
     with gr.Tabs() as tabs:
         hand.tabs["lora"] = tabs
         with gr.Tab("Report", id="report"):
             card = gr.HTML(opening.get("card", report.EMPTY), elem_id="card")
-            inputs, outputs = prediction.build(file, config, visitor_predictors, opening)
-            report.build_facts(file, config, card, opening)
+            inputs, outputs = prediction.build(file, given, config, visitor_predictors, opening)
+            report.build_facts(file, given, config, card, opening)
         with gr.Tab("Compare and merge", id="compare"):
             pairing.build()
         with gr.Tab("Make smaller or convert", id="convert"):
-            convert.build(file, config)
+            convert.build(file, given, config)
         with gr.Tab("Many files", id="many"):
             many.build(visitor_predictors)
         with gr.Tab("Your own predictor", id="predictor"):

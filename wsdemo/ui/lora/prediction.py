@@ -126,10 +126,11 @@ def opening_file() -> str | None:
 
 
 def build(
-    file: gr.File, config: gr.File, visitor_predictors: gr.State, opening: Mapping[str, Any]
-) -> tuple[list[Any], list[Any]]:
+    file: gr.File, given: gr.State, config: gr.File, visitor_predictors: gr.State,
+    opening: Mapping[str, Any],
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
     """Lays out the section, with what was recorded for the opening, and wires it to the dropped
-    file.
+    file, whose path ``given`` holds.
 
     Returns:
         Inputs and outputs of ``predict``, for whatever else asks again.
@@ -160,7 +161,7 @@ def build(
     outputs = [verdict, true, label, evidence, doses, more, card, exhibit]
     inputs = [file, config, visitor_predictors]
     private: dict[str, Any] = {"api_visibility": "private", **READING}
-    file.change(predict, inputs, outputs, api_name="predict_lora", **READING)
+    given.change(predict, inputs, outputs, api_name="predict_lora", **READING)
     config.change(predict, inputs, outputs, **private)
     label.input(explain, [*inputs, label], [evidence, doses], **private)
     gauge.click(turn, [*inputs, gauge_seed], exhibit, **private)

@@ -181,8 +181,11 @@ def inspect(path: str | None, config: str | None = None) -> tuple[Any, ...]:
     )
 
 
-def build_facts(file: gr.File, config: gr.File, card: gr.HTML, opening: Mapping[str, Any]) -> None:
-    """Lays out what lies below the answer and wires it, and the card, to the dropped file."""
+def build_facts(
+    file: gr.File, given: gr.State, config: gr.File, card: gr.HTML, opening: Mapping[str, Any]
+) -> None:
+    """Lays out what lies below the answer and wires it, and the card, to the dropped file, whose
+    path ``given`` holds."""
     gr.Markdown("## Where in the network it acts")
     network = gr.HTML(opening.get("network"), elem_id="network")
     with gr.Accordion("Passport: all that the file says, and how it was read", open=True):
@@ -202,5 +205,5 @@ def build_facts(file: gr.File, config: gr.File, card: gr.HTML, opening: Mapping[
             csv = gr.DownloadButton("Download as CSV", value=opening.get("csv"))
             facts = gr.DownloadButton("Download as JSON", value=opening.get("json"))
     outputs = [card, words, network, rows, csv, facts]
-    file.change(inspect, [file, config], outputs, api_name="inspect_lora", **READING)
+    given.change(inspect, [file, config], outputs, api_name="inspect_lora", **READING)
     config.change(inspect, [file, config], outputs, api_visibility="private", **READING)
