@@ -85,7 +85,9 @@ def test_groups_are_disjoint_and_every_wished_group_gets_its_faces():
 FITS = {"face-fields": (("mlora-asym", 8), ("mlora", 4)), "face-fields-lora": (("lora", 4),)}
 
 
-@pytest.mark.parametrize("family", FITS)
+@pytest.mark.parametrize(
+    "family", ["face-fields", pytest.param("face-fields-lora", marks=pytest.mark.slow)]
+)
 def test_fits_and_instance_files_are_the_same_pairs(folders, tmp_path, family):
     """What the predictor was trained on is what it is asked about, of every representation."""
     root, common = folders

@@ -1,5 +1,6 @@
 """The stages of a manifold on made-up faces: each learns, resumes, and starts from a file alone."""
 
+import argparse
 import itertools
 import shutil
 
@@ -14,7 +15,14 @@ from wsdemo.train.faces import manifold as faces_manifold
 from wsdemo.train.faces import manifold_diffusion as faces_manifold_diffusion
 from wsdemo.train.faces.data import toy_faces
 from wsdemo.train.faces.manifold import FaceViews, shifted
-from wsdemo.train.manifold.adversarial import Gaussian, store
+from wsdemo.train.loop import Run
+from wsdemo.train.manifold.adversarial import (
+    ADVERSARIAL,
+    Adversary,
+    Gaussian,
+    store,
+    train_adversarial,
+)
 from wsdemo.train.manifold.autoencoder import Best
 from wsdemo.train.manifold.discriminator import Discriminator, leaky_bound, outside, r1_penalty
 from wsdemo.train.manifold.files import load_stage, save_stage
@@ -109,6 +117,27 @@ def test_any_stage_starts_from_a_checkpoint_alone(stages, tmp_path):
         _, _, meta = checkpoint(root / "out")
         assert [s["stage"] for s in meta["stages"]] == ["autoencoder", "adversarial", stage]
         assert abs(meta["measured"]["psnr"] - before) < 0.5
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_the_last_average_is_kept_if_asked_for_and_else_the_best(stages, tmp_path, is_last):
+    """In bfloat16, by a validation that likes every average less than the one before."""
+    opponent = Discriminator(3, 2, 64)
+    model, _ = load_stage(stages / "adversarial/faces-manifold.safetensors", opponent)
+    faces = FaceViews(toy_faces(16))
+    adversary = Adversary(model, opponent, faces, ADVERSARIAL, 1e-4)
+    scores = itertools.count()
+
+    def validate(_):
+        score = next(scores)
+        return float(score), {"score": score}
+
+    args = argparse.Namespace(
+        instances=4, compile=False, bfloat16=True, last=is_last, seed=0, validate_minutes=0.0
+    )
+    best = train_adversarial(adversary, validate, Run(tmp_path / "state.pt", 1.0, 3), args)
+    assert best.figures == {"score": 3 if is_last else 0}
+    assert all(bool(torch.isfinite(p).all()) for p in best.model.parameters())
 
 
 def test_without_a_stage_all_of_them_run_in_order(tmp_path):

@@ -1,5 +1,6 @@
 """What every tab opens on: recorded results of its own handlers, none of them computed at start."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,10 @@ from wsdemo.ui.blocks import build_blocks
 from wsdemo.ui.opening import kept as module
 from wsdemo.ui.opening import record
 from wsdemo.ui.opening.kept import FOLDER, keep, kept
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+CHAOTIC = {("many", "map")}
+"""Of t-SNE's, whose places another rounding changes altogether."""
 
 
 def test_what_is_kept_comes_back(tmp_path):
@@ -69,5 +74,9 @@ def test_what_is_shown_is_what_the_handlers_answer_now(part):
     """If this fails, what a tab answers has changed: python -m wsdemo.ui.opening.record."""
     found, now = kept(part), record.PARTS[part]()
     for name, value in now.items():
-        if isinstance(value, str | int):
-            assert found[name] == value, f"{part}: {name}"
+        if not isinstance(value, str | int):
+            continue
+        old, new = ((NUMBER.sub("#", str(v)), NUMBER.findall(str(v))) for v in (found[name], value))
+        assert old[0] == new[0], f"{part}: {name}"
+        if (part, name) not in CHAOTIC:  # other processors round the last digits otherwise
+            assert [*map(float, old[1])] == pytest.approx([*map(float, new[1])], 0.02, 0.02), name

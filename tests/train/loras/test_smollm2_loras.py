@@ -1,6 +1,7 @@
 """The builder on a tiny random model of the same architecture."""
 
 import argparse
+import copy
 import csv
 import dataclasses
 import json
@@ -158,6 +159,16 @@ def test_a_name_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert again
 
 
+def test_on_a_base_in_bfloat16_adapters_are_float32_and_learn(
+    model: Any, passages: Passages, tmp_path: Path
+) -> None:
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    row = made(half, passages, tmp_path, dataclasses.replace(PLAN, steps=40))
+    assert sum(row[f"loss {s}"] for s in PLAN.sources) < 0
+    lora = read_lora(tmp_path / "train/toy/adapter_model.safetensors")
+    assert {m.U.dtype for m in lora.modules} == {torch.float32}
+
+
 def test_the_plans_of_the_family_are_the_builders_own() -> None:
     plan = make_plan("test", 3, list(SOURCES), list(UNSEEN))
     config = builder.peft_config(dataclasses.replace(plan, first_layer=15), 30)
@@ -174,8 +185,8 @@ def test_loras_that_come_back_from_rays_workers_are_those_of_this_machine(
     bench.model, bench.passages, bench.head = model, passages, head_of(model, passages)
     bench.losses = builder.measure(model.model, bench.head, passages)
     other = dataclasses.replace(PLAN, name="other", rank=2)
-    args = argparse.Namespace(model=tmp_path, texts=tmp_path, threads=1, runs=tmp_path / "runs",
-                              minutes=60.0)  # fmt: skip
+    args = argparse.Namespace(model=tmp_path, texts=tmp_path, bfloat16=False, threads=1,
+                              runs=tmp_path / "runs", minutes=60.0)  # fmt: skip
 
     def at_once(work: Any, worker: Any, given: Any, order: Any, keep: Any, _: Any) -> int:
         assert worker is builder.Bench

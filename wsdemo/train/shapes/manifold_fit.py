@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
                  folder / "train")  # fmt: skip
     for split in ("validation", "test"):
         if args.toy:
-            shapes = toy_shapes(32)
+            shapes = toy_shapes(8)
         else:
             shapes = load_shapes(args.data, args.set, split, args.runs / "shapes-samples")
         write_points(model.manifold, found_coordinates(model, shapes), shapes.names, folder / split)

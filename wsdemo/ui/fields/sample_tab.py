@@ -33,6 +33,9 @@ from wsdemo.ui.shared.events import (
 from wsdemo.ui.shared.hand import Hand
 
 ANY = "any"
+AT_ONCE = 300
+"""Instances times steps that are done within some tenths of a second: not worth to be watched, and
+each look would take as long again."""
 THUMBNAIL = 192
 
 
@@ -85,7 +88,7 @@ def draw(domain: Domain, values: Mapping[str, Any]) -> Iterator[tuple[Any, Any, 
             break
         text = f"Step {moment.step} of {moment.steps}: denoising weights."
         began = time.monotonic()
-        if domain.batch > 1 and began > due:
+        if domain.batch > 1 and began > due and count * moment.steps > AT_ONCE:
             weights = moment.instances
             pictures = [
                 thumbnail(domain, signal)
