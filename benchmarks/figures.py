@@ -8,13 +8,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from wsdemo.domains.domain import Domain
-from wsdemo.domains.faces import FACES, FACES_MANIFOLD, render_faces
+from wsdemo.domains.faces import FACES, FACES_MANIFOLD, picture, render_faces
 from wsdemo.domains.instances import make_instance
 from wsdemo.domains.models import diffusion_of
 from wsdemo.domains.registry import domain_named
 from wsdemo.domains.shapes import AIRPLANE, SHAPES, SHAPES_MANIFOLD, decode_shape, drawn_level
 from wsdemo.errors import WsdemoError
 from wsdemo.generate.captions import PROMPTS
+from wsdemo.generate.diffusion import WeightDiffusion
 from wsdemo.generate.text_to_face import decode_coordinates, shipped_generator
 from wsdemo.maps.edit import edit
 from wsdemo.maps.weight_map import weight_map
@@ -54,11 +55,17 @@ def shape_sheet(domain: Domain, name: str, per_category: int = 4) -> None:
     to_picture(sheet).save(DOCS / f"samples-{name}.png")
 
 
+def as_shown(drawn: torch.Tensor, model: WeightDiffusion) -> torch.Tensor:
+    """Faces (n, 3, 96, 96) of drawn weights as the app shows them: decoded at 64 pixels."""
+    tiles = [picture(face, 96) for face in render_faces(drawn, model.adapter)]
+    return torch.stack([torch.from_numpy(np.array(tile)).permute(2, 0, 1) for tile in tiles])
+
+
 def face_sheet(domain: Domain, path: Path) -> None:
     """Samples of seeds 0 to 31, unselected."""
     model = diffusion_of(domain)
     drawn = torch.cat([model.draw(1, seed=seed, steps=50) for seed in range(32)])
-    to_picture(contact_sheet(render_faces(drawn, model.adapter, 96), columns=8)).save(path)
+    to_picture(contact_sheet(as_shown(drawn, model), columns=8)).save(path)
 
 
 def example_meshes() -> None:
@@ -134,7 +141,7 @@ def wishes(domain: Domain) -> None:
     for wish in asked:
         condition = model.condition(wish, 8)
         drawn = model.draw(8, seed=1, steps=50, guidance=domain.guidance, attributes=condition)
-        rows.append(render_faces(drawn, model.adapter, 96))
+        rows.append(as_shown(drawn, model))
     to_picture(contact_sheet(torch.cat(rows), columns=8)).save(DOCS / "wishes.png")
 
 
