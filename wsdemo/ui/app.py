@@ -21,6 +21,7 @@ from wsdemo.limits import MAX_LORA_BYTES
 from wsdemo.ui.api.tools import mend_tools
 from wsdemo.ui.blocks import build_blocks
 from wsdemo.ui.lora.hub_row import login_handlers
+from wsdemo.ui.shared.pictures import mend_pictures
 from wsdemo.ui.shared.theme import CSS, JS, theme
 
 
@@ -43,6 +44,7 @@ def launch(page: gr.Blocks, **more: Any) -> Any:
             else when the page is stopped.
     """
     warm_up()
+    mend_pictures()
     return page.queue(max_size=64).launch(
         theme=theme(),
         css=CSS,
