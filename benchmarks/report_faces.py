@@ -105,7 +105,7 @@ The second generation, which the tab Sample opens on, has an FD of {fd["manifold
 first has {fd["diffusion"]:.1f}; the aim is 8.5. Its pictures are sharper, and what is wrong with
 them is another thing: hard-edged specks in unusual and dark faces where the first is smooth and
 blotched. Of what the Gaussian leaves open a mixture of Gaussians in closed form lowers FD by
-{1 - fd["manifold"] / fd["manifold_gaussian"]:.0%}, a network of 5,000 steps by
+{1 - fd["manifold"] / fd["manifold_gaussian"]:.0%}, the network alone by
 {1 - fd["manifold_network"] / fd["manifold_gaussian"]:.0%}; in the first generation the network
 lowers it by {1 - fd["diffusion"] / fd["gaussian"]:.0%}.
 """
@@ -146,9 +146,7 @@ other; chance is 50 %.
 
 Of the first generation's distance to the floor the second has {share:.0%} left; the aim is at most
 half. {decoder:.0%} of what is left is the decoder's: points of real faces on its manifold lie that
-far off. FaceAttr-64 sees less of it. By the manifold's last stage, 13,000 steps before a small
-discriminator, FD there went from 9.7 to the value above, and here from 66.6, with points of the
-manifold at 58.2 (the same commands on the checkpoint before).
+far off. FaceAttr-64 sees less of it.
 """
 
 

@@ -2,7 +2,7 @@
 
 Seen with gradio 6.31: a picture is written into the place that its content names even where it lies
 there already. Who gets the same picture as another visitor cuts the one that is being sent to them
-("peer closed connection without sending complete message body", 2 of 842 requests of 20 visitors).
+("peer closed connection without sending complete message body", seen in the load test).
 """
 
 import os
